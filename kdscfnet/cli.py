@@ -1,0 +1,84 @@
+"""The command line: `kdscfnet VERB …`. Each verb lives in kdscfnet/commands/ and is imported only when it is asked for."""
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+
+import kdscfnet
+from kdscfnet.errors import UserError
+
+# verb -> what `kdscfnet --help` says of it; the module is kdscfnet.commands.<verb>,
+# with add_arguments(parser) and run(args) -> exit code
+VERBS = {
+    "train": "train one of the card's five systems, or the demo",
+    "test": "weights and test sets to maps, scores and the card's table",
+    "predict": "saliency maps, masks and cut-outs of images, folders and videos",
+    "evaluate": "scores of saliency maps that exist already",
+    "export": "write the network as ONNX or as a Paddle inference model",
+    "weights": "list, fetch, verify and convert weight files",
+    "benchmark": "where the time goes: read, prepare, network, finish, write",
+    "doctor": "versions, devices, known clashes, and what to do about them",
+}
+
+_MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR,
+                   errno.EISDIR, errno.EEXIST)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message):
+        self.exit(2, "%s: %s (see %s --help)\n" % (self.prog, message, self.prog))
+
+
+def _overview():
+    width = max(map(len, VERBS))
+    lines = ["usage: kdscfnet VERB [options]", ""]
+    lines += ["  %-*s  %s" % (width, verb, text) for verb, text in VERBS.items()]
+    lines += ["", "kdscfnet VERB --help tells the rest; kdscfnet --version the version."]
+    return "\n".join(lines)
+
+
+def main(argv=None):
+    """Run one verb. Returns the exit code: 0 done; 2 wrong use or missing input; 1 anything else; 130 interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        print("kdscfnet", kdscfnet.__version__)
+        return 0
+    verb = argv[0]
+    if verb not in VERBS:
+        print("kdscfnet: there is no verb '%s': one of %s" % (verb, ", ".join(VERBS)), file=sys.stderr)
+        return 2
+
+    # Paddle on a CPU uses one thread unless these say otherwise, and reads them when it is imported.
+    cores = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    threads = os.environ.setdefault("OMP_NUM_THREADS", cores)
+    os.environ.setdefault("FLAGS_paddle_num_threads", threads)
+
+    try:
+        module = importlib.import_module("kdscfnet.commands." + verb)
+        parser = Parser(prog="kdscfnet " + verb, description=module.__doc__,
+                        formatter_class=argparse.RawDescriptionHelpFormatter)
+        module.add_arguments(parser)
+        return module.run(parser.parse_args(argv[1:])) or 0
+    except UserError as error:
+        message = str(error)
+    except OSError as error:
+        if error.errno not in _MACHINE_ERRORS:
+            raise
+        if isinstance(error, BrokenPipeError):
+            return 1
+        where = " (%s)" % error.filename if error.filename else ""
+        advice = ": free some space, then run the same command again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        message = "%s%s%s" % (error.strerror or error, where, advice)
+    except KeyboardInterrupt:
+        print("kdscfnet %s: interrupted" % verb, file=sys.stderr)
+        return 130
+    print("kdscfnet %s: %s" % (verb, message), file=sys.stderr)
+    return 2

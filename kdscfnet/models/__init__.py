@@ -1,0 +1,1 @@
+"""The network: three backbones behind one contract, and SCFNet on top."""

@@ -1,0 +1,52 @@
+"""The card's five recipes. Every number of the card stands here, once, with where it comes from."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# The authors' training program: the same for all five.
+EPOCHS = 69
+WARMUP_EPOCHS = 5
+MAX_LR = 0.064
+MIN_LR = 0.00064
+MOMENTUM = 0.9
+WEIGHT_DECAY = 5e-4
+BACKBONE_LR_FACTOR = 0.1
+BATCH_SIZE = 128
+MULTI_SCALE = (224, 256, 288, 320, 352)  # one is drawn per batch
+BACKBONES = ("mobilenetv3", "resnet50", "swin_b")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One system of the card. The defaults are the authors'; `train` offers every number as a flag."""
+
+    name: str
+    title: str  # the name in the card's table
+    backbone: str
+    teacher: str = ""  # backbone of the teacher; empty: trained on labels
+    data: str = "DUTS-TR"
+    sizes: tuple = MULTI_SCALE
+    test_size: int = 352
+    batch_size: int = BATCH_SIZE
+    epochs: int = EPOCHS
+    warmup_epochs: int = WARMUP_EPOCHS
+    max_lr: float = MAX_LR
+    min_lr: float = MIN_LR
+    momentum: float = MOMENTUM
+    weight_decay: float = WEIGHT_DECAY
+    backbone_lr_factor: float = BACKBONE_LR_FACTOR
+    log_every: int = 30  # steps between printed lines
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("fs-m3", "FS-SCFNet", "mobilenetv3"),
+        Recipe("fs-r50", "SCFNet_R50", "resnet50"),
+        Recipe("fs-stb", "SCFNet_STB", "swin_b", sizes=(384,), test_size=384),
+        Recipe("kd-r50", "KD-SCFNet (R50)", "mobilenetv3", teacher="resnet50", data="KD-SOD80K", log_every=100),
+        # 0.30 G FLOPs on the card: the student that Swin-B teaches runs at 384²
+        Recipe("kd-stb", "KD-SCFNet (STB)", "mobilenetv3", teacher="swin_b", data="KD-SOD80K", sizes=(384,), test_size=384,
+               log_every=100),
+    )
+}

@@ -1,0 +1,32 @@
+"""What tests share: the goldens, the folder beside the checkout (../shared), and the threads Paddle uses."""
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("FLAGS_paddle_num_threads", str(os.cpu_count() or 1))
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = Path(__file__).resolve().parent / "golden"
+SHARED = Path(os.environ.get("KDSCFNET_SHARED", ROOT.parent / "shared"))
+
+sys.path.insert(0, str(GOLDEN))  # golden_inputs.py
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder with real data, weights and maps. Skips elsewhere, fails in CI, which has it."""
+    if SHARED.is_dir():
+        return SHARED
+    if os.environ.get("CI"):
+        pytest.fail("CI must have %s" % SHARED)
+    pytest.skip("needs %s (real data and recorded maps), which this machine does not have" % SHARED)
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """tests/golden: numbers recorded from the authors' code."""
+    return GOLDEN
