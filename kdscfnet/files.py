@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import tempfile
+import threading
 
 
 @contextlib.contextmanager
@@ -30,19 +31,31 @@ def atomic_path(path):
         raise
 
 
+_UMASK = []
+_UMASK_LOCK = threading.Lock()
+
+
 def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    # It can only be read by setting it, for all threads: once, so that no two threads read each other's zero.
+    with _UMASK_LOCK:
+        if not _UMASK:
+            _UMASK.append(os.umask(0))
+            os.umask(_UMASK[0])
+        return _UMASK[0]
 
 
-def write_bytes(path, data):
-    """Write `data` (bytes) to `path`, whole or not at all."""
+def write_bytes(path, data, sync=True):
+    """Write `data` (bytes) to `path`, whole or not at all.
+
+    `sync=False` leaves it to the system when the data reaches the disk: a killed process still leaves whole files or
+    none, a power cut may not. For results by the thousand that can be made again.
+    """
     with atomic_path(path) as temporary:
         with open(temporary, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def write_text(path, text):
