@@ -1,0 +1,121 @@
+# Sourced by the other scripts: kdscfnet_setup finds or makes a Python that has what KD-SCFNet needs and names it in $PYTHON.
+#
+# - An active environment (venv or conda), or a python that has Paddle already, as on AI Studio, is used as it is: what
+#   lacks is added (scripts/add_missing.py), and nothing that is there is replaced.
+# - Otherwise .venv in this folder is made, once, with the newest Python from 3.12 to 3.8 that is found.
+#
+# KDSCFNET_PYTHON=/path/to/python   make .venv with this one
+# KDSCFNET_VENV=/path               use this instead of .venv
+# KDSCFNET_PADDLE=cpu|gpu           which Paddle a new .venv gets; default: gpu where nvidia-smi finds a GPU
+
+KDSCFNET_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+KDSCFNET_VENV=${KDSCFNET_VENV:-$KDSCFNET_ROOT/.venv}
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "${0##*/}: $*"; exit 2; }
+
+fits() { "$1" -c 'import sys; sys.exit(not (3, 7) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1; }
+# found, not imported (that takes seconds); a mere folder named paddle has no origin
+has_paddle() { "$1" -c 'import importlib.util as u; exit(not getattr(u.find_spec("paddle"), "origin", None))' >/dev/null 2>&1; }
+
+# find_python VERSION...: prints the first that runs and can make environments. A pyenv shim may be on the PATH and not
+# run; pyenv's versions are looked up too.
+find_python() {
+    local version candidate
+    for version in "$@"; do
+        for candidate in "python$version" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$version".*/bin/"python$version"; do
+            if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != tuple(map(int, "'"$version"'".split("."))))' \
+                >/dev/null 2>&1; then
+                printf '%s\n' "$candidate"
+                return
+            fi
+        done
+    done
+    return 1
+}
+
+# The environment that is in use already, if there is one.
+python_in_use() {
+    local candidate
+    if [ -n "${VIRTUAL_ENV:-}" ] && [ -x "$VIRTUAL_ENV/bin/python" ]; then
+        printf '%s\n' "$VIRTUAL_ENV/bin/python"
+        return
+    fi
+    # conda's base environment is active in every shell of many machines: nobody chose it for this
+    if [ -n "${CONDA_PREFIX:-}" ] && [ "${CONDA_DEFAULT_ENV:-base}" != base ] && [ -x "$CONDA_PREFIX/bin/python" ]; then
+        printf '%s\n' "$CONDA_PREFIX/bin/python"
+        return
+    fi
+    for candidate in python python3; do
+        if has_paddle "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+make_venv() {
+    local python found
+    if [ -n "${KDSCFNET_PYTHON:-}" ]; then
+        python=$KDSCFNET_PYTHON
+        fits "$python" || die "KDSCFNET_PYTHON=$python is not a Python from 3.7 to 3.12 that runs"
+    elif ! python=$(find_python 3.12 3.11 3.10 3.9 3.8); then
+        for found in python3.12 python3.11 python3.10 python3.9 python3.8 python3; do
+            if fits "$found"; then
+                die "$found has no venv module: install it (Debian, Ubuntu: apt-get install ${found}-venv) and run this again"
+            fi
+        done
+        die "no Python from 3.8 to 3.12 found: install one, or name it with KDSCFNET_PYTHON=/path/to/python"
+    fi
+    say "making ${KDSCFNET_VENV} with $("$python" --version 2>&1) (once; some minutes, about 2 GB)"
+    "$python" -m venv --clear "$KDSCFNET_VENV" </dev/null >&2 ||
+        die "could not make $KDSCFNET_VENV: name another folder with KDSCFNET_VENV=/path"
+}
+
+# kdscfnet_setup [FILE...]: FILEs are further requirement files, besides those of the package itself.
+kdscfnet_setup() {
+    local paddle=cpu file stamp quiet
+    local -a files
+    # this clone's code is what runs, from any directory
+    export PYTHONPATH="$KDSCFNET_ROOT${PYTHONPATH:+:$PYTHONPATH}"
+
+    if PYTHON=$(python_in_use); then
+        fits "$PYTHON" || has_paddle "$PYTHON" ||
+            die "the active environment has $("$PYTHON" --version 2>&1); 3.7 to 3.12 are needed: deactivate it and run this again"
+        "$PYTHON" "$KDSCFNET_ROOT/scripts/add_missing.py" "$@" </dev/null >&2 || exit $?
+        return
+    fi
+
+    if nvidia-smi -L 2>/dev/null | grep '^GPU' >/dev/null; then paddle=gpu; fi
+    case ${KDSCFNET_PADDLE:-$paddle} in
+        cpu) files=("$KDSCFNET_ROOT/requirements.txt") ;;
+        gpu) files=("$KDSCFNET_ROOT/requirements-gpu.txt") ;;
+        *) die "KDSCFNET_PADDLE is '$KDSCFNET_PADDLE': cpu or gpu" ;;
+    esac
+    for file in "$@"; do files+=("$KDSCFNET_ROOT/$file"); done
+
+    PYTHON=$KDSCFNET_VENV/bin/python
+    fits "$PYTHON" || make_venv
+    # One stamp for each set of requirements: written when pip has ended well, compared before anything is started.
+    stamp=$KDSCFNET_VENV/kdscfnet-$(printf '%s\n' "${files[@]##*/}" | cksum | cut -d' ' -f1).stamp
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$(state)" ]; then return; fi
+    say "installing ${files[*]##*/} into $KDSCFNET_VENV"
+    quiet=-q
+    if [ -t 2 ]; then quiet=; fi
+    # pip 21 and older does not know today's wheel tags
+    "$PYTHON" -c 'import pip, sys; sys.exit(int(pip.__version__.split(".")[0]) < 22)' </dev/null ||
+        "$PYTHON" -m pip install -q --upgrade pip </dev/null >&2
+    # ONE command: paddleseg's limit on OpenCV, OpenCV's on numpy and Paddle must be weighed together
+    # shellcheck disable=SC2046
+    "$PYTHON" -m pip install $quiet $(printf -- '-r %s ' "${files[@]}") -e "$KDSCFNET_ROOT" </dev/null >&2 ||
+        die "pip could not install ${files[*]##*/}: its last lines say why; run this again when that is mended"
+    state >"$stamp"
+}
+
+# What the installation depends on.
+state() {
+    printf '%s\n' "$KDSCFNET_ROOT"
+    cat "$KDSCFNET_ROOT"/setup.py "$KDSCFNET_ROOT"/requirements*.txt "$KDSCFNET_ROOT"/requirements/*.txt | cksum
+}

@@ -1,0 +1,60 @@
+"""Packaging. Every requirement stands once, in requirements/*.txt, with its reason."""
+import os
+import re
+import shutil
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = os.path.dirname(os.path.abspath(__file__))
+
+
+def read(name):
+    with open(os.path.join(ROOT, name), encoding="utf-8") as file:
+        return file.read()
+
+
+def requirements(name):
+    lines = (line.strip() for line in read(os.path.join("requirements", name + ".txt")).splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+class BuildWithManifest(build_py):
+    """weights/manifest.yaml, the release as data, stands beside the weights in a clone and inside the package in a wheel."""
+
+    def run(self):
+        super().run()
+        manifest = os.path.join(ROOT, "weights", "manifest.yaml")
+        if os.path.exists(manifest) and not getattr(self, "editable_mode", False):
+            target = os.path.join(self.build_lib, "kdscfnet", "pretrained", "manifest.yaml")
+            self.mkpath(os.path.dirname(target))
+            shutil.copyfile(manifest, target)
+
+
+setup(
+    name="kdscfnet",
+    version=re.search(r'__version__ = "(.+?)"', read(os.path.join("kdscfnet", "__init__.py"))).group(1),
+    description="Salient object detection by knowledge distillation (KD-SCFNet, ECCV 2022) in PaddlePaddle",
+    long_description=read("README.md") if os.path.exists(os.path.join(ROOT, "README.md")) else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["kdscfnet", "kdscfnet.*"]),
+    package_data={"kdscfnet": ["*.yaml", "*.json", "*.html", "*/*.yaml", "*/*.json", "*/*.html"]},
+    cmdclass={"build_py": BuildWithManifest},
+    # numpy 1, which this Paddle world needs, has no build for Python 3.13
+    python_requires=">=3.7,<3.13",
+    install_requires=requirements("base"),
+    extras_require={
+        **{extra: requirements(extra) for extra in ("cpu", "gpu", "onnx")},
+        "dev": requirements("test") + requirements("dev"),
+    },
+    entry_points={"console_scripts": ["kdscfnet = kdscfnet.cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        *("Programming Language :: Python :: 3.%d" % minor for minor in range(7, 13)),
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
