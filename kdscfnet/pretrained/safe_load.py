@@ -1,0 +1,360 @@
+"""Weight files: read without trust, fitted strictly, written so that everybody can read them.
+
+    load_weights(model, path)     strict: every entry, its shape, finite values; or one error and the model as it was
+    save_weights(model, path)     .pdparams or .safetensors
+    read_weights(path)            {key: array}, without Paddle
+    identify(arrays)              which of our networks an {key: array} is, by keys and shapes, without Paddle
+    read_pickle, write_pickle     any pickle of arrays and plain containers (checkpoints), without Paddle
+
+Nothing in this project calls paddle.load on a user's file: a .pdparams file is a pickle, and paddle.load runs what is
+in it.
+"""
+from __future__ import annotations
+
+import functools
+import json
+import os
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kdscfnet.errors import WeightsError
+from kdscfnet.files import atomic_path
+from kdscfnet.pretrained.pickles import LazyArray, open_regular, read_pickle, shown, shown_path, write_pickle
+
+__all__ = ["LoadReport", "identify", "identify_backbone", "load_weights", "read_pickle", "read_weights", "save_weights",
+           "write_pickle", "write_weights"]
+
+SUFFIXES = (".pdparams", ".safetensors")
+NAME_TABLE = "StructuredToParameterName@@"  # paddle.save's table from keys to the names of parameters
+# Buffers that follow from the size of the network alone: the model has its own
+DERIVED = ("relative_position_index", "attn_mask")
+# Layers of the ImageNet classifiers that come after the maps we use, by backbone
+CLASSIFIER = {
+    "mobilenetv3": ("last_second_conv.", "last_conv.", "fc."),
+    "resnet50": ("fc.",),
+    "swin_b": ("head.",),
+}
+MAX_HEADER = 8 << 20  # bytes of a safetensors header; ours have 60 kB
+
+
+@dataclass
+class LoadReport:
+    """What `load_weights` did.
+
+    loaded: number of entries the model has taken. ignored: key → why it was not used. converted: key → the dtype that
+    was brought to float32. format: "pdparams" or "safetensors", from the content of the file.
+    """
+
+    path: str
+    format: str
+    loaded: int
+    ignored: dict = field(default_factory=dict)
+    converted: dict = field(default_factory=dict)
+
+    def __str__(self):
+        parts = ["%d entries loaded from %s" % (self.loaded, self.path)]
+        if self.converted:
+            kinds = sorted(set(self.converted.values()))
+            parts.append("%d converted from %s to float32" % (len(self.converted), " and ".join(kinds)))
+        reasons = {}
+        for key, why in self.ignored.items():
+            reasons.setdefault(why, []).append(key)
+        parts += ["ignored: %s (%s)" % (_some(keys), why) for why, keys in reasons.items()]
+        return "; ".join(parts)
+
+
+def load_weights(model, path):
+    """Load a weight file into `model`, all of it or nothing.
+
+    Args:
+        model: a paddle.nn.Layer, such as kdscfnet.SCFNet("mobilenetv3").
+        path: a .pdparams file (of paddle.save 2.0 to 3.3, or of ours) or a .safetensors file; the content decides.
+
+    Every entry of the model must be in the file with its shape, and nothing else may be in it but derived buffers
+    (Swin's index and mask tables; the model keeps its own) and Paddle's table of names. Values must be finite. float16
+    and float64 are converted to float32.
+
+    Returns a LoadReport. Raises WeightsError, one line; its attributes `missing`, `unexpected`, `mismatched` (key →
+    what is wrong with its shape or dtype) and `non_finite` list everything. The model is as it was then.
+    """
+    arrays, report = _read(path)
+    state = model.state_dict()
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    chosen = fit(arrays, shapes, report, model=getattr(model, "backbone", None))
+    _assign(state, chosen)
+    return report
+
+
+def _assign(state, arrays):
+    for key, array in arrays.items():
+        state[key].set_value(array)
+
+
+def fit(arrays, shapes, report, model=None, unused=()):
+    """Check `arrays` (key → array) against `shapes` (key → shape), strictly; derived buffers may differ.
+
+    Args:
+        report: its `loaded`, `ignored` and `converted` are filled in; its `path` is for messages.
+        model: name of the network or backbone wanted, for messages.
+        unused: beginnings of keys that may be there and are not used.
+
+    Returns key → float32 array. Raises WeightsError as `load_weights` says.
+    """
+    missing, unexpected, mismatched, non_finite, chosen = [], [], {}, [], {}
+    for key, shape in shapes.items():
+        if is_derived(key):
+            continue
+        if key not in arrays:
+            missing.append(key)
+            continue
+        array = arrays[key]
+        if tuple(array.shape) != tuple(shape):
+            mismatched[key] = "is %s, should be %s" % (list(array.shape), list(shape))
+        elif array.dtype.kind != "f":
+            mismatched[key] = "is %s, should be float32" % array.dtype
+        else:
+            chosen[key] = array
+    for key in arrays:
+        if is_derived(key):
+            report.ignored[key] = "derived from the size of the network, which has its own"
+        elif key not in shapes:
+            if unused and key.startswith(tuple(unused)):
+                report.ignored[key] = "part of the ImageNet classifier, not used"
+            else:
+                unexpected.append(key)
+    if not (missing or unexpected or mismatched):
+        for key, array in chosen.items():
+            if array.dtype != np.float32:
+                report.converted[key] = str(array.dtype)
+                with np.errstate(over="ignore"):
+                    chosen[key] = array.astype(np.float32)
+            if not np.isfinite(chosen[key]).all():
+                non_finite.append(key)
+    if missing or unexpected or mismatched or non_finite:
+        raise _misfit(report.path, arrays, model, missing, unexpected, mismatched, non_finite)
+    report.loaded = len(chosen)
+    return chosen
+
+
+def _misfit(path, arrays, model, missing, unexpected, mismatched, non_finite):
+    parts = []
+    if missing:
+        parts.append("missing %s" % _some(missing))
+    if unexpected:
+        parts.append("unexpected %s" % _some(unexpected))
+    if mismatched:
+        parts.append("wrong: %s" % _some("%s %s" % item for item in mismatched.items()))
+    if non_finite:
+        parts.append("NaN or infinite values in %s" % _some(non_finite))
+    wanted = "the network%s" % (" (%s)" % model if model else "")
+    text = "%s: does not fit %s: %s" % (path, wanted, "; ".join(parts))
+    if non_finite:
+        text = "%s: %s: the file is damaged, or its training diverged" % (path, parts[-1])
+    else:
+        other, backbone = identify(arrays), identify_backbone(arrays)
+        if other and other != model:
+            text = "%s: holds SCFNet with the backbone %s, not %s: use --backbone %s, or another file" % (
+                path, other, model or "this network", other)
+        elif backbone:
+            text = "%s: holds only the ImageNet backbone %s, not a whole SCFNet: it is for --pretrained" % (path, backbone)
+    error = WeightsError(text)
+    error.missing, error.unexpected = missing, unexpected
+    error.mismatched, error.non_finite = mismatched, non_finite
+    return error
+
+
+def _some(names, limit=3):
+    names = [shown(name, 100)[1:-1] for name in names]
+    if len(names) <= limit + 1:
+        return ", ".join(names)
+    return "%s and %d more" % (", ".join(names[:limit]), len(names) - limit)
+
+
+def is_derived(key):
+    return key.rsplit(".", 1)[-1] in DERIVED
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def read_weights(path, lazy=False):
+    """The arrays of a weight file: {key: numpy array}, as they are in the file. Imports no Paddle, runs nothing.
+
+    `lazy`: only shapes and dtypes are read (objects with .shape, .dtype, .nbytes).
+
+    Raises WeightsError, one line, where the file is no weight file or is damaged.
+    """
+    return _read(path, lazy)[0]
+
+
+def _read(path, lazy=False):
+    path = os.fspath(path)
+    name = shown_path(path)
+    file, size = open_regular(path)
+    with file:
+        head = file.read(1024)
+    if head[:1] == b"\x80":
+        tree = read_pickle(path, lazy)
+        report = LoadReport(name, "pdparams", 0)
+        return _arrays_of(tree, name, report), report
+    if head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8:
+        return _read_safetensors(path, name, head, lazy), LoadReport(name, "safetensors", 0)
+    raise WeightsError("%s: %s" % (name, _what_it_is(head)))
+
+
+_SIGNATURES = (
+    (b"PK\x03\x04", "a zip archive (or a PyTorch file), not a weight file: unpack it first"),
+    (b"\x1f\x8b", "a gzip archive, not a weight file: unpack it first"),
+    (b"BZh", "a bzip2 archive, not a weight file: unpack it first"),
+    (b"\xfd7zXZ", "an xz archive, not a weight file: unpack it first"),
+    (b"7z\xbc\xaf", "a 7z archive, not a weight file: unpack it first"),
+    (b"Rar!", "a rar archive, not a weight file: unpack it first"),
+    (b"\x89PNG", "a PNG image, not a weight file"),
+    (b"\xff\xd8\xff", "a JPEG image, not a weight file"),
+)
+
+
+def _what_it_is(head):
+    for start, what in _SIGNATURES:
+        if head.startswith(start):
+            return what
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return ("a web page, not a weight file (Google Drive sends one when a file's daily quota is used up): "
+                "delete it and download again")
+    if b"ustar" in head[250:270]:
+        return "a tar archive, not a weight file: unpack it first"
+    if text.startswith((b"version https://git-lfs",)):
+        return "a Git LFS pointer, not the file itself: run git lfs pull"
+    return "not a weight file (neither .pdparams of Paddle 2.0 or later nor .safetensors)"
+
+
+def _arrays_of(tree, name, report):
+    """The arrays of a state dict as paddle.save writes it: arrays, or tuples of a name and an array."""
+    if type(tree) is not dict:
+        raise WeightsError("%s: holds a %s, not a dict of arrays" % (name, type(tree).__name__))
+    arrays, others = {}, []
+    for key, value in tree.items():
+        if type(value) in (tuple, list) and len(value) == 2 and type(value[0]) is str:
+            value = value[1]
+        if type(key) is str and isinstance(value, (np.ndarray, LazyArray)):
+            arrays[key] = value
+        elif key == NAME_TABLE and type(value) is dict:
+            report.ignored[key] = "Paddle's table of names"
+        else:
+            others.append("%s (%s)" % (shown(key), type(value).__name__))
+    if others:
+        advice = ""
+        if any(type(value) is dict for key, value in tree.items() if key != NAME_TABLE):
+            advice = ": it may be a whole training checkpoint; the weights alone are wanted"
+        raise WeightsError("%s: holds entries that are no arrays: %s%s" % (name, _some(others), advice))
+    if not arrays:
+        raise WeightsError("%s: holds no arrays" % name)
+    return arrays
+
+
+def _read_safetensors(path, name, head, lazy):
+    if struct.unpack("<Q", head[:8])[0] > MAX_HEADER:
+        raise WeightsError("%s: its header is larger than any weight file's: it is damaged" % name)
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        raise WeightsError("%s: a .safetensors file needs the safetensors package: pip install safetensors" % name)
+    arrays = {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            for key in file.keys():
+                if lazy:
+                    part = file.get_slice(key)
+                    arrays[key] = _lazy_safetensor(part.get_shape(), part.get_dtype())
+                else:
+                    arrays[key] = file.get_tensor(key)
+    except MemoryError:
+        raise WeightsError("%s: there is not enough memory for it" % name)
+    except (SafetensorError, TypeError, KeyError, ValueError, AttributeError, OSError) as error:
+        raise WeightsError("%s: %s" % (name, " ".join(str(error).split())))
+    if not arrays:
+        raise WeightsError("%s: holds no arrays" % name)
+    return arrays
+
+
+_SAFETENSORS_DTYPES = {"F16": "f2", "F32": "f4", "F64": "f8", "BOOL": "b1", "I8": "i1", "I16": "i2", "I32": "i4",
+                       "I64": "i8", "U8": "u1", "U16": "u2", "U32": "u4", "U64": "u8"}
+
+
+def _lazy_safetensor(shape, dtype):
+    array = LazyArray()
+    if dtype not in _SAFETENSORS_DTYPES:
+        raise TypeError("dtype %s is not supported" % shown(dtype))
+    array.shape, array.dtype = tuple(shape), np.dtype(_SAFETENSORS_DTYPES[dtype])
+    return array
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def save_weights(model, path):
+    """Write the weights of `model` (a paddle.nn.Layer) to `path`, whole or not at all; the suffix chooses the format.
+
+    A .pdparams file has the keys of the authors' files and loads with plain paddle.load from Paddle 2.0 on. The same
+    weights give the same bytes.
+    """
+    write_weights(path, {key: tensor.numpy() for key, tensor in model.state_dict().items()})
+
+
+def write_weights(path, arrays):
+    """Write {key: numpy array} to `path`: .pdparams or .safetensors."""
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    if suffix == ".pdparams":
+        write_pickle(path, dict(arrays))
+    elif suffix == ".safetensors":
+        try:
+            from safetensors.numpy import save_file
+        except ImportError:
+            raise WeightsError("%s: a .safetensors file needs the safetensors package: pip install safetensors" % path)
+        with atomic_path(path) as temporary:
+            save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, temporary)
+    else:
+        raise WeightsError("%s: the name of a weight file ends with %s" % (shown_path(path), " or ".join(SUFFIXES)))
+
+
+# Which network is it? ------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=1)
+def shape_tables():
+    """{backbone: {key: shape}} of our three networks, without building them. tests/test_weights_tables.py compares."""
+    with open(str(Path(__file__).with_name("shapes.json")), encoding="utf-8") as file:
+        return {name: {key: tuple(shape) for key, shape in table.items()} for name, table in json.load(file).items()}
+
+
+def backbone_shapes(backbone):
+    """{key: shape} of a backbone alone."""
+    return {key[7:]: shape for key, shape in shape_tables()[backbone].items() if key.startswith("bkbone.")}
+
+
+def identify(arrays):
+    """The backbone of the SCFNet that `arrays` (key → something with .shape) is: "mobilenetv3", "resnet50", "swin_b".
+    None where it is none of them."""
+    for name, table in shape_tables().items():
+        if _same(arrays, table, ()):
+            return name
+    return None
+
+
+def identify_backbone(arrays):
+    """The backbone whose ImageNet weights `arrays` is, with or without the classifier; None where it is none."""
+    for name in shape_tables():
+        if _same(arrays, backbone_shapes(name), CLASSIFIER[name]):
+            return name
+    return None
+
+
+def _same(arrays, table, unused):
+    for key, shape in table.items():
+        if not is_derived(key) and (key not in arrays or tuple(arrays[key].shape) != shape):
+            return False
+    return all(key in table or is_derived(key) or (unused and key.startswith(unused)) for key in arrays)
