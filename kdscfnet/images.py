@@ -19,7 +19,7 @@ def read_image(path):
     cv2.imread(path, cv2.IMREAD_COLOR), as in the authors' code.
     Raises BadImageError where the file is missing, no image or cut short.
     """
-    return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(decode(read_bytes(path), path), cv2.COLOR_BGR2RGB)
 
 
 def read_mask(path):
@@ -28,7 +28,7 @@ def read_mask(path):
     Returns uint8 H×W for a one-channel file, else uint8 H×W×3 (the mean of the channels is the mask: see `mask_mean`).
     Sixteen-bit files are brought to 8 bits, alpha is dropped. Raises BadImageError like `read_image`.
     """
-    mask = _decode(path, cv2.IMREAD_ANYCOLOR)
+    mask = decode(read_bytes(path), path, cv2.IMREAD_ANYCOLOR)
     if mask.ndim == 3 and (mask[..., 0] == mask[..., 1]).all() and (mask[..., 0] == mask[..., 2]).all():
         mask = np.ascontiguousarray(mask[..., 0])
     return mask
@@ -57,7 +57,8 @@ def encode_png(image):
     return data.tobytes()
 
 
-def _decode(path, flags):
+def read_bytes(path):
+    """The bytes of an image file. Raises BadImageError where it is missing or empty."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -65,6 +66,11 @@ def _decode(path, flags):
         raise BadImageError(path, error.strerror or str(error))
     if not data:
         raise BadImageError(path, "the file is empty")
+    return data
+
+
+def decode(data, path, flags=cv2.IMREAD_COLOR):
+    """Decode the bytes of an image file; `path` is for the message. Returns what cv2.imread(path, flags) would (BGR)."""
     if _is_cut_short(data):
         raise BadImageError(path, "the image is cut short")
     try:

@@ -1,0 +1,187 @@
+"""The networks that a predictor can run: dygraph Paddle, and ONNX Runtime on an exported network.
+
+Both are called with float32 N×3×h×w, normalised, and return the finest logits, float32 N×1×h×w. Neither Paddle nor ONNX
+Runtime is imported before it is needed, and with ONNX Runtime and an exported network Paddle never is.
+"""
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+import threading
+
+import numpy as np
+
+from kdscfnet.errors import UserError
+
+ENGINES = ("auto", "onnxruntime", "paddle")
+INSTALL_ONNX = 'pip install onnxruntime onnx "paddle2onnx>=2.1; python_version>=\'3.8\'"'
+
+
+def say(message):
+    """One line to the user, on standard error."""
+    print("kdscfnet: " + message, file=sys.stderr, flush=True)
+
+
+def available_cores():
+    """The cores this process may use: its affinity, and the quota of the container it runs in."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            cores = min(cores, -(-int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return max(1, cores)
+
+
+class OnnxNetwork:
+    """The network on ONNX Runtime, on the CPU.
+
+    Args:
+        weights: a weight file (.pdparams, .safetensors), whose exported network is looked for beside it and in the
+            user's cache, and made where there is none; or an exported .onnx file.
+        backbone: as in SCFNet.
+        size: the size the exported network is for; only Swin-B needs one. An integer or (height, width).
+        threads: threads of one call; default: all cores.
+
+    network(images): float32 N×3×h×w → the finest logits, float32 N×1×h×w. Any N, h, w with the two convolutional
+    backbones. Calls from several threads run side by side: give each `threads=1` for the most images per second.
+    """
+
+    name = "onnxruntime"
+    concurrent = True
+
+    def __init__(self, weights, backbone="mobilenetv3", size=None, threads=None):
+        from kdscfnet.inference.export import find_or_export
+
+        if importlib.util.find_spec("onnxruntime") is None:
+            raise UserError("ONNX Runtime is not installed: %s" % INSTALL_ONNX)
+        self.path, self.about = find_or_export(weights, backbone, size)
+        self.backbone = self.about.get("backbone", backbone)
+        self.threads = threads or available_cores()
+        self._sessions = {}
+        self._lock = threading.Lock()
+        session = self._session(self.threads)
+        shape = session.get_inputs()[0].shape
+        self._input = session.get_inputs()[0].name
+        self.batch_size = shape[0] if isinstance(shape[0], int) else None
+        self.size = tuple(shape[2:]) if isinstance(shape[2], int) else None
+
+    def _session(self, threads):
+        with self._lock:
+            if threads not in self._sessions:
+                self._sessions[threads] = open_session(self.path, threads)
+            return self._sessions[threads]
+
+    def __call__(self, images, threads=None):
+        if self.size and tuple(images.shape[2:]) != self.size:
+            raise ValueError("%s is for %d×%d images, not %d×%d" % ((self.path,) + self.size + tuple(images.shape[2:])))
+        session = self._session(threads or self.threads)
+        images = np.ascontiguousarray(images, np.float32)
+        if self.batch_size in (None, len(images)):
+            return session.run(None, {self._input: images})[0]
+        if self.batch_size != 1:
+            raise ValueError("%s is for batches of %d images" % (self.path, self.batch_size))
+        return np.concatenate([session.run(None, {self._input: images[i : i + 1]})[0] for i in range(len(images))])
+
+
+def open_session(path, threads):
+    """An ONNX Runtime session on `threads` threads of the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+class PaddleNetwork:
+    """The network in dygraph Paddle, on `device` ("cpu", "gpu", "gpu:0"; default: a GPU where there is one).
+
+    network(images): float32 N×3×h×w numpy → the finest logits, float32 N×1×h×w numpy.
+    """
+
+    name = "paddle"
+    concurrent = False  # one call at a time: dygraph keeps its state in the process
+
+    def __init__(self, weights, backbone="mobilenetv3", device=None, threads=None):
+        if threads and "paddle" not in sys.modules:
+            os.environ["FLAGS_paddle_num_threads"] = str(threads)
+        try:
+            import paddle
+        except ImportError as error:
+            raise UserError("Paddle cannot be imported (%s): pip install paddlepaddle, or paddlepaddle-gpu" % error)
+        from kdscfnet.models.scfnet import SCFNet
+        from kdscfnet.pretrained.safe_load import load_weights
+
+        paddle.set_device(device or ("gpu" if paddle.device.get_device().startswith("gpu") else "cpu"))
+        self._paddle = paddle
+        self.on_gpu = paddle.device.get_device().startswith("gpu")
+        self.backbone = backbone
+        self.model = SCFNet(backbone)
+        load_weights(self.model, weights)
+        self.model.eval()
+        self.size = None
+        self.batch_size = None
+
+    def __call__(self, images, threads=None):
+        with self._paddle.no_grad():
+            return self.model(self._paddle.to_tensor(np.ascontiguousarray(images, np.float32)))[0].numpy()
+
+
+def open_network(weights, backbone="mobilenetv3", engine="auto", size=None, threads=None, device=None):
+    """The network of a weight file on the engine asked for; "auto": Paddle on a GPU, else ONNX Runtime, else Paddle."""
+    if engine not in ENGINES:
+        raise UserError("engine is %r: one of %s" % (engine, ", ".join(ENGINES)))
+    exported = str(weights).lower().endswith(".onnx")
+    if engine == "paddle":
+        if exported:
+            raise UserError("%s is an exported network, which only the engine onnxruntime runs" % weights)
+        return PaddleNetwork(weights, backbone, device, threads)
+    if engine == "auto" and not exported:
+        if (device or "").startswith("gpu") or (device is None and paddle_has_gpu()):
+            return PaddleNetwork(weights, backbone, device, threads)
+        lacking = [name for name in ("onnxruntime",) if importlib.util.find_spec(name) is None]
+        if lacking:
+            say("ONNX Runtime is not installed, so Paddle runs the network, several times slower: %s" % INSTALL_ONNX)
+            return PaddleNetwork(weights, backbone, "cpu", threads)
+        from kdscfnet.inference.export import CannotExport
+
+        try:
+            return OnnxNetwork(weights, backbone, size, threads)
+        except CannotExport as error:
+            say("%s; so Paddle runs the network, several times slower" % error)
+            return PaddleNetwork(weights, backbone, "cpu", threads)
+    return OnnxNetwork(weights, backbone, size, threads)
+
+
+def paddle_has_gpu():
+    """Whether a Paddle built for GPUs is installed and there is a GPU, found out without importing Paddle."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    if "paddle" not in sys.modules:
+        spec = importlib.util.find_spec("paddle")
+        if spec is None or not spec.origin or not _built_with_cuda(os.path.dirname(spec.origin)):
+            return False
+        driver = ("/dev/nvidia0", "/proc/driver/nvidia/version", "/dev/dxg",
+                  os.path.join(os.environ.get("SystemRoot", "C:\\Windows"), "System32", "nvcuda.dll"))
+        if not any(os.path.exists(path) for path in driver):
+            return False
+    import paddle
+
+    return bool(paddle.device.is_compiled_with_cuda()) and paddle.device.get_device().startswith("gpu")
+
+
+def _built_with_cuda(package):
+    for name in ("version.py", os.path.join("version", "__init__.py")):
+        try:
+            with open(os.path.join(package, name), encoding="utf-8") as file:
+                found = re.search(r"^cuda_version\s*=\s*['\"](.*?)['\"]", file.read(), re.M)
+        except OSError:
+            continue
+        return bool(found) and found.group(1) not in ("False", "None", "")
+    return False

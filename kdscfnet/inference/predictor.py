@@ -1,0 +1,76 @@
+"""Saliency maps of images, in memory: `Predictor`."""
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from kdscfnet.data.transforms import prepare_image
+from kdscfnet.errors import UserError
+from kdscfnet.inference.engines import available_cores, open_network
+from kdscfnet.inference.export import DEFAULT_SIZE, as_size
+from kdscfnet.inference.finish import to_map
+from kdscfnet.recipes import BACKBONES
+
+
+class Predictor:
+    """Saliency maps, as the authors make them, by the fastest engine there is.
+
+    Args:
+        weights: a weight file (.pdparams, .safetensors) or an exported network (.onnx).
+        backbone: "mobilenetv3" (the student), "resnet50" or "swin_b".
+        engine: "auto" (Paddle on a GPU, else ONNX Runtime, else Paddle), "onnxruntime" or "paddle".
+        size: the network's input, an integer or (height, width). Default: 352, and 384 for Swin-B. (The student that
+            Swin-B taught wants 384.)
+        threads: cores to use; default: all.
+        device: for Paddle: "cpu", "gpu", "gpu:0"; default: a GPU where there is one.
+
+    predictor(image): a path, or uint8 H×W×3 RGB → uint8 H×W, 0 (background) to 255 (salient).
+    Raises UserError (wrong use), WeightsError, BadImageError (an image that cannot be read).
+    """
+
+    def __init__(self, weights, backbone="mobilenetv3", engine="auto", size=None, threads=None, device=None):
+        if backbone not in BACKBONES:
+            raise UserError("backbone is %r: one of %s" % (backbone, ", ".join(BACKBONES)))
+        if threads is not None and threads < 1:
+            raise UserError("threads is %r: 1 or more" % (threads,))
+        self.threads = threads or available_cores()
+        self.network = open_network(weights, backbone, engine, size, self.threads, device)
+        self.backbone = self.network.backbone
+        self.size = as_size(size or self.network.size or DEFAULT_SIZE[self.backbone])
+        if min(self.size) < 1:
+            raise UserError("size is %r: 1 or more" % (size,))
+
+    @property
+    def engine(self):
+        """The engine that runs the network: "paddle" or "onnxruntime"."""
+        return self.network.name
+
+    def __call__(self, image):
+        return self.batch([image])[0]
+
+    def batch(self, images):
+        """Maps of several images (paths or arrays, of any sizes), in their order: a list of uint8 H×W."""
+        images = [self.read(image) for image in images]
+        if not images:
+            return []
+        logits = self.logits(images)
+        return [to_map(logits[i, 0], image.shape[0], image.shape[1]) for i, image in enumerate(images)]
+
+    def logits(self, images, threads=None):
+        """The finest logits of several images, uint8 H×W×3 RGB: float32 N×1×h×w at the network's size."""
+        prepared = np.empty((len(images), 3) + self.size, np.float32)
+        for image, out in zip(images, prepared):
+            prepare_image(image, self.size, out)
+        return self.network(prepared, threads)
+
+    def read(self, image):
+        """A path or an array → uint8 H×W×3 RGB."""
+        if isinstance(image, (str, bytes, os.PathLike)):
+            from kdscfnet.inference.readers import read_any
+
+            return read_any(image)[0]
+        image = np.asarray(image)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise UserError("an image must be uint8 H×W×3 (RGB) or a path, not %s %s" % (image.dtype, image.shape))
+        return image
