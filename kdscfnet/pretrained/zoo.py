@@ -1,0 +1,349 @@
+"""The release as data: which weights exist, where to put them, what is there, and how to get the rest.
+
+    release()                 weights/manifest.yaml as objects
+    find_weights(folder)      the usable SCFNet weights in the weights folder
+    inspect_file(path)        what one file is
+    fetch(entry, folder)      download, verified before it gets its name (kdscfnet/pretrained/download.py)
+    load_backbone(model, …)   ImageNet weights into a model's backbone: path, "auto" or "none"
+
+Imports no Paddle, but for load_backbone.
+"""
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdscfnet.errors import UserError, WeightsError
+from kdscfnet.pretrained import safe_load
+from kdscfnet.pretrained.pickles import shown_path
+
+ENVIRONMENT = "KDSCFNET_WEIGHTS"
+CHECKOUT = Path(__file__).resolve().parents[2]
+# Of files whose recipe is not known
+TEST_SIZES = {"mobilenetv3": 352, "resnet50": 352, "swin_b": 384}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A published SCFNet. `mae`: test set → the card's mean absolute error. `teacher`: a backbone, or ""."""
+
+    recipe: str
+    title: str
+    file: str
+    backbone: str
+    teacher: str
+    test_size: int
+    mae: dict
+    url: str
+    page: str  # for people, with a browser
+    maps_page: str
+    sha256: str = ""
+    md5: str = ""
+
+    @property
+    def names(self):
+        """What `fetch` accepts: the recipe, the title, the file."""
+        return (self.recipe, self.title, self.file, os.path.splitext(self.file)[0])
+
+    is_backbone = False
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A published ImageNet backbone."""
+
+    backbone: str
+    title: str
+    file: str
+    url: str
+    page: str
+    cache: str  # where the library that publishes it keeps its downloads
+    sha256: str = ""
+    md5: str = ""
+
+    @property
+    def names(self):
+        return (self.backbone, self.title, self.file, os.path.splitext(self.file)[0])
+
+    is_backbone = True
+
+
+@dataclass(frozen=True)
+class Release:
+    models: tuple
+    backbones: tuple
+    baidu: str
+    baidu_code: str
+
+    def __iter__(self):
+        return iter(self.models + self.backbones)
+
+    def find(self, name):
+        """The entry of that recipe, title, backbone or file name. Raises UserError."""
+        wanted = name.lower()
+        for entry in self:
+            if wanted in (known.lower() for known in entry.names):
+                return entry
+        raise UserError("there is no '%s' in the release: one of %s" % (
+            name, ", ".join([m.recipe for m in self.models] + [b.backbone for b in self.backbones])))
+
+
+@functools.lru_cache(maxsize=1)
+def release():
+    """The release: weights/manifest.yaml of a clone, or the copy that a wheel carries."""
+    import yaml
+
+    for path in (Path(__file__).with_name("manifest.yaml"), CHECKOUT / "weights" / "manifest.yaml"):
+        if path.is_file():
+            break
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    models = []
+    for item in data["models"]:
+        drive, maps = item.pop("drive"), item.pop("maps_drive")
+        item["teacher"] = item["teacher"] or ""
+        models.append(Model(url=drive_url(drive), page=drive_page(drive), maps_page=drive_page(maps), **item))
+    backbones = [Backbone(page=item["url"], **item) for item in data["backbones"]]
+    return Release(tuple(models), tuple(backbones), data["baidu"]["url"], data["baidu"]["code"])
+
+
+def drive_url(identifier):
+    """The direct link of a Google Drive file; `confirm=t` skips the page that warns of large files."""
+    return "https://drive.usercontent.google.com/download?id=%s&export=download&confirm=t" % identifier
+
+
+def drive_page(identifier):
+    return "https://drive.google.com/file/d/%s/view" % identifier
+
+
+def weights_folder(folder=None):
+    """Where weights are: `folder` (a flag) if given, else $KDSCFNET_WEIGHTS, else ./weights if there is one, else the
+    weights folder of the clone this package runs from, else ./weights. Returns a Path; creates nothing."""
+    chosen = folder or os.environ.get(ENVIRONMENT)
+    if chosen:
+        path = Path(os.path.expanduser(str(chosen)))
+        if path.exists() and not path.is_dir():
+            raise UserError("the weights folder %s is a file, not a folder" % shown_path(path))
+        return path
+    here = Path("weights")
+    clone = CHECKOUT / "weights"
+    return clone if not here.is_dir() and (clone / "manifest.yaml").is_file() else here
+
+
+@dataclass
+class Found:
+    """A weight file: what it holds, and which entry of the release it is (by file name and structure).
+
+    kind: "scfnet", "backbone" (ImageNet), "other" (readable, none of our networks) or "broken" (`problem` says why).
+    teacher: a backbone, "" without teacher, None where not known. test_size: the side of the square network input, in
+    pixels. mae: test set → the card's MAE, empty unless `entry` is a published model.
+    """
+
+    path: Path
+    kind: str
+    backbone: str = ""
+    entry: object = None
+    title: str = ""
+    teacher: object = None
+    test_size: int = 0
+    mae: dict = field(default_factory=dict)
+    parameters: int = 0
+    problem: str = ""
+
+
+def inspect_file(path):
+    """What the file at `path` is, by its keys and shapes (its values are not read). Never raises for a bad file."""
+    path = Path(path)
+    try:
+        arrays = safe_load.read_weights(path, lazy=True)
+    except WeightsError as error:
+        return Found(path, "broken", problem=str(error))
+    parameters = count_parameters(arrays)
+    backbone = safe_load.identify(arrays)
+    if backbone is None:
+        backbone = safe_load.identify_backbone(arrays)
+        kind = "backbone" if backbone else "other"
+        entry = _entry(path, backbone, release().backbones)
+        title = entry.title if entry else "ImageNet backbone %s" % backbone if backbone else "not a network of ours"
+        return Found(path, kind, backbone or "", entry, title, parameters=parameters)
+    entry = _entry(path, backbone, release().models)
+    if entry is None:
+        return Found(path, "scfnet", backbone, title=path.stem, test_size=TEST_SIZES[backbone], parameters=parameters)
+    return Found(path, "scfnet", backbone, entry, entry.title, entry.teacher, entry.test_size, entry.mae, parameters)
+
+
+def _entry(path, backbone, entries):
+    for entry in entries:
+        if entry.backbone == backbone and os.path.splitext(entry.file)[0].lower() == path.stem.lower():
+            return entry
+    return None
+
+
+def count_parameters(arrays):
+    """Numbers in a model: trainable ones and BatchNorm statistics, without derived buffers."""
+    total = 0
+    for key, array in arrays.items():
+        if not safe_load.is_derived(key):
+            count = 1
+            for side in array.shape:
+                count *= side
+            total += count
+    return total
+
+
+def weight_files(folder=None):
+    """Paths of all weight files in the weights folder and its subfolders, sorted; no hidden or unfinished ones."""
+    root = weights_folder(folder)
+    paths = []
+    for parent, folders, files in os.walk(str(root)):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths += [Path(parent, name) for name in sorted(files)
+                  if not name.startswith(".") and name.lower().endswith(safe_load.SUFFIXES)]
+    return paths
+
+
+def find_weights(folder=None):
+    """The usable SCFNet weights in the weights folder: a list of Found, published ones first, in the card's order."""
+    order = {entry.recipe: number for number, entry in enumerate(release().models)}
+    found = [item for item in map(inspect_file, weight_files(folder)) if item.kind == "scfnet"]
+    return sorted(found, key=lambda item: order[item.entry.recipe] if item.entry else len(order))
+
+
+def how_to_get(entry, folder=None):
+    """One line: links, code, file name and folder, for a download by hand."""
+    where = "save it as %s in %s" % (entry.file, os.path.abspath(str(weights_folder(folder))))
+    if entry.is_backbone:
+        return "get it from %s and %s" % (entry.page, where)
+    return "get it from %s or from Baidu, %s (code %s), and %s" % (
+        entry.page, release().baidu, release().baidu_code, where)
+
+
+def sha256(path):
+    """The SHA-256 of a file, in hexadecimal."""
+    return _digest(path, hashlib.sha256())
+
+
+def _digest(path, digest):
+    with open(str(path), "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@dataclass
+class Verified:
+    """The outcome of `verify`: what a good file is."""
+
+    found: Found
+    sha256: str
+    size: int  # bytes
+    report: object  # safe_load.LoadReport
+
+
+def verify(path, entry=None):
+    """Check a file whole: structure, dtypes, finite values, and for an `entry` that it is that one (its network, its
+    checksum where the release has one). Returns Verified; raises WeightsError with what is wrong."""
+    path = Path(path)
+    name = shown_path(path)
+    arrays, report = safe_load._read(path)
+    backbone, kind = safe_load.identify(arrays), "scfnet"
+    if backbone is None:
+        backbone, kind = safe_load.identify_backbone(arrays), "backbone"
+    if entry is not None:
+        wanted = "the ImageNet backbone " if entry.is_backbone else "SCFNet with the backbone "
+        if backbone != entry.backbone or (kind == "backbone") != entry.is_backbone:
+            held = "none of our networks" if backbone is None else (
+                ("the ImageNet backbone " if kind == "backbone" else "SCFNet with the backbone ") + backbone)
+            raise WeightsError("%s: holds %s, not %s%s" % (name, held, wanted, entry.backbone))
+    if backbone is None:
+        # the network it is nearest to says best what is wrong
+        backbone = max(safe_load.shape_tables(), key=lambda table: _likeness(arrays, safe_load.shape_tables()[table]))
+        if not _likeness(arrays, safe_load.shape_tables()[backbone]):
+            raise WeightsError("%s: holds %d arrays, none of them of a network of ours" % (name, len(arrays)))
+        kind = "scfnet"
+    if kind == "backbone":
+        safe_load.fit(arrays, safe_load.backbone_shapes(backbone), report, backbone, safe_load.CLASSIFIER[backbone])
+    else:
+        safe_load.fit(arrays, safe_load.shape_tables()[backbone], report, backbone)
+    if entry is not None and entry.sha256 and sha256(path) != entry.sha256:
+        raise WeightsError("%s: is not the published file: its SHA-256 differs" % name)
+    if entry is not None and entry.md5 and _digest(path, hashlib.md5()) != entry.md5:
+        raise WeightsError("%s: is not the published file: its MD5 differs" % name)
+    return Verified(inspect_file(path), sha256(path), path.stat().st_size, report)
+
+
+def _likeness(arrays, table):
+    return sum(key in arrays and tuple(arrays[key].shape) == shape for key, shape in table.items())
+
+
+def fetch(entry, folder=None, force=False, **options):
+    """Download `entry` (a Model or Backbone) into the weights folder; returns its Path. Nothing is written elsewhere.
+
+    A file that is there already and is right is kept. See kdscfnet.pretrained.download for `options` and errors.
+    """
+    from kdscfnet.pretrained.download import DownloadError, download
+
+    target = weights_folder(folder) / entry.file
+    if target.exists() and not force:
+        try:
+            verify(target, entry)
+        except WeightsError as error:
+            raise WeightsError("%s; delete it, or say --force to download it again" % error)
+        return target
+    try:
+        download(entry.url, target, check=lambda path: verify(path, entry), **options)
+    except DownloadError as error:
+        raise WeightsError("%s: %s; %s" % (entry.title, error, how_to_get(entry, folder)))
+    return target
+
+
+# ImageNet weights of the backbones -------------------------------------------------------------------------------------
+
+
+def find_backbone(backbone, folder=None):
+    """The path of ImageNet weights for `backbone` in the weights folder, else in the cache of the library that
+    publishes them, else None."""
+    entry = next(item for item in release().backbones if item.backbone == backbone)
+    named = [weights_folder(folder) / entry.file, Path(os.path.expanduser(entry.cache)) / entry.file]
+    others = [path for path in weight_files(folder) if path != named[0]]
+    for path in [named[0], *others, named[1]]:
+        if path.is_file():
+            found = inspect_file(path)
+            if found.kind == "backbone" and found.backbone == backbone:
+                return path
+    return None
+
+
+def load_backbone(model, source, folder=None, **options):
+    """Start a model's backbone from ImageNet weights.
+
+    Args:
+        model: kdscfnet.SCFNet.
+        source: a path; "auto": the weights folder, then PaddleClas's or Paddle's own cache, then a download into the
+            weights folder; "none": nothing is loaded.
+
+    The file must hold every entry of the backbone; the classifier in it is not used. Returns a LoadReport, or None for
+    "none". Raises WeightsError as `load_weights` does; the model is as it was then.
+    """
+    if source == "none":
+        return None
+    if source == "auto":
+        entry = next(item for item in release().backbones if item.backbone == model.backbone)
+        path = find_backbone(model.backbone, folder) or fetch(entry, folder, **options)
+    else:
+        path = source
+    arrays, report = safe_load._read(path)
+    state = model.bkbone.state_dict()
+    if safe_load.identify(arrays):
+        raise WeightsError("%s: holds a whole SCFNet, not the ImageNet weights of a backbone that --pretrained takes"
+                           % report.path)
+    other = safe_load.identify_backbone(arrays)
+    if other and other != model.backbone:
+        raise WeightsError("%s: holds ImageNet weights of %s, not of %s" % (report.path, other, model.backbone))
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    chosen = safe_load.fit(arrays, shapes, report, "backbone " + model.backbone,
+                           safe_load.CLASSIFIER[model.backbone])
+    safe_load._assign(state, chosen)
+    return report
