@@ -37,14 +37,14 @@ class ImageSet:
     root: str
     names: tuple  # file names without suffix
     images: tuple  # paths; empty where only masks were asked for and there are no images
-    masks: tuple  # paths; empty: no masks
+    masks: tuple  # paths; empty: no masks; None for a lacking one where masks="partial" was asked for
 
     def __len__(self):
         return len(self.names)
 
     def describe(self):
         """One line: `DUTS-TR: 4000 images, 4000 masks`."""
-        return "%s: %d images, %d masks" % (self.name, len(self.images), len(self.masks))
+        return "%s: %d images, %d masks" % (self.name, len(self.images), len(self.masks) - self.masks.count(None))
 
 
 def canonical_name(name):
@@ -73,7 +73,7 @@ def find_image_set(root, masks="required", images="required", lists=("train.txt"
 
     Args:
         root: the data set's folder, or a folder of images.
-        masks: "required", "optional" (taken where they are there) or "ignored".
+        masks: "required", "optional" (for all images or for none), "partial" (as many as there are) or "ignored".
         images: "required" or "optional".
         lists: names of list files, the first that is there is used; a single other .txt file counts too.
 
@@ -108,13 +108,15 @@ def find_image_set(root, masks="required", images="required", lists=("train.txt"
         names = []
         for number, entry in listed[1]:
             for kind, found in (("image", images_found), ("mask", masks_by_name)):
-                if found and entry not in found:
+                if found and entry not in found and not (kind == "mask" and masks == "partial"):
                     raise UserError("%s line %d: there is no %s %r in %s"
                                     % (listed[0], number, kind, entry, image_folder if kind == "image" else mask_folder))
             names.append(entry)
         if not names:
             raise UserError("%s is empty: remove it, or list one name a line" % listed[0])
-    if masks_by_name and images_found:
+    if masks == "partial":
+        masks_by_name = {n: masks_by_name.get(n) for n in names} if masks_by_name else {}
+    elif masks_by_name and images_found:
         lacking = [n for n in names if n not in masks_by_name]
         if lacking and masks == "required":
             raise UserError("%s: %d of %d images have no mask in %s (the first: %s)"
