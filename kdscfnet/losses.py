@@ -11,11 +11,19 @@ OUTPUT_WEIGHTS = (1.0, 0.5, 0.25, 0.125)  # finest output first
 
 
 def _dice(prediction, target):
-    """Mean over the batch of 1 − (2·Σ p·m + 1) / (Σ(p + m) + 1); both tensors N×…, values in [0, 1]."""
-    prediction, target = prediction.flatten(1), target.flatten(1)
-    intersection = (prediction * target).sum(axis=1)
-    union = (prediction + target).sum(axis=1)
+    """Mean over the batch of 1 − (2·Σ p·m + 1) / (Σ(p + m) + 1); both tensors N×1×H×W or N×HW, in [0, 1].
+
+    Regions are summed over (H, W) and boundaries over the flattened map (N×HW), as in the authors' code: the sums
+    round differently, and after ten training steps it would show.
+    """
+    axes = [1] if prediction.ndim == 2 else [2, 3]
+    intersection = (prediction * target).sum(axis=axes)
+    union = (prediction + target).sum(axis=axes)
     return (1 - (2 * intersection + 1) / (union + 1)).mean()
+
+
+def _boundary_dice(prediction, target):
+    return _dice(prediction.flatten(1), target.flatten(1))
 
 
 def _max_pool(x, size):
@@ -41,7 +49,7 @@ def dice_loss(logits, target):
 
 def boundary_dice_loss(logits, target, epoch):
     """Dice loss between the widened boundaries of sigmoid(logits) and of target; `epoch` counts from 0. A scalar."""
-    return _dice(boundary(F.sigmoid(logits), epoch), boundary(target, epoch))
+    return _boundary_dice(boundary(F.sigmoid(logits), epoch), boundary(target, epoch))
 
 
 def _weighted_sum(losses):
@@ -65,8 +73,11 @@ def supervised_loss(logits, mask, epoch):
     mask_boundary = boundary(mask, epoch)  # once for the four outputs
     losses = []
     for output in logits:
-        saliency = F.sigmoid(output)
-        losses.append(_dice(saliency, mask) + _dice(boundary(saliency, epoch), mask_boundary))
+        region = dice_loss(output, mask)
+        # A second sigmoid, not the first one's result: gradients are then added up as in the authors' code, and ten steps
+        # give the same bits.
+        edges = _boundary_dice(boundary(F.sigmoid(output), epoch), mask_boundary)
+        losses.append(region + edges)
     return _weighted_sum(losses), losses
 
 

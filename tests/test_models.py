@@ -1,0 +1,147 @@
+"""The network equals the authors': keys, shapes, outputs, sizes."""
+from __future__ import annotations
+
+import json
+
+import golden_inputs
+import numpy as np
+import paddle
+import pytest
+from golden_models import KINDS, golden_model, tensor
+
+from kdscfnet.models.backbones import BACKBONES, shift_mask
+from kdscfnet.models.scfnet import SCFNet
+
+# architecture.md: parameters that are counted, paddle.flops' "Total Params", multiply-adds
+COUNTS = [
+    ("M3_0.5", 352, 800_154, 800_154, 253_194_747),
+    ("M3_0.5", 384, 800_154, 800_154, 301_250_142),
+    ("R50", 352, 26_148_420, 26_148_420, 13_148_501_421),
+    ("ST", 384, 88_359_932, 88_158_980, 46_747_600_848),
+]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind_and_model(request):
+    model = golden_model(request.param)
+    model.eval()
+    return request.param, model
+
+
+def test_state_dict_is_the_manifest(kind_and_model, golden):
+    kind, model = kind_and_model
+    manifest = json.loads((golden / ("manifest_%s.json" % kind)).read_text())
+    ours = {k: (list(v.shape), str(v.dtype).split(".")[-1].lower()) for k, v in model.state_dict().items()}
+    theirs = {k: (v["shape"], v["dtype"]) for k, v in manifest.items()}
+    if paddle.__version__.startswith("2.2"):  # VarType.FP32 and the like
+        names = {"fp32": "float32", "int64": "int64"}
+        ours = {k: (s, names.get(d, d)) for k, (s, d) in ours.items()}
+    assert ours == theirs
+
+
+def test_outputs_equal_the_recorded(kind_and_model, golden):
+    kind, model = kind_and_model
+    recorded = np.load(golden / "forward.npz")
+    tolerance = 1e-4 if kind == "ST" else 1e-5
+    sizes = sorted({key.split("|")[1] for key in recorded.files if key.startswith(kind + "|")})
+    assert sizes
+    for size in sizes:
+        n, h, w = map(int, size.split("x"))
+        image = tensor(golden_inputs.image(h * 1000 + w, n, h, w))
+        with paddle.no_grad():
+            outputs, maps = model(image), model.bkbone(image)
+        for number, output in enumerate(outputs, 2):
+            expected = recorded["%s|%s|out%d" % (kind, size, number)]
+            assert output.shape == [n, 1, h, w]
+            assert np.abs(output.numpy()[:, :, ::8, ::8] - expected).max() <= tolerance
+        for number, feature in enumerate(maps, 1):
+            expected = recorded["%s|%s|feat%d|stats" % (kind, size, number)]
+            values = feature.numpy().astype("float64")
+            assert list(values.shape) == [int(v) for v in expected[:4]]
+            stats = [values.mean(), values.std(), values.min(), values.max()]
+            assert np.abs(np.array(stats) - expected[4:]).max() <= tolerance
+
+
+@pytest.mark.parametrize("kind,size,parameters,total,flops", COUNTS)
+def test_parameters_and_flops_are_the_cards(kind, size, parameters, total, flops, capsys):
+    model = SCFNet(KINDS[kind])
+    buffers = golden_inputs.DERIVED_BUFFERS
+    counted = sum(int(np.prod(v.shape)) for k, v in model.state_dict().items() if not k.endswith(buffers))
+    assert counted == parameters
+    assert paddle.flops(model, [1, 3, size, size]) == flops
+    printed = capsys.readouterr().out
+    assert "Total Params: %d" % total in printed
+
+
+def test_out_channels_are_what_the_backbones_return():
+    for backbone in BACKBONES.values():
+        layer = backbone()
+        layer.eval()
+        with paddle.no_grad():
+            maps = layer(paddle.zeros([1, 3, 64, 96]))
+        assert len(maps) == 5
+        assert tuple(m.shape[1] for m in maps[1:]) == layer.out_channels
+        assert [m.shape[2:] for m in maps[1:]] == [[16, 24], [8, 12], [4, 6], [2, 3]]
+
+
+def test_any_size_and_no_leak_between_samples(kind_and_model):
+    kind, model = kind_and_model
+    # odd sizes for all; for Swin also those that users train and test at (its recorded output is at 384² alone)
+    for height, width in [(100, 36)] + ([(224, 224), (352, 352), (320, 256)] if kind == "ST" else []):
+        image = tensor(golden_inputs.image(1, 2 if height == 100 else 1, height, width))
+        with paddle.no_grad():
+            outputs = model(image)
+        assert [o.shape for o in outputs] == [[image.shape[0], 1, height, width]] * 4
+        assert all(np.isfinite(o.numpy()).all() for o in outputs)
+        if image.shape[0] == 2:
+            with paddle.no_grad():
+                alone = model(image[1:])
+            assert max(np.abs(o.numpy()[1:] - a.numpy()).max() for o, a in zip(outputs, alone)) < 1e-3
+
+
+def test_swin_takes_training_steps():
+    from kdscfnet.losses import supervised_loss
+    from kdscfnet.optim import build_optimizer
+
+    paddle.seed(0)
+    model = SCFNet("swin_b")
+    model.train()
+    optimizer = build_optimizer(model, 0.001)
+    image, mask = tensor(golden_inputs.image(0, 2, 128, 96)), tensor(golden_inputs.mask(1, 2, 128, 96))
+    before = model.bkbone.layers[2].blocks[3].attn.qkv.weight.numpy().copy()
+    for _ in range(2):
+        total, _ = supervised_loss(model(image), mask, 0)
+        total.backward()
+        optimizer.step()
+        optimizer.clear_grad()
+    assert np.isfinite(float(total))
+    assert np.abs(model.bkbone.layers[2].blocks[3].attn.qkv.weight.numpy() - before).max() > 0
+
+
+def test_shift_mask_separates_what_is_no_neighbour():
+    mask = shift_mask(24, 24, 12)
+    assert mask.shape == (4, 144, 144) and mask.dtype == np.float32
+    assert (mask[0] == 0).all()  # the first window does not wrap around
+    # the last window holds four regions of 6×6 tokens
+    assert (mask[3] == 0).sum() == 4 * 36 * 36
+    assert set(np.unique(mask)) == {-100.0, 0.0}
+
+
+def test_unknown_backbone_is_named():
+    with pytest.raises(ValueError, match="R34.*mobilenetv3"):
+        SCFNet("R34")
+
+
+def test_initialisation_outside_the_backbone():
+    paddle.seed(0)
+    model = SCFNet("mobilenetv3")
+    for name, value in model.state_dict().items():
+        if name.startswith("bkbone"):
+            continue
+        if name.endswith((".bias", "_mean")):
+            assert (value.numpy() == 0).all(), name
+        elif len(value.shape) == 4:  # KaimingNormal: std = sqrt(2 / fan-in)
+            expected = np.sqrt(2 / np.prod(value.shape[1:]))
+            assert abs(value.numpy().std() / expected - 1) < 0.25, name
+        else:
+            assert (value.numpy() == 1).all(), name
