@@ -1,6 +1,6 @@
 """Add what KD-SCFNet needs and this Python lacks, and leave everything that is there as it is.
 
-usage: python scripts/add_missing.py [FURTHER_REQUIREMENTS_FILE ...]
+usage: python scripts/add_missing.py requirements/cpu.txt|requirements/gpu.txt [FURTHER_FILE ...]
 
 For environments that are not ours: an active virtual environment, or AI Studio, where Paddle is installed already. A package
 counts as there when its module is found, whatever its version and whoever packaged it (opencv-contrib-python is an OpenCV,
@@ -66,16 +66,9 @@ def lacking(requirements):
 
 
 def installed():
-    """Every installed package as name==version."""
-    try:
-        from importlib.metadata import distributions
-    except ImportError:  # Python 3.7
-        import pkg_resources
-
-        return sorted("%s==%s" % (item.project_name, item.version) for item in pkg_resources.working_set)
-    pairs = ((item.metadata["Name"], item.version) for item in distributions())
-    # a local build ("2.6.2+cu118") is a version of its own to pip, and stays
-    return sorted({"%s==%s" % pair for pair in pairs if all(pair)})
+    """Every installed package as name==version, a line each."""
+    return subprocess.check_output([sys.executable, "-m", "pip", "list", "--disable-pip-version-check", "--format=freeze"],
+                                   stdin=subprocess.DEVNULL)
 
 
 def add(requirements, *options):
@@ -87,7 +80,7 @@ def add(requirements, *options):
 
 
 def main(further):
-    needed = read("requirements/base.txt") + read("requirements/cpu.txt")
+    needed = read("requirements/base.txt")
     for name in further:
         needed += read(name)
     missing = lacking(needed)
@@ -107,8 +100,8 @@ def main(further):
         plain += [package for package in OF_PADDLESEG if not is_there(package)]
     handle, constraints = tempfile.mkstemp(suffix=".txt", prefix="kdscfnet-constraints-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write("\n".join(installed()) + "\n")
+        with os.fdopen(handle, "wb") as file:
+            file.write(installed())
         if not (add(plain, "-c", constraints) and add(bare, "--no-deps")):
             print("could not add what lacks without replacing what is installed in %s: use an environment of its own "
                   "(deactivate this one, then run the same command again)" % sys.prefix)

@@ -17,7 +17,9 @@ die() { say "${0##*/}: $*"; exit 2; }
 
 fits() { "$1" -c 'import sys; sys.exit(not (3, 7) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1; }
 # found, not imported (that takes seconds); a mere folder named paddle has no origin
-has_paddle() { "$1" -c 'import importlib.util as u; exit(not getattr(u.find_spec("paddle"), "origin", None))' >/dev/null 2>&1; }
+has_paddle() {
+    "$1" -c 'import importlib.util as u, sys; sys.exit(not getattr(u.find_spec("paddle"), "origin", None))' >/dev/null 2>&1
+}
 
 # find_python VERSION...: prints the first that runs and can make environments. A pyenv shim may be on the PATH and not
 # run; pyenv's versions are looked up too.
@@ -35,7 +37,7 @@ find_python() {
     return 1
 }
 
-# The environment that is in use already, if there is one.
+# The environment that is in use already, if there is one: active, made by somebody else where ours would be, or with Paddle.
 python_in_use() {
     local candidate
     if [ -n "${VIRTUAL_ENV:-}" ] && [ -x "$VIRTUAL_ENV/bin/python" ]; then
@@ -47,6 +49,10 @@ python_in_use() {
         printf '%s\n' "$CONDA_PREFIX/bin/python"
         return
     fi
+    if [ ! -e "$KDSCFNET_VENV/kdscfnet-paddle" ] && fits "$KDSCFNET_VENV/bin/python"; then
+        printf '%s\n' "$KDSCFNET_VENV/bin/python"
+        return
+    fi
     for candidate in python python3; do
         if has_paddle "$candidate"; then
             command -v "$candidate"
@@ -56,8 +62,13 @@ python_in_use() {
     return 1
 }
 
-make_venv() {
+make_venv() { # make_venv cpu|gpu
     local python found
+    if [ -e "$KDSCFNET_VENV" ] && [ ! -e "$KDSCFNET_VENV/kdscfnet-paddle" ]; then
+        # somebody else's, or half made: not ours to clear
+        die "$KDSCFNET_VENV is there and is no environment that works: remove it (or name another folder with KDSCFNET_VENV)" \
+            "and run this again"
+    fi
     if [ -n "${KDSCFNET_PYTHON:-}" ]; then
         python=$KDSCFNET_PYTHON
         fits "$python" || die "KDSCFNET_PYTHON=$python is not a Python from 3.7 to 3.12 that runs"
@@ -72,44 +83,48 @@ make_venv() {
     say "making ${KDSCFNET_VENV} with $("$python" --version 2>&1) (once; some minutes, about 2 GB)"
     "$python" -m venv --clear "$KDSCFNET_VENV" </dev/null >&2 ||
         die "could not make $KDSCFNET_VENV: name another folder with KDSCFNET_VENV=/path"
+    printf '%s\n' "$1" >"$KDSCFNET_VENV/kdscfnet-paddle"
 }
 
 # kdscfnet_setup [FILE...]: FILEs are further requirement files, besides those of the package itself.
 kdscfnet_setup() {
-    local paddle=cpu file stamp quiet
-    local -a files
+    local file stamp paddle=cpu
+    local -a files arguments
     # this clone's code is what runs, from any directory
     export PYTHONPATH="$KDSCFNET_ROOT${PYTHONPATH:+:$PYTHONPATH}"
+
+    if nvidia-smi -L 2>/dev/null | grep '^GPU' >/dev/null; then paddle=gpu; fi
+    paddle=${KDSCFNET_PADDLE:-$paddle}
+    case $paddle in
+        cpu) files=("$KDSCFNET_ROOT/requirements.txt") ;;
+        gpu) files=("$KDSCFNET_ROOT/requirements-gpu.txt") ;;
+        *) die "KDSCFNET_PADDLE is '$paddle': cpu or gpu" ;;
+    esac
 
     if PYTHON=$(python_in_use); then
         fits "$PYTHON" || has_paddle "$PYTHON" ||
             die "the active environment has $("$PYTHON" --version 2>&1); 3.7 to 3.12 are needed: deactivate it and run this again"
-        "$PYTHON" "$KDSCFNET_ROOT/scripts/add_missing.py" "$@" </dev/null >&2 || exit $?
+        "$PYTHON" "$KDSCFNET_ROOT/scripts/add_missing.py" "requirements/$paddle.txt" "$@" </dev/null >&2 || exit $?
         return
     fi
 
-    if nvidia-smi -L 2>/dev/null | grep '^GPU' >/dev/null; then paddle=gpu; fi
-    case ${KDSCFNET_PADDLE:-$paddle} in
-        cpu) files=("$KDSCFNET_ROOT/requirements.txt") ;;
-        gpu) files=("$KDSCFNET_ROOT/requirements-gpu.txt") ;;
-        *) die "KDSCFNET_PADDLE is '$KDSCFNET_PADDLE': cpu or gpu" ;;
-    esac
     for file in "$@"; do files+=("$KDSCFNET_ROOT/$file"); done
 
     PYTHON=$KDSCFNET_VENV/bin/python
-    fits "$PYTHON" || make_venv
+    # the two builds of Paddle overwrite each other, so a change from one to the other is a new environment
+    if ! fits "$PYTHON" || [ "$(cat "$KDSCFNET_VENV/kdscfnet-paddle")" != "$paddle" ]; then make_venv "$paddle"; fi
     # One stamp for each set of requirements: written when pip has ended well, compared before anything is started.
     stamp=$KDSCFNET_VENV/kdscfnet-$(printf '%s\n' "${files[@]##*/}" | cksum | cut -d' ' -f1).stamp
     if [ "$(cat "$stamp" 2>/dev/null)" = "$(state)" ]; then return; fi
     say "installing ${files[*]##*/} into $KDSCFNET_VENV"
-    quiet=-q
-    if [ -t 2 ]; then quiet=; fi
+    arguments=(-e "$KDSCFNET_ROOT")
+    for file in "${files[@]}"; do arguments+=(-r "$file"); done
+    if [ ! -t 2 ]; then arguments+=(-q); fi
     # pip 21 and older does not know today's wheel tags
     "$PYTHON" -c 'import pip, sys; sys.exit(int(pip.__version__.split(".")[0]) < 22)' </dev/null ||
         "$PYTHON" -m pip install -q --upgrade pip </dev/null >&2
     # ONE command: paddleseg's limit on OpenCV, OpenCV's on numpy and Paddle must be weighed together
-    # shellcheck disable=SC2046
-    "$PYTHON" -m pip install $quiet $(printf -- '-r %s ' "${files[@]}") -e "$KDSCFNET_ROOT" </dev/null >&2 ||
+    "$PYTHON" -m pip install "${arguments[@]}" </dev/null >&2 ||
         die "pip could not install ${files[*]##*/}: its last lines say why; run this again when that is mended"
     state >"$stamp"
 }

@@ -1,0 +1,183 @@
+"""What is installed and what is imported: the wheel carries everything, the requirements name everything, nothing is eager."""
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHONS = [(3, minor) for minor in range(7, 13)]
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+add_missing = load(ROOT / "scripts/add_missing.py")
+
+
+def requirements(monkeypatch, name, python=sys.version_info[:2]):
+    monkeypatch.setattr(add_missing.sys, "version_info", python)
+    return dict(add_missing.read(name))
+
+
+# import
+
+
+@pytest.mark.parametrize("code", [
+    "import kdscfnet; kdscfnet.__version__; dir(kdscfnet)",
+    "import kdscfnet.cli; kdscfnet.cli.main(['help'])",
+    "import kdscfnet.cli; assert kdscfnet.cli.main(['nonsense']) == 2",
+])
+def test_import_is_light_and_silent(code):
+    script = code + "\nimport sys; sys.stderr.write(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          universal_newlines=True, check=True)
+    if "cli" not in code:
+        assert done.stdout == ""
+        assert "\n" not in done.stderr  # no warning before the names of the modules
+    loaded = {name.split(".")[0] for name in done.stderr.split()}
+    assert "kdscfnet" in loaded
+    assert not loaded & {"paddle", "paddleseg", "cv2", "numpy", "scipy", "matplotlib", "PIL", "onnxruntime", "yaml", "visualdl"}
+
+
+def test_import_writes_nothing_and_starts_nothing():
+    code = ("import sys, os\n"
+            "def watch(event, args):\n"
+            "    written = event == 'open' and isinstance(args[1], str) and set(args[1]) & set('wax+')\n"
+            "    if written or event.startswith(('subprocess', 'os.system', 'os.fork', 'socket')):\n"
+            "        print(event, args)\n"
+            "sys.dont_write_bytecode = True\n"
+            "if hasattr(sys, 'addaudithook'): sys.addaudithook(watch)\n"
+            "import kdscfnet\n")
+    done = subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          universal_newlines=True, check=True)
+    assert done.stdout == ""
+
+
+def test_lazy_names_are_refused_by_name():
+    import kdscfnet
+
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        kdscfnet.nonsense
+
+
+# requirements
+
+
+@pytest.mark.parametrize("python", PYTHONS, ids=str)
+def test_base_install_never_brings_a_paddle(monkeypatch, python):
+    base = requirements(monkeypatch, "requirements/base.txt", python)
+    assert "paddlepaddle" not in base and "paddlepaddle-gpu" not in base
+    assert base["numpy"].endswith("<2")  # OpenCV 4.6, which is as far as paddleseg goes, was built for numpy 1
+    assert base["pysodmetrics"] == "pysodmetrics==1.4.2"  # later ones overwrite OpenCV
+    assert "opencv-python-headless" not in base
+    # exactly one Paddle, one safetensors for every Python
+    assert len([name for name in requirements(monkeypatch, "requirements.txt", python) if "paddlepaddle" in name]) == 1
+    assert "safetensors" in base
+    assert list(requirements(monkeypatch, "requirements/gpu.txt", python)) == ["paddlepaddle-gpu"]
+
+
+def test_markers_that_are_not_understood_are_an_error():
+    with pytest.raises(ValueError):
+        add_missing.holds('sys_platform == "win32"')
+
+
+def imports_of(path):
+    """Top-level names of the absolute imports anywhere in a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name.split(".")[0]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.split(".")[0]
+
+
+def test_every_import_is_a_requirement():
+    """What the package imports is the standard library, Paddle, or named in requirements/base.txt or onnx.txt."""
+    declared = set()
+    for name in ("base", "cpu", "onnx"):
+        for line in (ROOT / ("requirements/%s.txt" % name)).read_text().splitlines():
+            match = re.match(r"[\w.-]+", line)
+            if match:
+                package = match.group().lower()
+                declared.add(add_missing.MODULES.get(package, package.replace("-", "_")))
+    stdlib = getattr(sys, "stdlib_module_names", None)
+    if stdlib is None:  # Python 3.9 and older: whatever is found beside os.py or built in
+        folder = os.path.dirname(os.__file__)
+
+        def is_stdlib(name):
+            spec = importlib.util.find_spec(name)
+            return name in sys.builtin_module_names or (
+                spec is not None and str(spec.origin).startswith(folder) and "site-packages" not in str(spec.origin))
+    else:
+        def is_stdlib(name):
+            return name in stdlib
+    # tried first, done without: an older Python lacks the one, a newer setuptools the other
+    either_way = {"importlib_metadata", "pkg_resources"}
+    undeclared = {
+        "%s imports %s" % (path.relative_to(ROOT), name)
+        for path in (ROOT / "kdscfnet").rglob("*.py")
+        for name in imports_of(path)
+        if name not in declared | either_way | {"kdscfnet"} and not is_stdlib(name)
+    }
+    assert not undeclared
+
+
+def test_sources_are_python_37():
+    """No syntax that Python 3.7 lacks, in anything that runs there."""
+    options = {"feature_version": (3, 7)} if sys.version_info >= (3, 8) else {}
+    for folder in ("kdscfnet", "scripts", "tests", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            ast.parse(path.read_text(encoding="utf-8"), str(path), **options)
+
+
+# the build
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """What `pip install .` would install, and its metadata; without network, so without pip."""
+    pytest.importorskip("setuptools", reason="setuptools is not installed here; pip brings its own")
+    target = tmp_path_factory.mktemp("build")
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(target), "build", "--build-base", str(target)],
+        cwd=str(ROOT), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return target
+
+
+def test_build_carries_every_file_of_the_package(built):
+    (folder,) = built.glob("lib*/kdscfnet")
+    files = {
+        str(path.relative_to(ROOT / "kdscfnet")) for path in (ROOT / "kdscfnet").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert "cli.py" in files
+    carried = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert not files - carried
+    # and the release as data, which a clone has beside its weights
+    if (ROOT / "weights/manifest.yaml").exists():
+        manifest = folder / "pretrained/manifest.yaml"
+        assert manifest.read_bytes() == (ROOT / "weights/manifest.yaml").read_bytes()
+
+
+def test_metadata(built):
+    import kdscfnet
+
+    folder = built / "kdscfnet.egg-info"
+    info = (folder / "PKG-INFO").read_text(encoding="utf-8")
+    assert "\nVersion: %s\n" % kdscfnet.__version__ in info
+    assert "\nRequires-Python: <3.13,>=3.7\n" in info or "\nRequires-Python: >=3.7,<3.13\n" in info
+    assert "kdscfnet = kdscfnet.cli:main" in (folder / "entry_points.txt").read_text()
+    base, *extras = (folder / "requires.txt").read_text().split("\n[")
+    assert "paddleseg==2.8.0" in base and "paddlepaddle" not in base
+    assert {extra.split(":")[0].split("]")[0] for extra in extras if not extra.startswith(":")} == {"cpu", "gpu", "onnx", "dev"}

@@ -1,0 +1,275 @@
+"""The shell scripts, with programs that only write down what they are asked (no network, no installation)."""
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ("bash", "sh", "dirname", "cat", "cksum", "cut", "grep", "mkdir", "chmod", "cp", "printf", "env")
+
+# Stands in for a Python: says that it fits, makes environments by copying itself, and logs what it would run.
+FAKE_PYTHON = """#!/bin/sh
+case "$*" in
+    *'find_spec("paddle")'*) exit 1 ;;
+    *ensurepip*) [ -z "$NO_VENV" ] || exit 1; exit 0 ;;
+    *version_info*) exit 0 ;;
+    --version) echo "Python 3.12.0"; exit 0 ;;
+    "-c import pip"*) exit 0 ;;
+    "-m venv --clear "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python"; echo "venv" >> "$LOG"; exit 0 ;;
+    "-m pip install"*) echo "pip $*" >> "$LOG"; [ -z "$PIP_FAILS" ] || exit 1; exit 0 ;;
+    *) echo "run in $PWD: $*" >> "$LOG" ;;
+esac
+"""
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A folder with a space in its name that has what the scripts read, as a clone has it."""
+    root = tmp_path / "a clone"
+    root.mkdir()
+    for name in ("scripts", "requirements"):
+        shutil.copytree(str(ROOT / name), str(root / name))
+    for name in ("setup.py", "requirements.txt", "requirements-gpu.txt"):
+        shutil.copy(str(ROOT / name), str(root / name))
+    return root
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Runs a script on a machine with the shell's tools and the Pythons named; returns (exit code, output, log)."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in TOOLS:
+        (tools / name).symlink_to(shutil.which(name))
+    log = tmp_path / "log"
+
+    def run(script, *arguments, pythons=(), cwd=tmp_path, **environment):
+        for name in pythons:
+            (tools / name).write_text(FAKE_PYTHON)
+            (tools / name).chmod(0o755)
+        log.write_text("")
+        done = subprocess.run(
+            ["bash", str(script), *arguments], cwd=str(cwd), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, universal_newlines=True,
+            env=dict({"PATH": str(tools), "HOME": str(tmp_path), "LOG": str(log)}, **environment),
+        )
+        return done.returncode, done.stdout, log.read_text().splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize("script", sorted(ROOT.glob("scripts/*.sh")) + [ROOT / ".ci/run"], ids=lambda path: path.name)
+def test_scripts_parse(script):
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_first_run_makes_an_environment_and_the_second_starts_no_pip(clone, machine):
+    code, output, log = machine(clone / "scripts/train_kd.sh", "--demo", pythons=["python3.12"])
+    assert code == 0, output
+    made, installed, ran = log
+    assert made == "venv"
+    assert "-e %s" % clone in installed and "-r %s/requirements.txt" % clone in installed
+    assert ran.endswith("-m kdscfnet train kd-r50 --demo")
+
+    code, output, log = machine(clone / "scripts/train_kd.sh", "--demo")
+    assert (code, len(log)) == (0, 1), output
+
+    # another requirement, another installation; into the environment that is there
+    with open(str(clone / "requirements/base.txt"), "a") as file:
+        file.write("one-more\n")
+    code, output, log = machine(clone / "scripts/train_kd.sh", "--demo")
+    assert code == 0 and len(log) == 2 and log[0].startswith("pip "), output
+
+
+@pytest.mark.parametrize(
+    "script, arguments, expected",
+    [
+        ("train_fs.sh", [], "train fs-m3"),
+        ("train_fs.sh", ["fs-r50", "--data", "a b"], "train fs-r50 --data a b"),
+        ("train_kd.sh", ["kd-stb"], "train kd-stb"),
+        ("train_kd.sh", ["--demo", "--epochs", "2"], "train kd-r50 --demo --epochs 2"),
+        ("test.sh", ["--weights", "x"], "test --weights x"),
+        ("test.sh", [], "test"),
+    ],
+)
+def test_arguments_reach_the_verb_and_paths_stay_relative(clone, machine, tmp_path, script, arguments, expected):
+    away = tmp_path / "elsewhere"
+    away.mkdir()
+    code, output, log = machine(clone / "scripts" / script, *arguments, pythons=["python3.10"], cwd=away)
+    assert code == 0, output
+    assert log[-1] == "run in %s: -m kdscfnet %s" % (away, expected)
+
+
+def test_failed_installation_is_one_line_and_is_tried_again(clone, machine):
+    code, output, log = machine(clone / "scripts/test.sh", pythons=["python3.9"], PIP_FAILS="yes")
+    assert code == 2 and "pip could not install" in output.splitlines()[-1]
+    assert not any("kdscfnet test" in line for line in log)
+    code, output, log = machine(clone / "scripts/test.sh")
+    assert code == 0 and log[0].startswith("pip ") and log[1].endswith("-m kdscfnet test")
+
+
+def test_no_python(clone, machine):
+    code, output, log = machine(clone / "scripts/test.sh")
+    assert (code, log) == (2, [])
+    assert output.count("\n") == 1 and "no Python from 3.8 to 3.12 found" in output
+
+
+def test_python_without_venv_is_told_what_to_install(clone, machine):
+    code, output, log = machine(clone / "scripts/test.sh", pythons=["python3.11"], NO_VENV="yes")
+    assert (code, log) == (2, [])
+    assert output.count("\n") == 1 and "apt-get install python3.11-venv" in output
+
+
+def test_pythons_of_pyenv_are_found(clone, machine, tmp_path):
+    pyenv = tmp_path / "pyenv/versions/3.12.1/bin/python3.12"
+    pyenv.parent.mkdir(parents=True)
+    pyenv.write_text(FAKE_PYTHON)
+    pyenv.chmod(0o755)
+    code, output, log = machine(clone / "scripts/test.sh", PYENV_ROOT=str(tmp_path / "pyenv"))
+    assert code == 0 and log[0] == "venv", output
+
+
+def test_gpu_machine_gets_the_cuda_build(clone, machine, tmp_path):
+    (tmp_path / "bin/nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: Tesla V100'\n")
+    (tmp_path / "bin/nvidia-smi").chmod(0o755)
+    code, output, log = machine(clone / "scripts/test.sh", pythons=["python3.12"])
+    assert code == 0 and "requirements-gpu.txt" in log[1], output
+    # the two builds overwrite each other's files: another build is another environment
+    code, output, log = machine(clone / "scripts/test.sh", KDSCFNET_PADDLE="cpu")
+    assert code == 0 and log[0] == "venv" and "/requirements.txt" in log[1] and "requirements-gpu" not in log[1], output
+    code, output, log = machine(clone / "scripts/test.sh", KDSCFNET_PADDLE="cpu")
+    assert (code, len(log)) == (0, 1), output
+    code, output, log = machine(clone / "scripts/test.sh", KDSCFNET_PADDLE="tpu")
+    assert (code, log) == (2, []) and "cpu or gpu" in output
+
+
+def test_active_environment_is_used_as_it_is(clone, machine, tmp_path):
+    active = tmp_path / "active/bin/python"
+    active.parent.mkdir(parents=True)
+    active.write_text(FAKE_PYTHON)
+    active.chmod(0o755)
+    code, output, log = machine(clone / "scripts/test.sh", VIRTUAL_ENV=str(tmp_path / "active"))
+    assert code == 0, output
+    assert log == ["run in %s: %s/scripts/add_missing.py requirements/cpu.txt" % (tmp_path, clone),
+                   "run in %s: -m kdscfnet test" % tmp_path]
+    assert not (clone / ".venv").exists()
+
+
+def test_a_folder_that_is_not_ours_is_never_cleared(clone, machine, tmp_path):
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "precious").write_text("")
+    code, output, log = machine(clone / "scripts/test.sh", pythons=["python3.12"], KDSCFNET_VENV=str(folder))
+    assert (code, log) == (2, []) and "remove it" in output
+    assert (folder / "precious").exists()
+
+    # an environment that somebody else made there is used like an active one
+    (folder / "bin").mkdir()
+    shutil.copy(str(tmp_path / "bin/python3.12"), str(folder / "bin/python"))
+    code, output, log = machine(clone / "scripts/test.sh", KDSCFNET_VENV=str(folder))
+    assert code == 0 and "add_missing.py" in log[0] and (folder / "precious").exists(), output
+
+
+# Paddle is there already, as on AI Studio: the real scripts/add_missing.py, on a Python that sees only stub packages
+
+STUBS = ("paddle", "numpy", "cv2", "paddleseg", "py_sod_metrics", "filelock", "gdown", "matplotlib", "PIL", "yaml", "safetensors",
+         "scipy", "tqdm", "visualdl", "onnx", "onnxruntime", "paddle2onnx", "prettytable", "requests", "sklearn")
+THERE = "paddlepaddle-gpu==2.2.0 opencv-contrib-python==4.8.0.74 numpy==1.26.0"
+FAKE_PIP = """
+import os, sys
+if sys.argv[1] == "list":
+    sys.exit(print("\\n".join("%s".split())))
+""" % THERE + """
+with open(os.environ["LOG"], "a") as log:
+    log.write("pip " + " ".join(sys.argv[1:]) + "\\n")
+    if "-c" in sys.argv:
+        with open(sys.argv[sys.argv.index("-c") + 1]) as file:
+            log.write("constraints " + " ".join(file.read().split()) + "\\n")
+"""
+
+
+@pytest.fixture
+def studio(tmp_path, clone, machine):
+    """A machine whose `python` has Paddle (a stub) and, beside the standard library, only stub packages."""
+    stubs = tmp_path / "stubs"
+    for name in STUBS:
+        (stubs / name).mkdir(parents=True)
+        (stubs / name / "__init__.py").write_text("raise ImportError('only looked for, never imported')\n")
+    (stubs / "pip").mkdir()
+    (stubs / "pip/__init__.py").write_text("")
+    (stubs / "pip/__main__.py").write_text(FAKE_PIP)
+    (clone / "kdscfnet").mkdir()
+    (clone / "kdscfnet/__main__.py").write_text(
+        "import os, sys\nopen(os.environ['LOG'], 'a').write('verb ' + ' '.join(sys.argv[1:]) + '\\n')\n")
+    python = tmp_path / "bin/python"
+    # -S: no site-packages of the machine that runs this test
+    python.write_text('#!/bin/sh\nexec "%s" -S "$@"\n' % sys.executable)
+    python.chmod(0o755)
+
+    def run():
+        return machine(clone / "scripts/train_kd.sh", "--demo", PYTHONPATH=str(stubs), LD_PRELOAD=os.environ.get("LD_PRELOAD", ""))
+
+    run.stubs = stubs
+    return run
+
+
+def test_complete_environment_with_paddle_is_left_alone(studio, clone):
+    code, output, log = studio()
+    assert (code, log) == (0, ["verb train kd-r50 --demo"]), output
+    assert not (clone / ".venv").exists()
+
+
+def test_what_lacks_is_added_and_nothing_is_replaced(studio, clone):
+    for name in ("paddleseg", "prettytable", "safetensors"):
+        shutil.rmtree(str(studio.stubs / name))
+    code, output, log = studio()
+    assert code == 0, output
+    added, constraints, bare, verb = log
+    assert "safetensors>=" in added and "prettytable" in added and " -c " in added
+    assert not any(word in added for word in ("paddle", "opencv", "numpy"))
+    # every version that is there is a constraint
+    assert constraints == "constraints " + THERE
+    # paddleseg would ask for another OpenCV, so it comes alone
+    assert bare.endswith("--no-deps paddleseg==2.8.0")
+    assert verb == "verb train kd-r50 --demo"
+
+
+def test_environment_without_pip_is_told_what_lacks(studio):
+    shutil.rmtree(str(studio.stubs / "pip"))
+    shutil.rmtree(str(studio.stubs / "scipy"))
+    code, output, log = studio()
+    assert (code, log) == (2, [])
+    assert "no pip" in output and "scipy>=1.5" in output
+
+
+# the version matrix
+
+JUNIT = '<testsuites><testsuite errors="%d" failures="%d" skipped="2" tests="10" time="12.3"/></testsuites>'
+
+
+@pytest.mark.parametrize("errors, failures, code", [(0, 0, 0), (0, 1, 1), (1, 0, 1)])
+def test_a_row_of_the_matrix_counts(tmp_path, errors, failures, code):
+    junit = tmp_path / "junit.xml"
+    junit.write_text(JUNIT % (errors, failures))
+    done = subprocess.run([sys.executable, str(ROOT / "scripts/matrix_row.py"), "a row", str(junit)], stdout=subprocess.PIPE,
+                          universal_newlines=True)
+    bad = errors + failures
+    assert done.stdout.startswith("| a row | %d.%d." % sys.version_info[:2])
+    assert done.stdout.rstrip().endswith("| %d | %d | 2 | 12 |" % (8 - bad, bad))
+    assert done.returncode == code
+
+
+def test_a_row_without_a_result_is_a_failure(tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT / "scripts/matrix_row.py"), "a row", str(tmp_path / "none.xml")],
+                          stdout=subprocess.PIPE, universal_newlines=True)
+    assert done.returncode == 1 and "no result" in done.stdout
+
+
+def test_matrix_knows_its_rows(clone, machine):
+    code, output, log = machine(clone / "scripts/matrix.sh", "py99")
+    assert code == 2 and "no row 'py99'" in output
