@@ -7,7 +7,14 @@ class UserError(Exception):
 
 
 class WeightsError(UserError):
-    """A weight file that cannot be trusted or does not fit the network."""
+    """A weight file that cannot be trusted or does not fit the network.
+
+    Where entries do not fit, these list all of them: `missing`, `unexpected`, `non_finite` (keys), `mismatched` (key →
+    what is wrong with its shape or dtype).
+    """
+
+    missing = unexpected = non_finite = ()
+    mismatched: dict = {}
 
 
 class BadImageError(UserError):

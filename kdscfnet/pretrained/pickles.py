@@ -79,10 +79,10 @@ class _Ref:
     """A long text or byte string that is still in the file. `form` is "bytes", "text" (UTF-8), "encoded" (UTF-8 text
     that stands for bytes, one per character) or "string" (of Python 2: bytes or Latin-1 text, as needed)."""
 
-    __slots__ = ("offset", "length", "form", "used")
+    __slots__ = ("offset", "length", "form")
 
     def __init__(self, offset, length, form):
-        self.offset, self.length, self.form, self.used = offset, length, form, False
+        self.offset, self.length, self.form = offset, length, form
 
 
 class LazyArray:
@@ -116,13 +116,14 @@ class _Machine:
         self.stack = []
         self.marked = []  # the stacks below each mark
         self.memo = {}
+        self.taken = set()  # offsets of the _Refs that an array or a value of the result has: each serves once
         self.tags = {means: _Tag(means) for means in set(_NAMES.values())}
 
     # reading -------------------------------------------------------------------------------------------------------
 
     def read(self, count):
         if count > self.size - self.position:
-            raise PickleError("the file ends early, at %s: it was cut short or damaged" % _amount(self.size))
+            raise PickleError("the file ends early, at %s: it was cut short or damaged" % amount(self.size))
         data = self.file.read(count)
         if len(data) != count:
             raise PickleError("the file became shorter while it was read")
@@ -132,7 +133,7 @@ class _Machine:
     def skip(self, count):
         """Step over `count` bytes; returns where they begin."""
         if count > self.size - self.position:
-            raise PickleError("the file ends early, at %s: it was cut short or damaged" % _amount(self.size))
+            raise PickleError("the file ends early, at %s: it was cut short or damaged" % amount(self.size))
         offset = self.position
         self.position += count
         self.file.seek(self.position)
@@ -152,6 +153,11 @@ class _Machine:
         self.budget -= amount
         if self.budget < 0:
             raise PickleError("it would take far more memory than its size: no weight file does")
+
+    def take(self, ref):
+        if ref.offset in self.taken:
+            raise PickleError("it uses the same data more than once: no weight file does")
+        self.taken.add(ref.offset)
 
     def pop(self):
         if not self.stack:
@@ -192,12 +198,12 @@ class _Machine:
             raise PickleError("it is damaged: it ends in the middle of a value")
         if self.position != self.size:
             raise PickleError("%s follow the end of the pickle: the file is damaged, or not what it seems"
-                              % _amount(self.size - self.position))
+                              % amount(self.size - self.position))
         return self.stack.pop()
 
     def op_frame(self):
         if self.number("<Q", 8) > self.size - self.position:
-            raise PickleError("the file ends early, at %s: it was cut short or damaged" % _amount(self.size))
+            raise PickleError("the file ends early, at %s: it was cut short or damaged" % amount(self.size))
 
     def op_mark(self):
         self.spend(80)
@@ -422,7 +428,7 @@ class _Machine:
             if len(arguments) in (1, 2, 3) and type(arguments[0]) is str:
                 return _DType(self._dtype(arguments[0]))
         elif means is _ENCODE:
-            if len(arguments) == 2 and arguments[1] in ("latin1", "latin-1"):
+            if len(arguments) == 2 and type(arguments[1]) is str and arguments[1] in ("latin1", "latin-1"):
                 return self._encoded(arguments[0])
         elif means is _TUPLE:
             if len(arguments) == 1 and type(arguments[0]) in (tuple, list):
@@ -451,18 +457,19 @@ class _Machine:
                 if type(data) is bytes and len(data) == arguments[0].dtype.itemsize:
                     return np.frombuffer(data, arguments[0].dtype)[0]
         elif means is _FROMBUFFER:  # (data, dtype, shape, order), at protocol 5
-            if len(arguments) == 4 and arguments[3] in ("C", "F"):
+            if len(arguments) == 4 and type(arguments[3]) is str and arguments[3] in ("C", "F"):
                 array = LazyArray()
                 self._fill(array, arguments[2], arguments[1], arguments[3] == "F", arguments[0])
                 return array
         raise PickleError("what it says about %s makes no sense: it is damaged, or made to do harm" % means)
 
     def _dtype(self, code):
-        if code.lstrip("<>|=") not in _DTYPES:
-            kind = code.lstrip("<>|=")[:1]
+        bare = code[1:] if code[:1] in ("<", ">", "|", "=") else code
+        if bare not in _DTYPES:
+            kind = bare[:1]
             what = {"O": "Python objects, which can run code", "V": "records"}.get(kind, "no plain numbers")
             raise PickleError("an array in it holds %s (dtype %s)" % (what, shown(code)))
-        return np.dtype(code if code[:1] in "<>|=" else "<" + code)
+        return np.dtype(code if bare != code else "<" + code)
 
     def _encoded(self, text):
         if type(text) is _Ref and text.form == "text":
@@ -484,12 +491,13 @@ class _Machine:
             self._fill(target, *state[1:])
         elif type(target) is _DType:
             # (3, byte order, subarray, names, fields, itemsize, alignment, flags[, metadata])
-            if type(state) is not tuple or len(state) not in (8, 9) or state[1] not in ("<", ">", "|", "="):
+            order = state[1] if type(state) is tuple and len(state) in (8, 9) else None
+            if type(order) is not str or order not in ("<", ">", "|", "="):
                 raise PickleError("what it says about a dtype makes no sense: it is damaged, or made to do harm")
             if any(part is not None for part in state[2:5]):
                 raise PickleError("an array in it holds records (a dtype with fields)")
-            if state[1] in "<>":
-                target.dtype = target.dtype.newbyteorder(state[1])
+            if order in "<>":
+                target.dtype = target.dtype.newbyteorder(order)
         else:
             raise PickleError("it sets the state of something that is no array: it may run code elsewhere")
 
@@ -503,9 +511,7 @@ class _Machine:
         if type(data) is list:
             raise PickleError("an array in it holds Python objects, which can run code")
         if type(data) is _Ref and data.form != "text":
-            if data.used:
-                raise PickleError("two arrays in it share their data: no weight file does that")
-            data.used = True
+            self.take(data)
             low, high = (data.length + 1) // 2 if data.form == "encoded" else data.length, data.length
         elif type(data) is bytes:
             self.spend(len(data) + 100)
@@ -515,15 +521,14 @@ class _Machine:
         claimed = _count(shape) * dtype.dtype.itemsize
         if any(side < 0 or side > self.size for side in shape) or not low <= claimed <= high:
             raise PickleError("an array of shape %s claims %s but has %s: it is damaged, or made to do harm"
-                              % (shown(shape), _amount(claimed), _amount(high)))
+                              % (shown(shape), amount(claimed), amount(high)))
         array.shape, array.dtype, array.fortran, array.data = shape, dtype.dtype, bool(fortran), data
 
     # from lazy values to real ones -----------------------------------------------------------------------------------
 
     def finished(self, root, lazy=False):
         """The tree with its arrays and long texts read (`lazy`: arrays stay LazyArray)."""
-        self.spent_nodes = 0
-        self.done = {}
+        self.done = {}  # id → (finished value, number of values in it); None: not finished
         return self._finished(root, 0, lazy)[0]
 
     def _finished(self, value, depth, lazy):
@@ -541,22 +546,18 @@ class _Machine:
         if depth > MAX_DEPTH:
             raise PickleError("containers in it are nested more than %d deep" % MAX_DEPTH)
         self.done[key] = None
-        if kind is dict:
-            result, size = {}, 1
-            for name, item in value.items():
-                result[name], count = self._finished(item, depth + 1, lazy)
+        if kind in (dict, list):  # in place: it may be large
+            result, size = value, 1
+            for name in value if kind is dict else range(len(value)):
+                value[name], count = self._finished(value[name], depth + 1, lazy)
                 size += count
-        elif kind in (list, tuple):
-            result, size = [], 1
-            for item in value:
-                item, count = self._finished(item, depth + 1, lazy)
-                result.append(item)
-                size += count
-            if kind is tuple:
-                result = tuple(result)
+        elif kind is tuple:
+            items = [self._finished(item, depth + 1, lazy) for item in value]
+            result, size = tuple(item for item, _ in items), 1 + sum(count for _, count in items)
         elif kind is LazyArray and value.shape is not None:
             result, size = value if lazy else self.array(value), 1
         elif kind is _Ref:
+            self.take(value)
             result, size = self._read_ref(value), 1
         else:
             raise PickleError("it holds something that is no array, number, text or container")
@@ -576,7 +577,11 @@ class _Machine:
                 return data.decode("utf-8", "surrogatepass")
             if ref.form == "string":
                 return data.decode("latin-1")
-            return data if ref.form == "bytes" else data.decode("utf-8").encode("latin-1")
+            if ref.form == "bytes":
+                return data
+            if np.frombuffer(data, np.uint8).max() > 0xC3:  # before a wide text is made of it
+                raise PickleError("it is damaged: bytes that are written as text are not Latin-1")
+            return data.decode("utf-8").encode("latin-1")
         except UnicodeError:
             raise PickleError("a text in it is damaged")
 
@@ -634,15 +639,15 @@ def shown(value, limit=80):
     return text if len(text) <= limit else text[: limit - 4] + "…" + text[-1]
 
 
-def _amount(count):
+def amount(count):
+    if count >= 10**18:
+        return "more bytes than there are"
     if count < 1000:
         return "%d bytes" % count
-    for unit in ("kB", "MB", "GB", "TB"):
+    for unit in ("kB", "MB", "GB", "TB", "PB"):
         count /= 1000
         if count < 1000:
             break
-    else:
-        return "more bytes than there are"
     return "%.1f %s" % (count, unit)
 
 

@@ -15,12 +15,14 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.pretrained import safe_load
 from kdscfnet.pretrained.pickles import shown_path
 
 ENVIRONMENT = "KDSCFNET_WEIGHTS"
+MIRROR = "KDSCFNET_MIRROR"
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Of files whose recipe is not known
 TEST_SIZES = {"mobilenetv3": 352, "resnet50": 352, "swin_b": 384}
@@ -183,14 +185,14 @@ def _entry(path, backbone, entries):
 
 def count_parameters(arrays):
     """Numbers in a model: trainable ones and BatchNorm statistics, without derived buffers."""
-    total = 0
-    for key, array in arrays.items():
-        if not safe_load.is_derived(key):
-            count = 1
-            for side in array.shape:
-                count *= side
-            total += count
-    return total
+    return sum(_product(array.shape) for key, array in arrays.items() if not safe_load.is_derived(key))
+
+
+def _product(shape):
+    product = 1
+    for side in shape:
+        product *= int(side)
+    return product
 
 
 def weight_files(folder=None):
@@ -278,13 +280,17 @@ def _likeness(arrays, table):
     return sum(key in arrays and tuple(arrays[key].shape) == shape for key, shape in table.items())
 
 
-def fetch(entry, folder=None, force=False, **options):
+def fetch(entry, folder=None, force=False, mirror=None, **options):
     """Download `entry` (a Model or Backbone) into the weights folder; returns its Path. Nothing is written elsewhere.
 
-    A file that is there already and is right is kept. See kdscfnet.pretrained.download for `options` and errors.
+    A file that is there already and is right is kept. `mirror` (or $KDSCFNET_MIRROR): the address of a folder that has
+    the files under their names in the manifest, to be asked instead of Google Drive or the libraries' servers.
+    `options` are those of kdscfnet.pretrained.download.download. Raises WeightsError with the way to get it by hand.
     """
     from kdscfnet.pretrained.download import DownloadError, download
 
+    mirror = mirror or os.environ.get(MIRROR)
+    url = "%s/%s" % (mirror.rstrip("/"), quote(entry.file)) if mirror else entry.url
     target = weights_folder(folder) / entry.file
     if target.exists() and not force:
         try:
@@ -293,10 +299,16 @@ def fetch(entry, folder=None, force=False, **options):
             raise WeightsError("%s; delete it, or say --force to download it again" % error)
         return target
     try:
-        download(entry.url, target, check=lambda path: verify(path, entry), **options)
+        download(url, target, check=lambda path: verify(path, entry), limit=_limit(entry), **options)
     except DownloadError as error:
         raise WeightsError("%s: %s; %s" % (entry.title, error, how_to_get(entry, folder)))
     return target
+
+
+def _limit(entry):
+    """Bytes that a download of `entry` cannot exceed: float64, at protocol 2, with a classifier."""
+    shapes = safe_load.shape_tables()[entry.backbone].values()
+    return (16 << 20) + 12 * sum(_product(shape) for shape in shapes)
 
 
 # ImageNet weights of the backbones -------------------------------------------------------------------------------------

@@ -1,0 +1,139 @@
+"""What `kdscfnet weights` prints and does. No Paddle in here."""
+from __future__ import annotations
+
+import os
+import sys
+
+from kdscfnet.errors import UserError, WeightsError
+from kdscfnet.pretrained import safe_load, zoo
+from kdscfnet.pretrained.pickles import amount, shown_path
+
+
+def print_list(folder=None, links=False, out=None):
+    """Print the release, what of it is in the weights folder, and what else is there."""
+    out = out or sys.stdout
+    root = zoo.weights_folder(folder)
+    found = [zoo.inspect_file(path) for path in zoo.weight_files(folder)]
+    have = {}
+    for item in found:
+        if item.entry is not None:
+            have.setdefault(item.entry.file, item)
+    rows = [("name", "model", "backbone", "taught by", "size", "ECSSD MAE", "file", "")]
+    for model in zoo.release().models:
+        rows.append((model.recipe, model.title, model.backbone, model.teacher or "-", "%d" % model.test_size,
+                     "%.3f" % model.mae["ECSSD"], model.file, _state(have.get(model.file), model, root, found)))
+    rows.append(("",) * 8)
+    for backbone in zoo.release().backbones:
+        cached = None if have.get(backbone.file) else zoo.find_backbone(backbone.backbone, folder)
+        state = "found: %s" % shown_path(cached) if cached else _state(have.get(backbone.file), backbone, root, found)
+        rows.append((backbone.backbone, "ImageNet, for --pretrained", backbone.backbone, "-", "-", "-", backbone.file,
+                     state))
+    widths = [max(len(row[column]) for row in rows) for column in range(8)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip(), file=out)
+    print("\nWeights folder: %s (change it: --weights-folder, or %s)" % (os.path.abspath(str(root)), zoo.ENVIRONMENT),
+          file=out)
+    others = [item for item in found if item.entry is None]
+    if others:
+        print("Also there:", file=out)
+        for item in others:
+            print("  " + _line(item), file=out)
+    if links:
+        print("\nBy hand:", file=out)
+        for entry in zoo.release():
+            print("  %s: %s" % (entry.title, zoo.how_to_get(entry, folder)), file=out)
+        print("Saliency maps of the five models:", file=out)
+        for model in zoo.release().models:
+            print("  %s: %s" % (model.title, model.maps_page), file=out)
+    elif len(have) < len(list(zoo.release())):
+        print("Get one: kdscfnet weights fetch NAME. By hand: kdscfnet weights list --links", file=out)
+    return 0
+
+
+def _state(item, entry, root, found):
+    if item is not None:
+        return "here"
+    for other in found:  # there under the right name, but something else
+        if other.path.name == entry.file:
+            return "WRONG FILE: %s" % _what(other)
+    return "missing"
+
+
+def _what(item):
+    if item.kind == "broken":
+        return item.problem.split(": ", 1)[-1]
+    if item.kind == "other":
+        return "not a network of ours"
+    return "%s %s" % ("SCFNet with the backbone" if item.kind == "scfnet" else "ImageNet backbone", item.backbone)
+
+
+def _line(item):
+    return "%s: %s" % (shown_path(item.path), _what(item))
+
+
+def fetch(names, folder=None, force=False, mirror=None):
+    """Download entries of the release by name; goes on after a failure and reports all of them at the end."""
+    release = zoo.release()
+    entries = []
+    for name in names:
+        group = {"all": list(release), "models": release.models, "backbones": release.backbones}.get(name.lower())
+        entries += [entry for entry in group or [release.find(name)] if entry not in entries]
+    problems = []
+    for entry in entries:
+        try:
+            path = zoo.fetch(entry, folder, force, mirror)
+        except WeightsError as error:
+            problems.append(str(error))
+            if len(entries) > 1:
+                print("kdscfnet weights: %s" % error, file=sys.stderr)
+        else:
+            print("%s: %s" % (entry.title, shown_path(path)))
+    if problems:
+        raise UserError(problems[0] if len(entries) == 1 else
+                        "%d of %d files could not be downloaded: see above" % (len(problems), len(entries)))
+    return 0
+
+
+def verify(files):
+    """Check files and print what each is. Exit code 2 where one is bad."""
+    bad = 0
+    for path in files:
+        try:
+            good = zoo.verify(path)
+        except WeightsError as error:
+            bad += 1
+            print("BAD   %s" % error)
+            continue
+        found = good.found
+        print("good  %s" % shown_path(path))
+        print("      %s, %s parameters, %d entries, %s, %s"
+              % (_what(found), "{:,}".format(found.parameters), good.report.loaded, good.report.format, amount(good.size)))
+        if found.entry is not None:
+            print("      by its name: %s%s" % (found.title, ", published MAE on ECSSD %.3f" % found.mae["ECSSD"]
+                                               if found.mae else ""))
+        if good.report.converted:
+            print("      %d entries are %s: they become float32 when loaded"
+                  % (len(good.report.converted), " and ".join(sorted(set(good.report.converted.values())))))
+        if good.report.ignored:
+            print("      not used: %s" % safe_load._some(list(good.report.ignored)))
+        print("      sha256 %s" % good.sha256)
+    if bad and len(files) > 1:
+        print("%d of %d files are bad" % (bad, len(files)), file=sys.stderr)
+    return 2 if bad else 0
+
+
+def convert(source, target, force=False):
+    """Write the arrays of one weight file as another; every bit of every array stays."""
+    if os.path.exists(target) and not force:
+        raise UserError("%s exists already: say --force to replace it" % shown_path(target))
+    if not str(target).lower().endswith(safe_load.SUFFIXES):
+        raise UserError("%s: the name of a weight file ends with %s" % (shown_path(target), " or ".join(safe_load.SUFFIXES)))
+    arrays = safe_load.read_weights(source)
+    backbone = safe_load.identify(arrays)
+    if backbone:  # .safetensors files are sorted otherwise; .pdparams files get the order of the authors'
+        table = safe_load.shape_tables()[backbone]
+        arrays = {key: arrays[key] for key in [*(k for k in table if k in arrays), *(k for k in arrays if k not in table)]}
+    safe_load.write_weights(target, arrays)
+    print("%s: %d arrays of %s" % (shown_path(target), len(arrays),
+                                   "SCFNet with the backbone " + backbone if backbone else shown_path(source)))
+    return 0
