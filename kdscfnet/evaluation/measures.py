@@ -184,7 +184,7 @@ def _ssim(counts, saliency, levels, foreground):
     background, object_ = counts
     pixels, total = counts.sum(), object_.sum()
     present = np.flatnonzero(background + object_)
-    if len(present) == 1 and total in (0, pixels) and saliency[present[0]] not in (0.0, 1.0):
+    if pixels > 1 and len(present) == 1 and total in (0, pixels) and saliency[present[0]] not in (0.0, 1.0):
         # Nothing varies here, and the score is 1 or 0 by the rounding of the mean: take the mean as pysodmetrics does.
         return _ssim_of_constant(saliency[levels], foreground)
     x, y = (background + object_) @ saliency / pixels, total / pixels
@@ -236,8 +236,8 @@ def weighted_f_measure(levels, saliency, foreground):
     weigh the more the farther they are from the foreground.
     """
     mask = foreground.view(np.uint8)
-    left, top, width, height = cv2.boundingRect(mask)
-    if not width:
+    with_foreground = [np.flatnonzero(foreground.any(axis=axis)) for axis in (1, 0)]  # cv2.boundingRect misses pixels
+    if not len(with_foreground[0]):
         return 0.0
     shape = rows_total, columns_total = mask.shape
     background = _workspace("background", shape, np.uint8)
@@ -252,8 +252,7 @@ def weighted_f_measure(levels, saliency, foreground):
 
     # Foreground: a background pixel takes the error of the foreground pixel nearest to it, then all are smoothed; the
     # smaller of that and the own error counts. Three pixels around the foreground are all that the smoothing sees.
-    rows = slice(max(0, top - 3), top + height + 3)
-    columns = slice(max(0, left - 3), left + width + 3)
+    rows, columns = (slice(max(0, found[0] - 3), found[-1] + 4) for found in with_foreground)
     near_rows, near_columns = nearest[:, rows, columns]
     index = _workspace("index", near_rows.shape, np.intp)
     np.multiply(near_rows, columns_total, out=index, casting="unsafe")

@@ -1,0 +1,166 @@
+"""Which map belongs to which mask, and everything that does not fit."""
+from __future__ import annotations
+
+import collections
+import os
+import re
+from dataclasses import dataclass
+
+from kdscfnet.data.datasets import canonical_name, find_image_set, find_image_sets, list_images
+from kdscfnet.errors import UserError
+
+# What maps and masks are called besides their image's name: 0001_mask.png, 0001-gt.png, 0001_sal.png
+_SUFFIX = re.compile(
+    r"[-_](masks?|gts?|ground_?truth|labels?|segmentation|sal|saliency|saliency_?map|smap|map|pred|prediction|res|result)$", re.I
+)
+
+# What can be wrong, in the order of a listing, each with its words for one and for several
+MISSING_MAP = "missing map"
+MISSING_MASK = "missing mask"
+EXTRA_MAP = "map without a mask"
+UNREADABLE = "unreadable file"
+OTHER_SIZE = "map of another size"
+_KINDS = {
+    MISSING_MAP: "missing maps",
+    MISSING_MASK: "missing masks",
+    EXTRA_MAP: "maps without a mask",
+    UNREADABLE: "unreadable files",
+    OTHER_SIZE: "maps of another size",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One map and its mask: paths. `image` is None where there is none."""
+
+    name: str
+    map: str
+    mask: str
+    image: str = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One name that cannot be scored, and why."""
+
+    kind: str
+    name: str
+    detail: str = ""
+
+    def __str__(self):
+        return "%s: %s%s" % (self.kind, self.name, " (%s)" % self.detail if self.detail else "")
+
+    def as_dict(self):
+        return {"name": self.name, "problem": self.kind, **({"detail": self.detail} if self.detail else {})}
+
+
+class MismatchError(UserError):
+    """Maps and masks do not fit each other. `problems` maps what was scored ("ECSSD") to its list of Problem."""
+
+    def __init__(self, problems, advice="--allow-missing scores the rest"):
+        parts = ["%s: %s" % (where, summarise(found)) for where, found in problems.items()]
+        kinds = {problem.kind for found in problems.values() for problem in found}
+        if OTHER_SIZE in kinds:
+            advice += ", --resize brings maps to their mask's size"
+        super().__init__("%s; %s" % ("; ".join(parts), advice))
+        self.problems = problems
+
+
+def summarise(problems, names=5):
+    """One line: `2 missing maps (0004, 0007), 1 unreadable file (0009.png: the image is cut short)`."""
+    by_kind = collections.OrderedDict((kind, []) for kind in _KINDS)
+    for problem in problems:
+        by_kind[problem.kind].append(problem)
+    parts = []
+    for kind, found in by_kind.items():
+        if found:
+            listed = [p.name + (": " + p.detail if p.detail else "") for p in found[:names]]
+            more = ", …" if len(found) > names else ""
+            parts.append("%d %s (%s%s)" % (len(found), kind if len(found) == 1 else _KINDS[kind], ", ".join(listed), more))
+    return ", ".join(parts)
+
+
+def find_masks(root):
+    """The masks in `root`, with their images where those are there too: an ImageSet (masks may hold None).
+
+    `root` is a data set's folder (ECSSD with image/ and mask/) or the folder of masks itself.
+    """
+    root = os.fspath(root)
+    if not os.path.isdir(root):
+        raise UserError("there is no folder of masks %s" % root)
+    found = find_image_set(root, masks="partial", images="optional")
+    if found.masks:
+        return found
+    if found.images and os.path.dirname(os.path.abspath(found.images[0])) == os.path.abspath(root):
+        parent, name = os.path.split(os.path.abspath(root))
+        if not bare("_" + name):  # .../ECSSD/mask is ECSSD
+            name = os.path.basename(parent) or name
+        return type(found)(canonical_name(name), root, found.names, (), found.images)
+    raise UserError("%s holds no masks: expected %s/mask/*.png (or GT, masks, ground_truth_mask)" % (root, root))
+
+
+def find_sets(root, names=None):
+    """The data sets with masks in `root` (a folder of sets, or one set): a list of ImageSet, the card's order first."""
+    sets = find_image_sets(root, masks="partial", images="optional")
+    return choose_sets([found for found in sets if found.masks] or [find_masks(root)], names, root)
+
+
+# The order of the card's table
+CARD_SETS = ("DUTS-TE", "ECSSD", "HKU-IS", "DUT-OMRON", "PASCAL-S")
+
+
+def choose_sets(sets, names, root):
+    """Those of `sets` that `names` asks for (any spelling; None: all), in the card's order, others by name after it."""
+    by_name = {found.name: found for found in sets}
+    chosen = [canonical_name(name) for name in names] if names else by_name
+    for name in chosen:
+        if name not in by_name:
+            raise UserError("there is no data set %s in %s: found %s" % (name, root, ", ".join(sorted(by_name)) or "none"))
+    rank = {name: number for number, name in enumerate(CARD_SETS)}
+    return [by_name[name] for name in sorted(set(chosen), key=lambda name: (rank.get(name, len(rank)), name))]
+
+
+def pair_up(maps_dir, image_set):
+    """Pair the maps in a folder with the masks of an ImageSet: (list of Pair in the set's order, list of Problem)."""
+    maps = list_images(maps_dir) if os.path.isdir(maps_dir) else None
+    if maps is None:
+        raise UserError("there is no folder of maps %s" % maps_dir)
+    if not maps:
+        raise UserError("%s holds no maps: expected one .png for each image of %s" % (maps_dir, image_set.name))
+    by_bare_name = {}
+    for name, path in maps.items():
+        by_bare_name.setdefault(bare(name), path)
+    pairs, problems, used = [], [], set()
+    for index, name in enumerate(image_set.names):
+        path = maps.get(name) or by_bare_name.get(bare(name))
+        mask = image_set.masks[index]
+        used.add(path)
+        if mask is None:
+            problems.append(Problem(MISSING_MASK, name))
+        elif path is None:
+            problems.append(Problem(MISSING_MAP, name))
+        else:
+            pairs.append(Pair(name, path, mask, image_set.images[index] if image_set.images else None))
+    for name in _spare_masks(image_set):
+        path = maps.get(name) or by_bare_name.get(bare(name))
+        used.add(path)
+        problems.append(Problem(MISSING_MAP, name, "its image too") if path is None else
+                        Problem(EXTRA_MAP, name, "its mask has no image in the set"))
+    problems += [Problem(EXTRA_MAP, os.path.basename(path)) for path in maps.values() if path not in used]
+    return pairs, problems
+
+
+def bare(name):
+    """A file's name without the suffixes of maps and masks: `0001_mask` and `0001_sal` are both `0001`."""
+    return _SUFFIX.sub("", name)
+
+
+def _spare_masks(image_set):
+    """Names of masks that no image of the set has, where the set is all images of its folder (not a list's choice)."""
+    masks = [path for path in image_set.masks if path]
+    if not image_set.images or os.path.dirname(masks[0]) == os.path.dirname(image_set.images[0]):
+        return []
+    if len(list_images(os.path.dirname(image_set.images[0]))) != len(image_set.images):
+        return []
+    used = set(masks)
+    return [name for name, path in list_images(os.path.dirname(masks[0])).items() if path not in used]
