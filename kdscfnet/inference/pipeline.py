@@ -1,4 +1,4 @@
-"""Saliency maps of many files: reading, preparing, network, finishing and writing overlap on the available cores."""
+"""Saliency maps of many images: reading, preparing, network, finishing and writing overlap on the available cores."""
 from __future__ import annotations
 
 import collections
@@ -33,7 +33,7 @@ class Report:
 
 
 def predict_files(predictor, jobs, overwrite=False, threshold=0.5, title="predict", show_progress=True, batch_size=None):
-    """Make the results of many images.
+    """Make the results of many image files.
 
     Args:
         predictor: a Predictor; `predictor.threads` images are worked on at a time.
@@ -41,86 +41,143 @@ def predict_files(predictor, jobs, overwrite=False, threshold=0.5, title="predic
         overwrite: make results that are there already again; otherwise an image whose results are all there is skipped.
         threshold: of masks (writers.make_mask).
         title, show_progress: the progress bar.
-        batch_size: images per call of the network for Paddle; default: 16 on a GPU, 1 on a CPU. (ONNX Runtime runs one
-            image on each core instead, which is faster.)
+        batch_size: see `run`.
 
     A file that cannot be read is reported, the others are done. Every result is whole or not there, also when the
     process is killed. Returns a Report. Raises OSError where results cannot be written (a full disk).
     """
     report = Report()
-    jobs = [Job(*job) for job in jobs]
     todo = []
     for job in jobs:
+        job = Job(*job)
         if not overwrite and all(os.path.exists(path) for path in job.outputs.values()):
             report.skipped.append(job.input)
         else:
             todo.append(job)
-    run = _side_by_side if predictor.network.concurrent else _through_one_network
-    with one_opencv_thread(), progress(total=len(todo), desc=title, disable=not show_progress) as bar:
-        for job, note, failure in run(predictor, todo, threshold, batch_size):
+    keep_image = any(kind in writers.NEEDS_IMAGE for job in todo for kind in job.outputs)
+
+    def finish(job, image, saliency):
+        writers.write(job.outputs, image, saliency, threshold)
+
+    with progress(total=len(todo), desc=title, disable=not show_progress) as bar:
+        for job, _, note, failure in run(predictor, todo, lambda job: read_any(job.input), finish, keep_image, batch_size):
             if failure is None:
                 report.done.append(job.input)
-                if note:
-                    report.notes.append((job.input, note))
             else:
                 report.failed.append((job.input, failure))
+            if note:
+                report.notes.append((job.input, note))
             bar.update()
     return report
 
 
-def _side_by_side(predictor, jobs, threshold, batch_size):
+def run(predictor, items, read, finish, keep_image=True, batch_size=None):
+    """Predict any stream of images, on all of the predictor's cores.
+
+    Args:
+        items: what `read` and `finish` understand; taken as they are needed, a few ahead, so a stream may be endless.
+        read: item → (uint8 H×W×3 RGB, a note or None); runs on several threads.
+        finish: (item, image, saliency) → result; saliency is uint8 H×W; runs on several threads.
+        keep_image: whether `finish` needs the image; it gets None otherwise, where that saves memory.
+        batch_size: images per call of the network, for Paddle; default: 16 on a GPU, 1 on a CPU. (ONNX Runtime runs one
+            image on each core instead, which is faster.)
+
+    Yields (item, result, note, failure) in the order of the items. `failure` is the reason why this one item could not
+    be done, else None; an error that is not of one item alone is raised.
+    """
+    items = iter(items)
+    first = list(_take(items, 2))
+    alone = len(first) < 2
+    items = _chain(first, items)
+    engine = _side_by_side if predictor.network.concurrent else _through_one_network
+    with contextlib.ExitStack() as stack:
+        if not alone:
+            stack.enter_context(one_opencv_thread())
+        for found in engine(predictor, items, read, finish, keep_image, batch_size, alone):
+            yield found
+
+
+def _take(iterator, count):
+    for _ in range(count):
+        try:
+            yield next(iterator)
+        except StopIteration:
+            return
+
+
+def _chain(first, rest):
+    while first:  # forgets what it has given
+        yield first.pop(0)
+    for item in rest:
+        yield item
+
+
+def _side_by_side(predictor, items, read, finish, keep_image, batch_size, alone):
     """Each core takes an image from reading to writing: nothing is handed over, nobody waits for anybody."""
-    cores = min(predictor.threads, max(1, len(jobs)))
+    cores = 1 if alone else predictor.threads
+    threads = predictor.threads if alone else 1
 
-    def work(job):
-        image, note = read_any(job.input)
-        logits = predictor.logits([image], threads=max(1, predictor.threads // cores))
-        writers.write(job.outputs, image, to_map(logits[0, 0], image.shape[0], image.shape[1]), threshold)
-        return note
+    def work(item):
+        image, note = read(item)
+        logits = predictor.logits([image], threads)
+        return finish(item, image, to_map(logits[0, 0], image.shape[0], image.shape[1])), note
 
-    for job, result in in_order(work, jobs, cores, 8 * cores):
-        note, failure = _settle(result)
-        yield job, note, failure
+    for item, outcome in in_order(work, items, cores, 4 * cores):
+        value, failure = _settle(outcome)
+        result, note = value if failure is None else (None, None)
+        yield item, result, note, failure
 
 
-def _through_one_network(predictor, jobs, threshold, batch_size):
+def _through_one_network(predictor, items, read, finish, keep_image, batch_size, alone):
     """The network runs here, in batches; the other cores read and prepare what comes next and write what is done."""
     batch_size = batch_size or (16 if getattr(predictor.network, "on_gpu", False) else 1)
-    cores = max(2, predictor.threads)
+    cores = 1 if alone else max(2, predictor.threads)
 
-    def prepare(job):
-        image, note = read_any(job.input)
-        keep = image if any(kind in writers.NEEDS_IMAGE for kind in job.outputs) else None
-        return prepare_image(image, predictor.size), image.shape[:2], keep, note
+    def prepare(item):
+        image, note = read(item)
+        return prepare_image(image, predictor.size), image.shape[:2], image if keep_image else None, note
 
-    def finish(job, logits, shape, image):
-        writers.write(job.outputs, image, to_map(logits, shape[0], shape[1]), threshold)
+    def complete(item, logits, shape, image):
+        return finish(item, image, to_map(logits, shape[0], shape[1]))
 
-    with ThreadPoolExecutor(cores) as writing:
+    with ThreadPoolExecutor(cores) as pool:
         pending, batch = collections.deque(), []
 
         def run_batch():
             logits = predictor.network(np.stack([prepared for _, (prepared, _, _, _) in batch]))
-            for i, (job, (_, shape, image, note)) in enumerate(batch):
-                pending.append((job, note, writing.submit(finish, job, logits[i, 0], shape, image)))
+            for i, (item, (_, shape, image, note)) in enumerate(batch):
+                pending.append((item, note, pool.submit(complete, item, logits[i, 0], shape, image)))
             del batch[:]
 
-        for job, result in in_order(prepare, jobs, cores, batch_size + 2 * cores):
-            prepared, failure = _settle(result)
-            if failure is not None:
-                yield job, None, failure
-                continue
-            batch.append((job, prepared))
+        def completed(item, note, future):
+            result, failure = _settle(future.result)
+            return item, result, note, failure
+
+        for item, outcome in in_order(prepare, items, cores, batch_size + 2 * cores):
+            prepared, failure = _settle(outcome)
+            if failure is None:
+                batch.append((item, prepared))
+            else:  # it keeps its place in the order
+                batch and run_batch()
+                pending.append((item, None, _Failed(failure)))
             if len(batch) == batch_size:
                 run_batch()
             while len(pending) > batch_size + 2 * cores:
-                job, note, future = pending.popleft()
-                yield job, note, _settle(future.result)[1]
+                yield completed(*pending.popleft())
         if batch:
             run_batch()
         while pending:
-            job, note, future = pending.popleft()
-            yield job, note, _settle(future.result)[1]
+            yield completed(*pending.popleft())
+
+
+class _Failed:
+    """A future whose work failed before."""
+
+    def __init__(self, reason):
+        self.reason = reason
+
+    def result(self):
+        raise BadImageError("", self.reason)
 
 
 def _settle(result):
@@ -141,22 +198,21 @@ def in_order(work, items, threads, ahead):
     stop = threading.Event()
 
     def guarded(item):
-        if stop.is_set():
-            return None
-        return work(item)
+        return None if stop.is_set() else work(item)
 
     pending = collections.deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
                 pending.append((item, pool.submit(guarded, item)))
+                del item
                 if len(pending) >= ahead:
                     item, future = pending.popleft()
                     yield item, future.result
             while pending:
                 item, future = pending.popleft()
                 yield item, future.result
-        finally:  # an error or an interruption: what has not begun does not begin
+        finally:  # after an error or an interruption what has not begun does not begin
             stop.set()
 
 
