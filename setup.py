@@ -1,4 +1,5 @@
 """Packaging. Every requirement stands once, in requirements/*.txt, with its reason."""
+
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ def requirements(name):
 
 
 class BuildWithManifest(build_py):
-    """weights/manifest.yaml, the release as data, stands beside the weights in a clone and inside the package in a wheel."""
+    """weights/manifest.yaml, the release as data, is beside the weights in a clone, inside the package in a wheel."""
 
     def run(self):
         super().run()

@@ -2,11 +2,12 @@
 
 usage: python scripts/add_missing.py requirements/cpu.txt|requirements/gpu.txt [FURTHER_FILE ...]
 
-For environments that are not ours: an active virtual environment, or AI Studio, where Paddle is installed already. A package
-counts as there when its module is found, whatever its version and whoever packaged it (opencv-contrib-python is an OpenCV,
-paddlepaddle-gpu is a Paddle). pip gets every installed version as a constraint, so that it can add but not replace.
-When nothing lacks, pip is not started.
+For environments that are not ours: an active virtual environment, or AI Studio, where Paddle is installed already. A
+package counts as there when its module is found, whatever its version and whoever packaged it (opencv-contrib-python
+is an OpenCV, paddlepaddle-gpu is a Paddle). pip gets every installed version as a constraint, so that it can add but
+not replace. When nothing lacks, pip is not started.
 """
+
 import importlib.util
 import os
 import re
@@ -67,8 +68,8 @@ def lacking(requirements):
 
 def installed():
     """Every installed package as name==version, a line each."""
-    return subprocess.check_output([sys.executable, "-m", "pip", "list", "--disable-pip-version-check", "--format=freeze"],
-                                   stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "pip", "list", "--disable-pip-version-check", "--format=freeze"]
+    return subprocess.check_output(command, stdin=subprocess.DEVNULL)
 
 
 def add(requirements, *options):
@@ -103,11 +104,13 @@ def main(further):
         with os.fdopen(handle, "wb") as file:
             file.write(installed())
         if not (add(plain, "-c", constraints) and add(bare, "--no-deps")):
-            print("could not add what lacks without replacing what is installed in %s: use an environment of its own "
-                  "(deactivate this one, then run the same command again)" % sys.prefix)
+            print(
+                "could not add what lacks without replacing what is installed in %s: use an environment of its own "
+                "(deactivate this one, then run the same command again)" % sys.prefix
+            )
             return 2
         if not add([requirement for _, requirement in optional], "-c", constraints):
-            print("going on without ONNX Runtime: prediction on a CPU will be slower, and `kdscfnet export` will not run")
+            print("going on without ONNX Runtime: prediction on a CPU will be slower, `kdscfnet export` will not run")
     finally:
         os.unlink(constraints)
     return 0

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The tests on several software stacks, and a table of the outcome: bash scripts/matrix.sh [ROW...] [-- options of pytest]
+# The tests on several software stacks, and a table of the outcome:
+#   bash scripts/matrix.sh [ROW...] [-- options of pytest]
 #
 #   card    Python 3.7,  paddlepaddle-gpu 2.2.0, opencv-python 4.1.1.26: the stack that the model card names
 #   py310   Python 3.10, paddlepaddle 2.6.2

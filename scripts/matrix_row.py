@@ -1,4 +1,8 @@
-"""One row of the table of scripts/matrix.sh: python scripts/matrix_row.py NAME JUNIT.xml. Exit code 1 where tests failed."""
+"""One row of the table of scripts/matrix.sh: python scripts/matrix_row.py NAME JUNIT.xml
+
+Exit code 1 where tests failed or no result is there.
+"""
+
 import platform
 import re
 import sys
@@ -38,7 +42,8 @@ def outcome(path):
 
 
 def main(name, path):
-    paddle = version("paddlepaddle-gpu", "paddlepaddle").replace("paddlepaddle-gpu", "GPU build").replace("paddlepaddle ", "")
+    paddle = version("paddlepaddle-gpu", "paddlepaddle").replace("paddlepaddle ", "")
+    paddle = paddle.replace("paddlepaddle-gpu", "GPU build")
     others = [re.sub(r"^.* ", "", version(package)) for package in ("opencv-python", "numpy", "paddleseg")]
     result = outcome(path)
     cells = [name, platform.python_version(), paddle, *others, *(result or ("-", "no result", "-", "-"))]

@@ -1,4 +1,5 @@
-# Sourced by the other scripts: kdscfnet_setup finds or makes a Python that has what KD-SCFNet needs and names it in $PYTHON.
+# Sourced by the other scripts: kdscfnet_setup finds or makes a Python that has what KD-SCFNet needs, and names it in
+# $PYTHON.
 #
 # - An active environment (venv or conda), or a python that has Paddle already, as on AI Studio, is used as it is: what
 #   lacks is added (scripts/add_missing.py), and nothing that is there is replaced.
@@ -18,17 +19,22 @@ die() { say "${0##*/}: $*"; exit 2; }
 fits() { "$1" -c 'import sys; sys.exit(not (3, 7) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1; }
 # found, not imported (that takes seconds); a mere folder named paddle has no origin
 has_paddle() {
-    "$1" -c 'import importlib.util as u, sys; sys.exit(not getattr(u.find_spec("paddle"), "origin", None))' >/dev/null 2>&1
+    "$1" -c 'import sys, importlib.util as util; sys.exit(not getattr(util.find_spec("paddle"), "origin", None))' \
+        >/dev/null 2>&1
 }
 
-# find_python VERSION...: prints the first that runs and can make environments. A pyenv shim may be on the PATH and not
-# run; pyenv's versions are looked up too.
+# makes_venvs PYTHON VERSION: whether it runs, is that version, and can make environments
+makes_venvs() {
+    "$1" -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$2" >/dev/null 2>&1
+}
+
+# find_python VERSION...: prints the first that makes environments. A pyenv shim may be on the PATH and not run; pyenv's
+# versions are looked up too.
 find_python() {
     local version candidate
     for version in "$@"; do
         for candidate in "python$version" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$version".*/bin/"python$version"; do
-            if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != tuple(map(int, "'"$version"'".split("."))))' \
-                >/dev/null 2>&1; then
+            if makes_venvs "$candidate" "$version"; then
                 printf '%s\n' "$candidate"
                 return
             fi
@@ -37,7 +43,8 @@ find_python() {
     return 1
 }
 
-# The environment that is in use already, if there is one: active, made by somebody else where ours would be, or with Paddle.
+# The environment that is in use already, if there is one: active, made by somebody else where ours would be, or one
+# that has Paddle.
 python_in_use() {
     local candidate
     if [ -n "${VIRTUAL_ENV:-}" ] && [ -x "$VIRTUAL_ENV/bin/python" ]; then
@@ -66,8 +73,8 @@ make_venv() { # make_venv cpu|gpu
     local python found
     if [ -e "$KDSCFNET_VENV" ] && [ ! -e "$KDSCFNET_VENV/kdscfnet-paddle" ]; then
         # somebody else's, or half made: not ours to clear
-        die "$KDSCFNET_VENV is there and is no environment that works: remove it (or name another folder with KDSCFNET_VENV)" \
-            "and run this again"
+        die "$KDSCFNET_VENV is there and is no environment that works: remove it, or name another folder with" \
+            "KDSCFNET_VENV=/path, then run this again"
     fi
     if [ -n "${KDSCFNET_PYTHON:-}" ]; then
         python=$KDSCFNET_PYTHON
@@ -75,7 +82,8 @@ make_venv() { # make_venv cpu|gpu
     elif ! python=$(find_python 3.12 3.11 3.10 3.9 3.8); then
         for found in python3.12 python3.11 python3.10 python3.9 python3.8 python3; do
             if fits "$found"; then
-                die "$found has no venv module: install it (Debian, Ubuntu: apt-get install ${found}-venv) and run this again"
+                die "$found has no venv module: install it (Debian, Ubuntu: apt-get install $found-venv)," \
+                    "then run this again"
             fi
         done
         die "no Python from 3.8 to 3.12 found: install one, or name it with KDSCFNET_PYTHON=/path/to/python"
@@ -103,7 +111,8 @@ kdscfnet_setup() {
 
     if PYTHON=$(python_in_use); then
         fits "$PYTHON" || has_paddle "$PYTHON" ||
-            die "the active environment has $("$PYTHON" --version 2>&1); 3.7 to 3.12 are needed: deactivate it and run this again"
+            die "the active environment has $("$PYTHON" --version 2>&1), and 3.7 to 3.12 are needed: deactivate it," \
+                "then run this again"
         "$PYTHON" "$KDSCFNET_ROOT/scripts/add_missing.py" "requirements/$paddle.txt" "$@" </dev/null >&2 || exit $?
         return
     fi

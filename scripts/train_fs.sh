@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Train with labels: bash scripts/train_fs.sh [RECIPE] [options of `kdscfnet train`]; RECIPE is fs-m3 unless named.
+# Train with labels: bash scripts/train_fs.sh [RECIPE] [options of `kdscfnet train`]
+# RECIPE is fs-m3 unless named.
 # --demo needs no data. Sets up what is missing first (scripts/setup.sh). Paths are taken from where you are.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"

@@ -1,7 +1,7 @@
 """The shell scripts, with programs that only write down what they are asked (no network, no installation)."""
+
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -54,8 +54,12 @@ def machine(tmp_path):
             (tools / name).chmod(0o755)
         log.write_text("")
         done = subprocess.run(
-            ["bash", str(script), *arguments], cwd=str(cwd), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, universal_newlines=True,
+            ["bash", str(script), *arguments],
+            cwd=str(cwd),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
             env=dict({"PATH": str(tools), "HOME": str(tmp_path), "LOG": str(log)}, **environment),
         )
         return done.returncode, done.stdout, log.read_text().splitlines()
@@ -155,8 +159,10 @@ def test_active_environment_is_used_as_it_is(clone, machine, tmp_path):
     active.chmod(0o755)
     code, output, log = machine(clone / "scripts/test.sh", VIRTUAL_ENV=str(tmp_path / "active"))
     assert code == 0, output
-    assert log == ["run in %s: %s/scripts/add_missing.py requirements/cpu.txt" % (tmp_path, clone),
-                   "run in %s: -m kdscfnet test" % tmp_path]
+    assert log == [
+        "run in %s: %s/scripts/add_missing.py requirements/cpu.txt" % (tmp_path, clone),
+        "run in %s: -m kdscfnet test" % tmp_path,
+    ]
     assert not (clone / ".venv").exists()
 
 
@@ -177,20 +183,26 @@ def test_a_folder_that_is_not_ours_is_never_cleared(clone, machine, tmp_path):
 
 # Paddle is there already, as on AI Studio: the real scripts/add_missing.py, on a Python that sees only stub packages
 
-STUBS = ("paddle", "numpy", "cv2", "paddleseg", "py_sod_metrics", "filelock", "gdown", "matplotlib", "PIL", "yaml", "safetensors",
-         "scipy", "tqdm", "visualdl", "onnx", "onnxruntime", "paddle2onnx", "prettytable", "requests", "sklearn")
+STUBS = (
+    "paddle numpy cv2 paddleseg py_sod_metrics filelock gdown matplotlib PIL yaml safetensors scipy tqdm visualdl onnx "
+    "onnxruntime paddle2onnx prettytable requests sklearn"
+).split()
 THERE = "paddlepaddle-gpu==2.2.0 opencv-contrib-python==4.8.0.74 numpy==1.26.0"
-FAKE_PIP = """
+FAKE_PIP = (
+    """
 import os, sys
 if sys.argv[1] == "list":
     sys.exit(print("\\n".join("%s".split())))
-""" % THERE + """
+"""
+    % THERE
+    + """
 with open(os.environ["LOG"], "a") as log:
     log.write("pip " + " ".join(sys.argv[1:]) + "\\n")
     if "-c" in sys.argv:
         with open(sys.argv[sys.argv.index("-c") + 1]) as file:
             log.write("constraints " + " ".join(file.read().split()) + "\\n")
 """
+)
 
 
 @pytest.fixture
@@ -205,14 +217,15 @@ def studio(tmp_path, clone, machine):
     (stubs / "pip/__main__.py").write_text(FAKE_PIP)
     (clone / "kdscfnet").mkdir()
     (clone / "kdscfnet/__main__.py").write_text(
-        "import os, sys\nopen(os.environ['LOG'], 'a').write('verb ' + ' '.join(sys.argv[1:]) + '\\n')\n")
+        "import os, sys\nopen(os.environ['LOG'], 'a').write('verb ' + ' '.join(sys.argv[1:]) + '\\n')\n"
+    )
     python = tmp_path / "bin/python"
     # -S: no site-packages of the machine that runs this test
     python.write_text('#!/bin/sh\nexec "%s" -S "$@"\n' % sys.executable)
     python.chmod(0o755)
 
     def run():
-        return machine(clone / "scripts/train_kd.sh", "--demo", PYTHONPATH=str(stubs), LD_PRELOAD=os.environ.get("LD_PRELOAD", ""))
+        return machine(clone / "scripts/train_kd.sh", "--demo", PYTHONPATH=str(stubs))
 
     run.stubs = stubs
     return run
@@ -256,8 +269,9 @@ JUNIT = '<testsuites><testsuite errors="%d" failures="%d" skipped="2" tests="10"
 def test_a_row_of_the_matrix_counts(tmp_path, errors, failures, code):
     junit = tmp_path / "junit.xml"
     junit.write_text(JUNIT % (errors, failures))
-    done = subprocess.run([sys.executable, str(ROOT / "scripts/matrix_row.py"), "a row", str(junit)], stdout=subprocess.PIPE,
-                          universal_newlines=True)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/matrix_row.py"), "a row", str(junit)], stdout=subprocess.PIPE, text=True
+    )
     bad = errors + failures
     assert done.stdout.startswith("| a row | %d.%d." % sys.version_info[:2])
     assert done.stdout.rstrip().endswith("| %d | %d | 2 | 12 |" % (8 - bad, bad))
@@ -265,8 +279,8 @@ def test_a_row_of_the_matrix_counts(tmp_path, errors, failures, code):
 
 
 def test_a_row_without_a_result_is_a_failure(tmp_path):
-    done = subprocess.run([sys.executable, str(ROOT / "scripts/matrix_row.py"), "a row", str(tmp_path / "none.xml")],
-                          stdout=subprocess.PIPE, universal_newlines=True)
+    command = [sys.executable, str(ROOT / "scripts/matrix_row.py"), "a row", str(tmp_path / "none.xml")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     assert done.returncode == 1 and "no result" in done.stdout
 
 
