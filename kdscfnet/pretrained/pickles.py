@@ -27,7 +27,7 @@ from kdscfnet.files import atomic_path
 
 INLINE = 4096  # bytes; longer texts and byte strings stay in the file until they are needed
 MAX_DEPTH = 32  # containers inside containers
-BASE_BUDGET = 2 << 20  # bytes of small objects that a file of any size may make
+BASE_BUDGET = 1 << 20  # bytes of small objects that a file of any size may make
 MAX_INTEGER = 64  # bytes of an integer; the widest legitimate one is the 128 bits of a random generator's state
 MAX_NAME = 128  # characters in a module's or a function's name
 
@@ -53,6 +53,9 @@ for _core in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
 
 # Plain numbers only: no objects (a pickle inside an array), no records, no texts, no dates
 _DTYPES = {code: np.dtype(code) for code in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")}
+
+
+_NOTHING = object()
 
 
 class PickleError(WeightsError):
@@ -115,7 +118,7 @@ class _Machine:
         self.budget = BASE_BUDGET + 2 * size
         self.stack = []
         self.marked = []  # the stacks below each mark
-        self.memo = {}
+        self.memo = []
         self.taken = set()  # offsets of the _Refs that an array or a value of the result has: each serves once
         self.tags = {means: _Tag(means) for means in set(_NAMES.values())}
 
@@ -192,7 +195,7 @@ class _Machine:
             handler = handlers.get(code)
             if handler is None:
                 raise PickleError(_refused_opcode(code))
-            self.spend(16)
+            self.spend(9)  # a place on the stack
             handler(self)
         if self.marked or len(self.stack) != 1:
             raise PickleError("it is damaged: it ends in the middle of a value")
@@ -220,14 +223,14 @@ class _Machine:
         self.stack.append(False)
 
     def op_int4(self):
-        self.spend(32)
+        self.spend(28)
         self.stack.append(self.number("<i", 4))
 
     def op_int1(self):
         self.stack.append(self.read(1)[0])
 
     def op_int2(self):
-        self.spend(32)
+        self.spend(28)
         self.stack.append(self.number("<H", 2))
 
     def op_long1(self):
@@ -239,11 +242,11 @@ class _Machine:
     def _long(self, count):
         if not 0 <= count <= MAX_INTEGER:
             raise PickleError("an integer of %d bytes in it" % count)
-        self.spend(32 + count)
+        self.spend(28 + count)
         self.stack.append(int.from_bytes(self.read(count), "little", signed=True))
 
     def op_float(self):
-        self.spend(8)
+        self.spend(24)
         self.stack.append(self.number(">d", 8))
 
     def _text(self, length):
@@ -256,7 +259,7 @@ class _Machine:
             text = data.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
             raise PickleError("a text in it is not UTF-8: it is damaged")
-        self.spend(80 + 4 * length)
+        self.spend(56 + length if text.isascii() else 80 + 4 * length)
         self.stack.append(text)
 
     def op_text1(self):
@@ -273,7 +276,7 @@ class _Machine:
             self.spend(100)
             self.stack.append(_Ref(self.skip(length), length, "bytes"))
         else:
-            self.spend(48 + length)
+            self.spend(40 + length)
             self.stack.append(self.read(length))
 
     def op_bytes1(self):
@@ -327,14 +330,14 @@ class _Machine:
         self._tuple(3)
 
     def op_empty_list(self):
-        self.spend(100)
+        self.spend(88)
         self.stack.append([])
 
     def _extend(self, items):
         target = self.top()
         if type(target) is not list:
             raise PickleError("it appends to something that is no list: such a file can run code elsewhere")
-        self.spend(10 * len(items))
+        self.spend(9 * len(items))
         target.extend(items)
 
     def op_append(self):
@@ -354,7 +357,7 @@ class _Machine:
             raise PickleError("it sets an item of something that is no dict: such a file can run code elsewhere")
         if len(pairs) % 2:
             raise PickleError("it is damaged: a key without a value")
-        self.spend(60 * len(pairs))
+        self.spend(70 * (len(pairs) // 2))
         for key, value in zip(pairs[::2], pairs[1::2]):
             if type(key) not in (str, int):
                 raise PickleError("a dict in it has a key that is neither text nor an integer")
@@ -371,8 +374,16 @@ class _Machine:
         self._update(self.pop_mark())
 
     def _put(self, index):
-        self.spend(120)
-        self.memo[index] = self.top()
+        self.spend(9)
+        value, count = self.top(), len(self.memo)
+        if index == count:
+            self.memo.append(value)
+        elif index < count:
+            self.memo[index] = value
+        elif index == count + 1 == 1:  # Python 2 counts from 1
+            self.memo += [_NOTHING, value]
+        else:
+            raise PickleError("it is damaged: its values are numbered with gaps")
 
     def op_put1(self):
         self._put(self.read(1)[0])
@@ -384,7 +395,7 @@ class _Machine:
         self._put(len(self.memo))
 
     def _get(self, index):
-        if index not in self.memo:
+        if index >= len(self.memo) or self.memo[index] is _NOTHING:
             raise PickleError("it is damaged: it refers to a value that it does not have")
         self.stack.append(self.memo[index])
 
@@ -581,27 +592,28 @@ class _Machine:
                 return data
             if np.frombuffer(data, np.uint8).max() > 0xC3:  # before a wide text is made of it
                 raise PickleError("it is damaged: bytes that are written as text are not Latin-1")
-            return data.decode("utf-8").encode("latin-1")
+            text = data.decode("utf-8")
+            del data  # one copy less
+            return text.encode("latin-1")
         except UnicodeError:
             raise PickleError("a text in it is damaged")
 
     def array(self, lazy):
         """Read one array: numpy, aligned, writable, native byte order."""
         count = _count(lazy.shape)
-        result = np.empty(count, lazy.dtype)
-        if count:
-            if type(lazy.data) is _Ref and lazy.data.form != "encoded":
-                self.file.seek(lazy.data.offset)
-                if self.file.readinto(memoryview(result).cast("B")) != result.nbytes:
-                    raise PickleError("the file became shorter while it was read")
-            else:
-                data = self._read_ref(lazy.data) if type(lazy.data) is _Ref else lazy.data
-                if len(data) != result.nbytes:
-                    raise PickleError("an array of shape %s has %d bytes of data: it is damaged"
-                                      % (shown(lazy.shape), len(data)))
-                result[...] = np.frombuffer(data, lazy.dtype)
+        if type(lazy.data) is _Ref and lazy.data.form != "encoded":
+            result = np.empty(count, lazy.dtype)
+            self.file.seek(lazy.data.offset)
+            if self.file.readinto(memoryview(result).cast("B")) != result.nbytes:
+                raise PickleError("the file became shorter while it was read")
+        else:
+            data = self._read_ref(lazy.data) if type(lazy.data) is _Ref else lazy.data
+            if len(data) != count * lazy.dtype.itemsize:
+                raise PickleError("an array of shape %s has %d bytes of data: it is damaged"
+                                  % (shown(lazy.shape), len(data)))
+            result = np.frombuffer(data, lazy.dtype).copy()
         if not result.dtype.isnative:
-            result = result.astype(result.dtype.newbyteorder("="))
+            result = result.byteswap(inplace=True).view(result.dtype.newbyteorder("="))
         if lazy.dtype == np.bool_ and count and result.view(np.uint8).max() > 1:
             raise PickleError("an array of booleans in it holds other values")
         return result.reshape(lazy.shape, order="F" if lazy.fortran else "C")
