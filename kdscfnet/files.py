@@ -9,16 +9,18 @@ import threading
 
 
 @contextlib.contextmanager
-def atomic_path(path):
+def atomic_path(path, suffix=None):
     """Yield a temporary path beside `path`; when the block ends well it becomes `path`, otherwise it is removed.
 
-    The temporary name keeps the suffix of `path` (writers choose the format by it) and starts with a dot and `.tmp`,
-    so that no search for maps or weights takes it for a finished file. The folder is made where it is missing.
+    The temporary name starts with `.tmp-`, so that no search for maps or weights takes it for a finished file, and ends
+    in `suffix`; by default in the suffix of `path`, by which writers choose the format. The folder is made where it is
+    missing. A killed process can leave the temporary file, never a part of `path`.
     """
     path = os.fspath(path)
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".tmp-", suffix=os.path.splitext(path)[1], dir=folder)
+    suffix = os.path.splitext(path)[1] if suffix is None else suffix
+    handle, temporary = tempfile.mkstemp(prefix=".tmp-", suffix=suffix, dir=folder)
     os.close(handle)
     try:
         yield temporary
@@ -50,7 +52,7 @@ def write_bytes(path, data, sync=True):
     `sync=False` leaves it to the system when the data reaches the disk: a killed process still leaves whole files or
     none, a power cut may not. For results by the thousand that can be made again.
     """
-    with atomic_path(path) as temporary:
+    with atomic_path(path, suffix=".part") as temporary:
         with open(temporary, "wb") as file:
             file.write(data)
             if sync:
