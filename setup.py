@@ -20,16 +20,20 @@ def requirements(name):
     return [line for line in lines if line and not line.startswith("#")]
 
 
-class BuildWithManifest(build_py):
-    """weights/manifest.yaml, the release as data, is beside the weights in a clone, inside the package in a wheel."""
+class BuildWithData(build_py):
+    """Carries what stands elsewhere in a clone: the release as data (beside the weights) and the requirement files."""
 
     def run(self):
         super().run()
-        manifest = os.path.join(ROOT, "weights", "manifest.yaml")
-        if os.path.exists(manifest) and not getattr(self, "editable_mode", False):
-            target = os.path.join(self.build_lib, "kdscfnet", "pretrained", "manifest.yaml")
+        if getattr(self, "editable_mode", False):
+            return
+        sources = {os.path.join("weights", "manifest.yaml"): os.path.join("pretrained", "manifest.yaml")}
+        for name in os.listdir(os.path.join(ROOT, "requirements")):
+            sources[os.path.join("requirements", name)] = os.path.join("_requirements", name)
+        for source, target in sources.items():
+            target = os.path.join(self.build_lib, "kdscfnet", target)
             self.mkpath(os.path.dirname(target))
-            shutil.copyfile(manifest, target)
+            shutil.copyfile(os.path.join(ROOT, source), target)
 
 
 setup(
@@ -41,7 +45,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["kdscfnet", "kdscfnet.*"]),
     package_data={"kdscfnet": ["*.yaml", "*.json", "*.html", "*/*.yaml", "*/*.json", "*/*.html"]},
-    cmdclass={"build_py": BuildWithManifest},
+    cmdclass={"build_py": BuildWithData},
     # numpy 1, which this Paddle world needs, has no build for Python 3.13
     python_requires=">=3.7,<3.13",
     install_requires=requirements("base"),

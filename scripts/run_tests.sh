@@ -3,7 +3,7 @@
 # With CI=true a skipped test is a failure: CI has everything that the tests ask for.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-kdscfnet_setup requirements/test.txt requirements/dev.txt
+kdscfnet_setup test dev
 cd "$KDSCFNET_ROOT"
 if [ -n "${CI:-}" ]; then export KDSCFNET_NO_SKIPS=1; fi
 exec "$PYTHON" -m pytest -n "${KDSCFNET_TEST_WORKERS:-2}" "$@"

@@ -94,7 +94,7 @@ make_venv() { # make_venv cpu|gpu
     printf '%s\n' "$1" >"$KDSCFNET_VENV/kdscfnet-paddle"
 }
 
-# kdscfnet_setup [FILE...]: FILEs are further requirement files, besides those of the package itself.
+# kdscfnet_setup [NAME...]: NAMEs are of further files in requirements/, besides what the package itself needs.
 kdscfnet_setup() {
     local file stamp paddle=cpu
     local -a files arguments
@@ -113,11 +113,11 @@ kdscfnet_setup() {
         fits "$PYTHON" || has_paddle "$PYTHON" ||
             die "the active environment has $("$PYTHON" --version 2>&1), and 3.7 to 3.12 are needed: deactivate it," \
                 "then run this again"
-        "$PYTHON" "$KDSCFNET_ROOT/scripts/add_missing.py" "requirements/$paddle.txt" "$@" </dev/null >&2 || exit $?
+        "$PYTHON" "$KDSCFNET_ROOT/scripts/add_missing.py" "$paddle" "$@" </dev/null >&2 || exit $?
         return
     fi
 
-    for file in "$@"; do files+=("$KDSCFNET_ROOT/$file"); done
+    for file in "$@"; do files+=("$KDSCFNET_ROOT/requirements/$file.txt"); done
 
     PYTHON=$KDSCFNET_VENV/bin/python
     # the two builds of Paddle overwrite each other, so a change from one to the other is a new environment

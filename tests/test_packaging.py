@@ -5,30 +5,16 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from kdscfnet import dependencies
+
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = [(3, minor) for minor in range(7, 13)]
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-add_missing = load(ROOT / "scripts/add_missing.py")
-
-
-def requirements(monkeypatch, name, python=sys.version_info[:2]):
-    monkeypatch.setattr(add_missing.sys, "version_info", python)
-    return dict(add_missing.read(name))
 
 
 # import
@@ -88,20 +74,21 @@ def test_lazy_names_are_refused_by_name():
 
 @pytest.mark.parametrize("python", PYTHONS, ids=str)
 def test_base_install_never_brings_a_paddle(monkeypatch, python):
-    base = requirements(monkeypatch, "requirements/base.txt", python)
+    monkeypatch.setattr(sys, "version_info", python)
+    base = dependencies.read("base")
     assert "paddlepaddle" not in base and "paddlepaddle-gpu" not in base
     assert base["numpy"].endswith("<2")  # OpenCV 4.6, which is as far as paddleseg goes, was built for numpy 1
     assert base["pysodmetrics"] == "pysodmetrics==1.4.2"  # later ones overwrite OpenCV
     assert "opencv-python-headless" not in base
     # exactly one Paddle, one safetensors for every Python
-    assert len([name for name in requirements(monkeypatch, "requirements.txt", python) if "paddlepaddle" in name]) == 1
+    assert len(dependencies.read("cpu")) == 1 and "paddlepaddle" in next(iter(dependencies.read("cpu")))
+    assert list(dependencies.read("gpu")) == ["paddlepaddle-gpu"]
     assert "safetensors" in base
-    assert list(requirements(monkeypatch, "requirements/gpu.txt", python)) == ["paddlepaddle-gpu"]
 
 
 def test_markers_that_are_not_understood_are_an_error():
     with pytest.raises(ValueError):
-        add_missing.holds('sys_platform == "win32"')
+        dependencies.holds('sys_platform == "win32"')
 
 
 def imports_of(path):
@@ -116,13 +103,9 @@ def imports_of(path):
 
 def test_every_import_is_a_requirement():
     """What the package imports is the standard library, Paddle, or named in requirements/base.txt or onnx.txt."""
-    declared = set()
-    for name in ("base", "cpu", "onnx"):
-        for line in (ROOT / ("requirements/%s.txt" % name)).read_text().splitlines():
-            match = re.match(r"[\w.-]+", line)
-            if match:
-                package = match.group().lower()
-                declared.add(add_missing.MODULES.get(package, package.replace("-", "_")))
+    declared = {
+        dependencies.module_of(package) for name in ("base", "cpu", "onnx") for package in dependencies.read(name)
+    }
     stdlib = getattr(sys, "stdlib_module_names", None)
     if stdlib is None:  # Python 3.9 and older: whatever is found beside os.py or built in
         folder = os.path.dirname(os.__file__)
@@ -184,10 +167,11 @@ def test_build_carries_every_file_of_the_package(built):
     assert "cli.py" in files
     carried = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert not files - carried
-    # and the release as data, which a clone has beside its weights
-    if (ROOT / "weights/manifest.yaml").exists():
-        manifest = folder / "pretrained/manifest.yaml"
-        assert manifest.read_bytes() == (ROOT / "weights/manifest.yaml").read_bytes()
+    # and what stands elsewhere in a clone
+    manifest = folder / "pretrained/manifest.yaml"
+    assert manifest.read_bytes() == (ROOT / "weights/manifest.yaml").read_bytes()
+    for path in (ROOT / "requirements").iterdir():
+        assert (folder / "_requirements" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_metadata(built):

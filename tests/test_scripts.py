@@ -160,7 +160,7 @@ def test_active_environment_is_used_as_it_is(clone, machine, tmp_path):
     code, output, log = machine(clone / "scripts/test.sh", VIRTUAL_ENV=str(tmp_path / "active"))
     assert code == 0, output
     assert log == [
-        "run in %s: %s/scripts/add_missing.py requirements/cpu.txt" % (tmp_path, clone),
+        "run in %s: %s/scripts/add_missing.py cpu" % (tmp_path, clone),
         "run in %s: -m kdscfnet test" % tmp_path,
     ]
     assert not (clone / ".venv").exists()
@@ -216,6 +216,8 @@ def studio(tmp_path, clone, machine):
     (stubs / "pip/__init__.py").write_text("")
     (stubs / "pip/__main__.py").write_text(FAKE_PIP)
     (clone / "kdscfnet").mkdir()
+    for name in ("__init__.py", "dependencies.py"):
+        shutil.copy(str(ROOT / "kdscfnet" / name), str(clone / "kdscfnet" / name))
     (clone / "kdscfnet/__main__.py").write_text(
         "import os, sys\nopen(os.environ['LOG'], 'a').write('verb ' + ' '.join(sys.argv[1:]) + '\\n')\n"
     )
