@@ -14,9 +14,10 @@ import threading
 import numpy as np
 
 from kdscfnet.errors import UserError
+from kdscfnet.inference.weights import backbone_of, test_size
 
 ENGINES = ("auto", "onnxruntime", "paddle")
-INSTALL_ONNX = 'pip install onnxruntime onnx "paddle2onnx>=2.1; python_version>=\'3.8\'"'
+INSTALL_ONNX = "pip install onnxruntime onnx paddle2onnx"
 
 
 def say(message):
@@ -43,7 +44,7 @@ class OnnxNetwork:
     Args:
         weights: a weight file (.pdparams, .safetensors), whose exported network is looked for beside it and in the
             user's cache, and made where there is none; or an exported .onnx file.
-        backbone: as in SCFNet.
+        backbone: as in SCFNet; None: the one in the file.
         size: the size the exported network is for; only Swin-B needs one. An integer or (height, width).
         threads: threads of one call; default: all cores.
 
@@ -54,13 +55,14 @@ class OnnxNetwork:
     name = "onnxruntime"
     concurrent = True
 
-    def __init__(self, weights, backbone="mobilenetv3", size=None, threads=None):
+    def __init__(self, weights, backbone=None, size=None, threads=None):
         from kdscfnet.inference.export import find_or_export
 
         if importlib.util.find_spec("onnxruntime") is None:
             raise UserError("ONNX Runtime is not installed: %s" % INSTALL_ONNX)
         self.path, self.about = find_or_export(weights, backbone, size)
         self.backbone = self.about.get("backbone", backbone)
+        self.test_size = self.about.get("test_size")
         self.threads = threads or available_cores()
         self._sessions = {}
         self._lock = threading.Lock()
@@ -108,7 +110,7 @@ class PaddleNetwork:
     name = "paddle"
     concurrent = False  # one call at a time: dygraph keeps its state in the process
 
-    def __init__(self, weights, backbone="mobilenetv3", device=None, threads=None):
+    def __init__(self, weights, backbone=None, device=None, threads=None):
         if threads and "paddle" not in sys.modules:
             os.environ["FLAGS_paddle_num_threads"] = str(threads)
         try:
@@ -119,6 +121,7 @@ class PaddleNetwork:
         from kdscfnet.pretrained.safe_load import load_weights
 
         paddle.set_device(device or ("gpu" if paddle.device.get_device().startswith("gpu") else "cpu"))
+        backbone = backbone or backbone_of(weights)
         self._paddle = paddle
         self.on_gpu = paddle.device.get_device().startswith("gpu")
         self.backbone = backbone
@@ -126,14 +129,14 @@ class PaddleNetwork:
         load_weights(self.model, weights)
         self.model.eval()
         self.size = None
-        self.batch_size = None
+        self.test_size = test_size(weights, backbone)
 
     def __call__(self, images, threads=None):
         with self._paddle.no_grad():
             return self.model(self._paddle.to_tensor(np.ascontiguousarray(images, np.float32)))[0].numpy()
 
 
-def open_network(weights, backbone="mobilenetv3", engine="auto", size=None, threads=None, device=None):
+def open_network(weights, backbone=None, engine="auto", size=None, threads=None, device=None):
     """The network of a weight file on the engine asked for; "auto": Paddle on a GPU, else ONNX Runtime, else Paddle."""
     if engine not in ENGINES:
         raise UserError("engine is %r: one of %s" % (engine, ", ".join(ENGINES)))

@@ -16,21 +16,16 @@ import numpy as np
 import kdscfnet
 from kdscfnet.errors import UserError
 from kdscfnet.files import write_json
+from kdscfnet.inference.weights import DEFAULT_SIZE, as_size, backbone_of, test_size
 
 FORMAT = 1  # of the sidecar, and of what an exported network is; another number: exported anew
 OPSET = 13
 IR_VERSION = 7  # the oldest that opset 13 allows, for old versions of ONNX Runtime
 TOLERANCE = 1e-5  # of the logits' range: the greatest difference to dygraph that an export may have
-DEFAULT_SIZE = {"mobilenetv3": 352, "resnet50": 352, "swin_b": 384}
 
 
 class CannotExport(UserError):
     """What an export needs is not installed."""
-
-
-def as_size(size):
-    """An integer or (height, width) → (height, width)."""
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 def file_sha256(path):
@@ -42,11 +37,17 @@ def file_sha256(path):
     return digest.hexdigest()
 
 
-def find_or_export(weights, backbone="mobilenetv3", size=None):
+def find_or_export(weights, backbone=None, size=None):
     """The exported network of a weight file: (path of the .onnx file, its sidecar as a dict).
 
-    It is kept beside the weights, named by their hash, or in the user's cache where that folder cannot be written to.
-    One that is there is verified before it is used, and exported anew where it is not what it should be.
+    It is kept beside the weights, named by their hash, or in the user's cache where that folder is read-only. One that is
+    there is verified before it is used, and exported anew where it is not what it should be.
+
+    Args:
+        weights: a weight file, or an exported network (.onnx).
+        backbone: None: the one in the file.
+        size: for Swin-B, which is exported for one size: an integer or (height, width).
+
     Raises CannotExport where there is none and it cannot be made here.
     """
     weights = Path(weights)
@@ -54,18 +55,44 @@ def find_or_export(weights, backbone="mobilenetv3", size=None):
         raise UserError("there is no weight file %s" % weights)
     if weights.suffix.lower() == ".onnx":
         return weights, read_sidecar(weights)
-    size = as_size(size or DEFAULT_SIZE[backbone]) if backbone == "swin_b" else None
     digest = file_sha256(weights)
-    name = "%s.%s%s.onnx" % (weights.stem, digest[:16], ".%dx%d" % size if size else "")
+
+    def name(size):
+        return "%s.%s%s.onnx" % (weights.stem, digest[:16], ".%dx%d" % size if size else "")
+
+    swin_size = as_size(size or DEFAULT_SIZE["swin_b"])
     for folder in (weights.parent, cache_folder()):
-        about = verified(folder / name, digest, backbone)
-        if about is not None:
-            return folder / name, about
-    folder = weights.parent if os.access(str(weights.parent), os.W_OK) else cache_folder()
+        for path in (folder / name(None), folder / name(swin_size)):
+            about = verified(path, digest, backbone)
+            if about is not None:
+                return path, about
+    backbone = backbone or backbone_of(weights)
+    folder = weights.parent if _is_writable(weights.parent) else cache_folder()
+    swin_size = swin_size if backbone == "swin_b" else None
+    path = folder / name(swin_size)
     from kdscfnet.inference.engines import say
 
-    say("exporting the network for ONNX Runtime, once per weight file, to %s" % (folder / name))
-    return folder / name, export_onnx(weights, backbone, folder / name, size)
+    lacking = _lacking()
+    if lacking:
+        raise CannotExport(lacking)
+    say("exporting the network for ONNX Runtime, once per weight file, to %s" % path)
+    return path, export_onnx(weights, backbone, path, swin_size)
+
+
+def _is_writable(folder):
+    # the mode is asked too, since root may write where nobody is meant to
+    return os.access(str(folder), os.W_OK) and bool(os.stat(str(folder)).st_mode & 0o222)
+
+
+def _lacking():
+    """What keeps this machine from exporting, as a line with the command that installs it; "" where nothing does."""
+    from kdscfnet.inference.engines import INSTALL_ONNX
+
+    names = [name for name in ("onnx", "onnxruntime", "paddle", "paddle2onnx") if importlib.util.find_spec(name) is None]
+    if not names:
+        return ""
+    return "the network cannot be exported without %s: %s" % (
+        " and ".join(names), "pip install paddlepaddle" if names == ["paddle"] else INSTALL_ONNX)
 
 
 def cache_folder():
@@ -82,7 +109,9 @@ def verified(path, weights_sha256, backbone):
     try:
         with open(str(path.with_suffix(".json")), encoding="utf-8") as file:
             about = json.load(file)
-        if (about["format"], about["backbone"], about["weights"]["sha256"]) != (FORMAT, backbone, weights_sha256):
+        if about["format"] != FORMAT or about["weights"]["sha256"] != weights_sha256:
+            return None
+        if backbone not in (None, about["backbone"]):
             return None
         if file_sha256(path) != about["file"]["sha256"]:
             return None
@@ -116,11 +145,9 @@ def export_onnx(weights, backbone, target, size=None):
     The result is compared with dygraph on several sizes and batches. Raises UserError, and writes nothing, where they
     differ by more than TOLERANCE of the logits' range.
     """
-    lacking = [name for name in ("onnx", "onnxruntime", "paddle", "paddle2onnx") if importlib.util.find_spec(name) is None]
+    lacking = _lacking()
     if lacking:
-        from kdscfnet.inference.engines import INSTALL_ONNX
-
-        raise CannotExport("exporting the network needs %s, not installed here: %s" % (" and ".join(lacking), INSTALL_ONNX))
+        raise CannotExport(lacking)
     target = Path(target)
     from kdscfnet.inference.engines import open_session
 
@@ -142,7 +169,7 @@ def describe(weights, backbone, size, differences, made, name):
     """The sidecar: everything a program in another language needs to make the same maps."""
     from kdscfnet.data.transforms import MEAN, STD
 
-    test_size = list(size or as_size(DEFAULT_SIZE[backbone]))
+    input_size = list(size or as_size(test_size(weights, backbone)))
     return {
         "format": FORMAT,
         "kdscfnet": kdscfnet.__version__,
@@ -150,13 +177,14 @@ def describe(weights, backbone, size, differences, made, name):
         "backbone": backbone,
         "weights": {"file": Path(weights).name, "sha256": file_sha256(weights)},
         "file": {"name": name, "sha256": file_sha256(made), "opset": OPSET},
+        "test_size": input_size,
         "input": {"name": "image", "dtype": "float32", "layout": "NCHW",
                   "shape": [1, 3] + list(size) if size else [None, 3, None, None]},
         "output": {"name": "logits", "dtype": "float32", "layout": "NCHW", "what": "the finest logits"},
         "preparation": [
             {"step": "read", "colours": "RGB", "range": [0, 255], "orientation": "as EXIF says"},
             {"step": "normalise", "formula": "(image - mean) / std", "mean": MEAN.tolist(), "std": STD.tolist()},
-            {"step": "resize", "size": test_size, "interpolation": "bilinear", "align_corners": False,
+            {"step": "resize", "size": input_size, "interpolation": "bilinear", "align_corners": False,
              "antialias": False},
         ],
         "finish": [

@@ -8,8 +8,8 @@ import numpy as np
 from kdscfnet.data.transforms import prepare_image
 from kdscfnet.errors import UserError
 from kdscfnet.inference.engines import available_cores, open_network
-from kdscfnet.inference.export import DEFAULT_SIZE, as_size
 from kdscfnet.inference.finish import to_map
+from kdscfnet.inference.weights import DEFAULT_SIZE, as_size, resolve
 from kdscfnet.recipes import BACKBONES
 
 
@@ -17,11 +17,12 @@ class Predictor:
     """Saliency maps, as the authors make them, by the fastest engine there is.
 
     Args:
-        weights: a weight file (.pdparams, .safetensors) or an exported network (.onnx).
-        backbone: "mobilenetv3" (the student), "resnet50" or "swin_b".
+        weights: a weight file (.pdparams, .safetensors), an exported network (.onnx) or a name of the release
+            ("kd-stb"); None: the best student in the weights folder.
+        backbone: "mobilenetv3" (the student), "resnet50" or "swin_b"; "auto": the one in the file.
         engine: "auto" (Paddle on a GPU, else ONNX Runtime, else Paddle), "onnxruntime" or "paddle".
-        size: the network's input, an integer or (height, width). Default: 352, and 384 for Swin-B. (The student that
-            Swin-B taught wants 384.)
+        size: the network's input, an integer or (height, width). Default: the test size of the release, by the file's
+            name; otherwise 352, and 384 for Swin-B. (A student that Swin-B taught wants 384.)
         threads: cores to use; default: all.
         device: for Paddle: "cpu", "gpu", "gpu:0"; default: a GPU where there is one.
 
@@ -29,17 +30,21 @@ class Predictor:
     Raises UserError (wrong use), WeightsError, BadImageError (an image that cannot be read).
     """
 
-    def __init__(self, weights, backbone="mobilenetv3", engine="auto", size=None, threads=None, device=None):
-        if backbone not in BACKBONES:
-            raise UserError("backbone is %r: one of %s" % (backbone, ", ".join(BACKBONES)))
+    def __init__(self, weights=None, backbone="mobilenetv3", engine="auto", size=None, threads=None, device=None):
+        if backbone not in BACKBONES + ("auto",):
+            raise UserError("backbone is %r: one of %s, auto" % (backbone, ", ".join(BACKBONES)))
+        if size is not None and min(as_size(size)) < 1:
+            raise UserError("size is %r: 1 or more" % (size,))
         if threads is not None and threads < 1:
             raise UserError("threads is %r: 1 or more" % (threads,))
         self.threads = threads or available_cores()
-        self.network = open_network(weights, backbone, engine, size, self.threads, device)
+        backbone = None if backbone == "auto" else backbone
+        self.weights = resolve(weights)
+        self.network = open_network(self.weights, backbone, engine, size, self.threads, device)
         self.backbone = self.network.backbone
-        self.size = as_size(size or self.network.size or DEFAULT_SIZE[self.backbone])
-        if min(self.size) < 1:
-            raise UserError("size is %r: 1 or more" % (size,))
+        self.size = as_size(size or self.network.size or self.network.test_size or DEFAULT_SIZE[self.backbone])
+        if self.network.size not in (None, self.size):
+            raise UserError("%s is for images of %d×%d, not of %d×%d" % ((self.weights,) + self.network.size + self.size))
 
     @property
     def engine(self):

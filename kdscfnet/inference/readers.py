@@ -53,10 +53,10 @@ def _is_animated(data):
 
 
 def _needs_pillow(data):
-    """GIF, and animated or turned WebP: OpenCV reads none of these."""
+    """GIF; WebP that is animated or turned by EXIF; PNG turned by EXIF, which old versions of OpenCV do not turn."""
     if data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X":
         return bool(data[20] & (2 | 8))
-    return data[:4] == b"GIF8"
+    return data[:4] == b"GIF8" or (data[:4] == b"\x89PNG" and b"eXIf" in data)
 
 
 def _decode_with_pillow(data, path):

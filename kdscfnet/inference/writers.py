@@ -1,10 +1,12 @@
 """What can be made of a saliency map: the map, a mask, a cut-out, an overlay, a grid."""
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 
-from kdscfnet.errors import UserError
+from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.files import write_bytes
 from kdscfnet.images import encode_png
 
@@ -18,6 +20,7 @@ _STRENGTH = 0.55
 _OUTLINE = (255, 255, 255)
 _GAP = 6  # pixels between the pictures of a grid
 _JPEG_QUALITY = 92
+_JPEG_SIDE = 65500  # pixels, of libjpeg
 
 
 def parse_threshold(text):
@@ -88,10 +91,14 @@ def render(kind, image, saliency, threshold=0.5):
     return {"cutout": make_cutout, "overlay": make_overlay, "grid": make_grid}[kind](image, saliency)
 
 
-def encode(kind, picture):
-    """The bytes of the file of one kind."""
-    if SUFFIXES[kind] == ".png":
+def encode(picture, suffix):
+    """The bytes of a picture as a .png or .jpg file."""
+    if suffix.lower() == ".png":
         return encode_png(picture)
+    if max(picture.shape[:2]) > _JPEG_SIDE:
+        raise BadImageError("", "%d×%d pixels are more than a JPEG file can hold" % (picture.shape[1], picture.shape[0]))
+    if picture.ndim == 2:
+        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
     done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     if not done:
         raise ValueError("OpenCV could not encode a picture of %d×%d as JPEG" % picture.shape[:2])
@@ -101,4 +108,5 @@ def encode(kind, picture):
 def write(outputs, image, saliency, threshold=0.5):
     """Write the results of one image. `outputs`: {kind: path}. Each file is whole or not there."""
     for kind, path in outputs.items():
-        write_bytes(path, encode(kind, render(kind, image, saliency, threshold)), sync=False)
+        picture = render(kind, image, saliency, threshold)
+        write_bytes(path, encode(picture, os.path.splitext(path)[1]), sync=False)

@@ -1,0 +1,183 @@
+"""What a user names, files, folders, patterns, videos, as a list of jobs with the paths of their results."""
+from __future__ import annotations
+
+import collections
+import functools
+import glob
+import os
+
+from kdscfnet.errors import UserError
+from kdscfnet.images import IMAGE_SUFFIXES
+from kdscfnet.inference import writers
+from kdscfnet.inference.pipeline import Job
+
+# taken from folders; a file that is named itself may have any suffix
+FOLDER_SUFFIXES = IMAGE_SUFFIXES + (".gif", ".jfif", ".jpe", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".apng", ".tga")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mts")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+# A file to predict, and its name among the results: a relative path without suffix.
+Item = collections.namedtuple("Item", ["path", "name"])
+
+
+def plan(inputs, output, kinds, frames=False):
+    """Decide what is read and where results go.
+
+    Args:
+        inputs: files, folders (sub-folders are kept) and patterns (`photos/**/*.jpg`).
+        output: a folder; or the result's own name (.png, .jpg, .mp4, …) for one input and one kind.
+        kinds: of writers.KINDS. One kind goes to output/<name>.png, several to output/<kind>/<name>.png.
+        frames: results of videos are folders of pictures, not videos.
+
+    Returns (image jobs, video jobs). Raises UserError for what is not there, and where a result would overwrite an input.
+    """
+    single = _is_file_name(output)
+    images, videos = find(inputs, None if single else output)
+    if single:
+        jobs = _one_result(images, videos, output, kinds, frames)
+    else:
+        if os.path.exists(output) and not os.path.isdir(output):
+            raise UserError("%s is a file, and results go to a folder: choose another name for -o" % output)
+        jobs = ([Job(item.path, {kind: _target(output, kinds, kind, item.name, writers.SUFFIXES[kind]) for kind in kinds})
+                 for item in images],
+                [Job(item.path, {kind: _target(output, kinds, kind, item.name, "" if frames else ".mp4") for kind in kinds})
+                 for item in videos])
+    _refuse_overwriting(jobs[0] + jobs[1])
+    return jobs
+
+
+def find(inputs, output=None):
+    """(images, videos) as lists of Item. Earlier results, in a folder `output` inside an input folder, are left out."""
+    files = []  # (path, relative path)
+    folders = []
+    for text in inputs:
+        if os.path.isdir(text):
+            folders.append(text)
+            continue
+        if os.path.exists(text):
+            files.append((text, os.path.basename(text)))
+            continue
+        if not glob.has_magic(text):
+            raise UserError("there is no file or folder %s" % text)
+        matches = sorted(match for match in glob.glob(text, recursive=True) if not _is_hidden(match, text))
+        if not matches:
+            raise UserError("nothing is called like %s" % text)
+        root = _fixed_part(text)
+        avoid = _inside_of(root, output)
+        for match in matches:
+            if os.path.isfile(match) and _is_wanted(match) and not _inside(match, avoid):
+                files.append((match, os.path.relpath(match, root) if root else match))
+    # several folders: each has its own folder among the results
+    names = [os.path.basename(os.path.abspath(folder)) for folder in folders]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError("several folders are called %s, so their results would mix: predict them one by one" % twice)
+    for folder, name in zip(folders, names):
+        if output and _real(folder) == _real(output):
+            raise UserError("results cannot go to the folder of the inputs, %s: choose another one for -o" % folder)
+        found = _walk(folder, _inside_of(folder, output))
+        if not found:
+            raise UserError("%s holds no images and no videos" % folder)
+        prefix = name if len(folders) > 1 else ""
+        files += [(path, os.path.join(prefix, os.path.relpath(path, folder))) for path in found]
+    if not files:
+        raise UserError("there are no images and no videos among the inputs")
+    return _name(files)
+
+
+def _name(files):
+    """Items, with names that no two share: `a` for a.jpg, but `a.jpg` and `a.png` where both are there."""
+    seen, unique = set(), []
+    for path, relative in files:
+        real = _real(path)
+        if real not in seen:
+            seen.add(real)
+            unique.append((path, relative))
+    count = collections.Counter(os.path.splitext(relative)[0] for _, relative in unique)
+    images, videos, taken = [], [], {}
+    for path, relative in unique:
+        stem, suffix = os.path.splitext(relative)
+        name = stem if count[stem] == 1 else relative
+        if name in taken:
+            raise UserError("%s and %s would have one result: predict them one by one" % (taken[name], path))
+        taken[name] = path
+        (videos if suffix.lower() in VIDEO_SUFFIXES else images).append(Item(path, name))
+    return images, videos
+
+
+def _walk(folder, avoid):
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not _inside(os.path.join(parent, f), avoid))
+        found += [os.path.join(parent, f) for f in sorted(files) if not f.startswith(".") and _is_wanted(f)]
+    return found
+
+
+def _is_wanted(path):
+    return os.path.splitext(path)[1].lower() in FOLDER_SUFFIXES + VIDEO_SUFFIXES
+
+
+def _inside(path, folder):
+    return folder is not None and (_real(path) + os.sep).startswith(folder + os.sep)
+
+
+def _inside_of(folder, output):
+    """The real path of the folder `output` where it lies inside `folder`, else None."""
+    return _real(output) if output and _inside(output, _real(folder)) else None
+
+
+def _real(path):
+    folder, name = os.path.split(os.path.abspath(path))
+    if not name or os.path.islink(path):
+        return os.path.realpath(path)
+    return os.path.join(_real_folder(folder), name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _real_folder(folder):
+    return os.path.realpath(folder)
+
+
+def _is_hidden(match, pattern):
+    return any(part.startswith(".") and part not in (".", "..") for part in match.split(os.sep)) and "/." not in "/" + pattern
+
+
+def _fixed_part(pattern):
+    """The folder before the first wildcard of a pattern."""
+    folder = pattern
+    while glob.has_magic(folder):
+        folder = os.path.dirname(folder)
+    return folder or "."
+
+
+def _is_file_name(output):
+    return not os.path.isdir(output) and os.path.splitext(output)[1].lower() in PICTURE_SUFFIXES + VIDEO_SUFFIXES
+
+
+def _one_result(images, videos, output, kinds, frames):
+    suffix = os.path.splitext(output)[1].lower()
+    if len(images) + len(videos) > 1 or len(kinds) > 1:
+        raise UserError("%s is one file, and there is more than one result: name a folder for -o" % output)
+    if videos:
+        if suffix not in VIDEO_SUFFIXES or frames:
+            raise UserError("%s cannot hold a video: name a folder or a file like out.mp4 for -o" % output)
+        return [], [Job(videos[0].path, {kinds[0]: output})]
+    if suffix in VIDEO_SUFFIXES:
+        raise UserError("%s is a video, and the input is an image: name a folder or a file like out.png for -o" % output)
+    if suffix != writers.SUFFIXES[kinds[0]] and (writers.SUFFIXES[kinds[0]] == ".png" or suffix == ".jpeg"):
+        raise UserError("a %s is written as %s: name it so, or name a folder for -o" % (kinds[0], writers.SUFFIXES[kinds[0]]))
+    return [Job(images[0].path, {kinds[0]: output})], []
+
+
+def _target(output, kinds, kind, name, suffix):
+    return os.path.join(output, kind, name + suffix) if len(kinds) > 1 else os.path.join(output, name + suffix)
+
+
+def _refuse_overwriting(jobs):
+    """No result may have the path of an input, by whatever name."""
+    inputs = {_real(job.input): job.input for job in jobs}
+    for job in jobs:
+        for path in job.outputs.values():
+            if _real(path) in inputs:
+                raise UserError("the result %s would overwrite the input %s: choose another name for -o"
+                                % (path, inputs[_real(path)]))

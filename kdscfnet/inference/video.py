@@ -1,0 +1,147 @@
+"""Saliency of videos: frames in, a video or frames out, by OpenCV."""
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+
+import cv2
+import numpy as np
+
+from kdscfnet.errors import BadImageError, UserError
+from kdscfnet.files import atomic_path
+from kdscfnet.inference import pipeline, writers
+from kdscfnet.progress import progress
+
+DEFAULT_RATE = 25.0  # frames a second, where a video does not say
+
+
+def predict_video(predictor, job, overwrite=False, threshold=0.5, frames=False, show_progress=True):
+    """Make the results of one video: videos with as many frames, of the same rate and size; sound is not copied.
+
+    Args:
+        predictor: a Predictor.
+        job: pipeline.Job of a video; its outputs are .mp4 (or another suffix OpenCV can write) paths, or folders.
+        overwrite: make results that are there already again.
+        threshold: of masks.
+        frames: outputs are folders, one picture a frame: 000001.png, 000002.png, …
+
+    A video file is whole or not there; of frames those that are there already are kept. A cut-out in a video, which has
+    no transparency, is on black. Returns (frames done, a note or None). Raises BadImageError where the video cannot be
+    read.
+    """
+    if not frames and not overwrite and all(os.path.exists(path) for path in job.outputs.values()):
+        return 0, "skipped: its results are there already"
+    capture = cv2.VideoCapture(job.input)
+    try:
+        if not capture.isOpened():
+            raise BadImageError(job.input, "not a video that OpenCV can read")
+        return _predict(predictor, job, capture, overwrite, threshold, frames, show_progress)
+    finally:
+        capture.release()
+
+
+def _predict(predictor, job, capture, overwrite, threshold, frames, show_progress):
+    expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    note = None
+    if not (math.isfinite(rate) and 0 < rate <= 1000):
+        rate, note = DEFAULT_RATE, "the video does not say its rate: %g frames a second are taken" % DEFAULT_RATE
+
+    def paths(number):
+        return {kind: os.path.join(folder, "%06d%s" % (number, writers.SUFFIXES[kind]))
+                for kind, folder in job.outputs.items()}
+
+    def wanted():
+        number = 0
+        while True:
+            number += 1
+            there = frames and not overwrite and all(os.path.exists(path) for path in paths(number).values())
+            if there:
+                if not capture.grab():
+                    return
+                kept.append(number)
+                bar.update()
+                continue
+            good, frame = capture.read()
+            if not good:
+                return
+            yield number, frame
+
+    def finish(item, image, saliency):
+        if frames:
+            writers.write(paths(item[0]), image, saliency, threshold)
+            return None
+        return {kind: _frame(writers.render(kind, image, saliency, threshold)) for kind in job.outputs}
+
+    count, kept = 0, []
+    with contextlib.ExitStack() as stack:
+        sinks = {}
+        if not frames:
+            sinks = {kind: _Sink(stack.enter_context(atomic_path(path)), rate) for kind, path in job.outputs.items()}
+        try:
+            bar = stack.enter_context(progress(total=expected if expected > 0 else None, unit=" frames",
+                                               desc=os.path.basename(job.input), disable=not show_progress))
+            for _, pictures, _, failure in pipeline.run(predictor, wanted(), _read, finish):
+                if failure is not None:
+                    raise BadImageError(job.input, failure)
+                for kind, sink in sinks.items():
+                    sink.write(pictures[kind])
+                count += 1
+                bar.update()
+        finally:
+            for sink in sinks.values():
+                sink.close()
+        if not count and not kept:
+            raise BadImageError(job.input, "no frame of the video can be read")
+        for sink in sinks.values():
+            sink.check(count)
+    if 0 < count + len(kept) < expected:
+        note = "the video says it has %d frames, and %d can be read" % (expected, count + len(kept))
+    return count, note
+
+
+def _read(item):
+    return cv2.cvtColor(item[1], cv2.COLOR_BGR2RGB), None
+
+
+def _frame(picture):
+    """A picture as a frame of a video: uint8 H×W×3, BGR."""
+    if picture.ndim == 2:
+        return cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    if picture.shape[2] == 4:
+        opaque = picture[..., :3] * (picture[..., 3:] / np.float32(255))
+        picture = np.rint(opaque).astype(np.uint8)
+    return cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+
+
+class _Sink:
+    """A video file that is opened with its first frame, whose size is the video's."""
+
+    def __init__(self, path, rate):
+        self.path, self.rate = path, rate
+        self.writer = None
+
+    def write(self, frame):
+        if self.writer is None:
+            size = frame.shape[1], frame.shape[0]
+            for code in ("mp4v", "MJPG"):
+                self.writer = cv2.VideoWriter(self.path, cv2.VideoWriter_fourcc(*code), self.rate, size)
+                if self.writer.isOpened():
+                    break
+            else:
+                raise UserError("OpenCV cannot write %s videos of %d×%d here: --frames writes pictures"
+                                % ((os.path.splitext(self.path)[1],) + size))
+        self.writer.write(frame)
+
+    def close(self):
+        if self.writer is not None:
+            self.writer.release()
+
+    def check(self, count):
+        """OpenCV does not say when it could not write: what is there is counted."""
+        capture = cv2.VideoCapture(self.path)
+        written = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        capture.release()
+        if written != count:
+            raise UserError("only %d of %d frames could be written: is the disk full?" % (max(written, 0), count))

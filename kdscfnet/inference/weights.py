@@ -1,0 +1,71 @@
+"""Which weight file to predict with, which network it holds, and the size it was made for. Imports no Paddle."""
+from __future__ import annotations
+
+import os
+
+from kdscfnet.errors import UserError, WeightsError
+
+DEFAULT_SIZE = {"mobilenetv3": 352, "resnet50": 352, "swin_b": 384}
+
+
+def as_size(size):
+    """An integer or (height, width) → (height, width)."""
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def resolve(weights=None):
+    """The path of a weight file.
+
+    Args:
+        weights: a path; a name of the release that `kdscfnet weights list` shows; or None: the best student in the weights
+            folder, a published one before others.
+
+    Raises UserError with what to do where there is none.
+    """
+    if weights is not None and os.path.exists(weights):
+        if os.path.isdir(weights):
+            raise UserError("%s is a folder: name a weight file in it" % weights)
+        return str(weights)
+    from kdscfnet.pretrained import zoo
+
+    if weights is None:
+        found = zoo.find_weights()
+        if not found:
+            raise UserError("there are no weights in %s: kdscfnet weights fetch kd-stb gets some, --weights names others"
+                            % os.path.abspath(str(zoo.weights_folder())))
+        return str(min(found, key=_preference).path)
+    name = os.fspath(weights)
+    if os.sep in name or os.path.splitext(name)[1]:
+        raise UserError("there is no weight file %s" % name)
+    entry = zoo.release().find(name)
+    if entry.is_backbone:
+        raise UserError("%s is an ImageNet backbone, which makes no saliency maps: name a model" % name)
+    path = zoo.weights_folder() / entry.file
+    if not path.is_file():
+        raise UserError("%s is not here yet: kdscfnet weights fetch %s, or %s" % (name, entry.recipe, zoo.how_to_get(entry)))
+    return str(path)
+
+
+def _preference(found):
+    return found.backbone != "mobilenetv3", found.entry is None, found.mae.get("ECSSD", 1.0), str(found.path)
+
+
+def backbone_of(weights):
+    """The backbone of the network in a weight file. Raises WeightsError where it holds none of ours."""
+    from kdscfnet.pretrained import safe_load
+
+    backbone = safe_load.identify(safe_load.read_weights(weights, lazy=True))
+    if backbone is None:
+        raise WeightsError("%s holds no network of ours: kdscfnet weights verify says more" % weights)
+    return backbone
+
+
+def test_size(weights, backbone):
+    """The side of the network's input that a weight file is tested at: by its name in the release, else by its backbone."""
+    from kdscfnet.pretrained import zoo
+
+    stem = os.path.splitext(os.path.basename(str(weights)))[0].lower()
+    for entry in zoo.release().models:
+        if entry.backbone == backbone and os.path.splitext(entry.file)[0].lower() == stem:
+            return entry.test_size
+    return DEFAULT_SIZE[backbone]
