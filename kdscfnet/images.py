@@ -71,8 +71,7 @@ def read_bytes(path):
 
 def decode(data, path, flags=cv2.IMREAD_COLOR):
     """Decode the bytes of an image file; `path` is for the message. Returns what cv2.imread(path, flags) would (BGR)."""
-    if _is_cut_short(data):
-        raise BadImageError(path, "the image is cut short")
+    check_whole(data, path)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -80,6 +79,12 @@ def decode(data, path, flags=cv2.IMREAD_COLOR):
     if image is None:
         raise BadImageError(path, "not an image that OpenCV can decode")
     return image
+
+
+def check_whole(data, path):
+    """Raise BadImageError where `data`, the bytes of an image file, ends early; nothing is decoded."""
+    if _is_cut_short(data):
+        raise BadImageError(path, "the image is cut short")
 
 
 def _is_cut_short(data):

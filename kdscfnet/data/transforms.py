@@ -99,12 +99,8 @@ def draw(rng, height, width, augmentation=Augmentation()):
     )
 
 
-_LEVELS = np.arange(256, dtype=np.float32)[:, None]
-
-
-def _normalized_levels(contrast, brightness):
-    """float32 1×256×3: what each grey level of each channel becomes by contrast, brightness, clipping, normalisation."""
-    return ((np.clip(contrast * _LEVELS + brightness, 0, 255) - MEAN) / STD)[None]
+_LEVELS = np.arange(256, dtype=np.float32)
+_UNIT_LEVELS = _LEVELS / np.float32(255)
 
 
 def apply_to_image(image, drawn, size):
@@ -114,15 +110,18 @@ def apply_to_image(image, drawn, size):
         image: uint8 H×W×3 RGB.
         size: (height, width) of the result.
 
-    Returns float32 3×h×w, normalised. One table look-up does contrast, brightness, clipping and normalisation; crop
-    and flips are views.
+    Returns float32 3×h×w, normalised. The crop is a view; contrast, brightness, clipping and normalisation are one
+    table of 256 entries for each channel.
     """
     if drawn.blur_kernel:
         image = cv2.GaussianBlur(image, (drawn.blur_kernel, drawn.blur_kernel), 0)
-    image = image[drawn.top : drawn.top + drawn.height, drawn.left : drawn.left + drawn.width]
-    image = cv2.LUT(image, _normalized_levels(drawn.contrast, drawn.brightness))
-    image = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(_flip(image, drawn).transpose(2, 0, 1))
+    planes = cv2.split(_crop_and_flip(image, drawn))
+    levels = np.clip(drawn.contrast * _LEVELS + drawn.brightness, 0, 255)
+    out = np.empty((3, size[0], size[1]), np.float32)
+    for channel, plane in enumerate(planes):
+        table = ((levels - MEAN[channel]) / STD[channel]).astype(np.float32)
+        cv2.resize(cv2.LUT(plane, table), (size[1], size[0]), dst=out[channel], interpolation=cv2.INTER_LINEAR)
+    return out
 
 
 def apply_to_mask(mask, drawn, size, original_size):
@@ -134,27 +133,40 @@ def apply_to_mask(mask, drawn, size, original_size):
         size: (height, width) of the result.
         original_size: (H, W) of the image.
 
-    Returns float32 1×h×w in [0, 1].
+    Returns float32 1×h×w in [0, 1]; of a mask in colour, the mean of its channels.
     """
-    rows = _scaled_span(drawn.top, drawn.height, mask.shape[0], original_size[0])
-    columns = _scaled_span(drawn.left, drawn.width, mask.shape[1], original_size[1])
-    mask = mask[rows, columns].astype(np.float32)
+    if mask.shape[:2] == tuple(original_size):
+        mask = _crop_and_flip(mask, drawn)
+    else:
+        mask = _crop_scaled(mask, drawn, original_size)
     if mask.ndim == 3:
-        mask = mask.mean(axis=2)
-    mask = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(_flip(mask, drawn))[None] / np.float32(255)
+        mask = mask.mean(axis=2, dtype=np.float32) / np.float32(255)
+    else:
+        mask = cv2.LUT(mask, _UNIT_LEVELS)
+    return cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)[None]
 
 
-def _scaled_span(start, length, side, original_side):
-    if side == original_side:
-        return slice(start, start + length)
-    scale = side / original_side
-    first = min(int(round(start * scale)), side - 1)
-    return slice(first, max(first + 1, int(round((start + length) * scale))))
+def _crop_and_flip(array, drawn):
+    array = array[drawn.top : drawn.top + drawn.height, drawn.left : drawn.left + drawn.width]
+    if drawn.flip_horizontal or drawn.flip_vertical:
+        # OpenCV's codes: 1 left-right, 0 up-down, -1 both
+        array = cv2.flip(array, -1 if drawn.flip_horizontal and drawn.flip_vertical else int(drawn.flip_horizontal))
+    return array
 
 
-def _flip(array, drawn):
-    return array[:: -1 if drawn.flip_vertical else 1, :: -1 if drawn.flip_horizontal else 1]
+def _crop_scaled(mask, drawn, original_size):
+    """The part of a smaller mask that belongs to the crop, to a fraction of a pixel, at the mask's own resolution."""
+    scale_y, scale_x = mask.shape[0] / original_size[0], mask.shape[1] / original_size[1]
+    height = max(1, int(round(drawn.height * scale_y)))
+    width = max(1, int(round(drawn.width * scale_x)))
+    # pixel centres: the crop's pixel (x + ½)/width lies at (left + (x + ½)·crop/width)·scale in the mask
+    step_x, step_y = drawn.width * scale_x / width, drawn.height * scale_y / height
+    matrix = np.array([[step_x, 0, drawn.left * scale_x + step_x / 2 - 0.5],
+                       [0, step_y, drawn.top * scale_y + step_y / 2 - 0.5]])
+    mask = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                          borderMode=cv2.BORDER_REPLICATE)
+    whole = Draw(0, 1.0, 0, 0, 0, height, width, drawn.flip_horizontal, drawn.flip_vertical)
+    return _crop_and_flip(mask, whole)
 
 
 def no_augmentation(height, width):

@@ -1,0 +1,1 @@
+"""Training: one loop, what a step does, checkpoints, the board, and the demo."""

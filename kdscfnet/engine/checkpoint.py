@@ -1,0 +1,107 @@
+"""Checkpoints: everything a run needs to go on as if nothing had happened, in one file, whole or not at all.
+
+A checkpoint holds the model, the optimizer, the step, and what else is passed in. Random numbers need no state: they
+are functions of (seed, step). Reading goes through the safe reader of kdscfnet.pretrained.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+
+import numpy as np
+
+from kdscfnet.errors import UserError, WeightsError
+from kdscfnet.pretrained.pickles import read_pickle, write_pickle
+
+_NAME = re.compile(r"^step_(\d+)\.pdckpt$")
+_VELOCITY = "_velocity_0"
+
+
+def optimizer_arrays(model, optimizer):
+    """The optimizer's momentum by the model's own names: {parameter name: float32 array}.
+
+    Paddle's names (conv2d_17.w_0_velocity_0) count all layers made in the process and change from run to run.
+    """
+    state = optimizer.state_dict()
+    arrays = {}
+    for name, parameter in model.named_parameters():
+        if parameter.name + _VELOCITY in state:
+            arrays[name] = np.asarray(state[parameter.name + _VELOCITY].numpy())
+    return arrays
+
+
+def load_optimizer_arrays(model, optimizer, arrays):
+    """Put back what `optimizer_arrays` took."""
+    import paddle
+
+    names = {name: parameter.name for name, parameter in model.named_parameters()}
+    unknown = set(arrays) - set(names)
+    if unknown:
+        raise WeightsError("the checkpoint's optimizer knows %r, the model does not" % sorted(unknown)[0])
+    optimizer.set_state_dict({names[name] + _VELOCITY: paddle.to_tensor(array) for name, array in arrays.items()})
+
+
+def save_checkpoint(folder, step, model, optimizer, extra):
+    """Write folder/step_<step>.pdckpt; `extra` is a dict of numbers, texts and lists. Returns the path."""
+    path = os.path.join(folder, "step_%08d.pdckpt" % step)
+    write_pickle(path, {
+        "step": step,
+        "model": {key: value.numpy() for key, value in model.state_dict().items()},
+        "optimizer": optimizer_arrays(model, optimizer),
+        "extra": extra,
+    })
+    return path
+
+
+def list_checkpoints(folder):
+    """Paths of the checkpoints in `folder`, newest first."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        found = [(int(m.group(1)), os.path.join(folder, m.group(0))) for m in map(_NAME.match, os.listdir(folder)) if m]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def read_checkpoint(path):
+    """Read one checkpoint; WeightsError where it is not whole."""
+    value = read_pickle(path)
+    if not isinstance(value, dict) or not {"step", "model", "optimizer", "extra"} <= set(value):
+        raise WeightsError("%s is not a checkpoint of kdscfnet train" % path)
+    return value
+
+
+def newest_checkpoint(folder, say=print):
+    """The newest checkpoint in `folder` that is whole, read; None where there is none. Says which ones are not whole."""
+    for path in list_checkpoints(folder):
+        try:
+            return read_checkpoint(path)
+        except WeightsError as error:
+            say("left out: %s" % error)
+    return None
+
+
+def restore(value, model, optimizer):
+    """Load a checkpoint that was read into model and optimizer."""
+    state = model.state_dict()
+    wrong = [k for k in state if k not in value["model"] or list(value["model"][k].shape) != list(state[k].shape)]
+    if wrong or len(state) != len(value["model"]):
+        raise UserError("the checkpoint is of another network (%s): use the output folder of this recipe"
+                        % (wrong[0] if wrong else "more entries"))
+    for key, tensor in state.items():
+        tensor.set_value(value["model"][key])
+    load_optimizer_arrays(model, optimizer, value["optimizer"])
+
+
+def prune(folder, keep):
+    """Remove all but the newest `keep` checkpoints, and what a killed process left of one."""
+    for path in list_checkpoints(folder)[keep:]:
+        os.unlink(path)
+
+
+def remove_leftovers(*folders):
+    """Remove the temporary files of processes that were killed while writing."""
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(folder):
+                if name.startswith(".tmp-"):
+                    os.unlink(os.path.join(folder, name))

@@ -1,0 +1,188 @@
+"""From the words of the command line to a training that runs: everything is looked at before anything is written."""
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import warnings
+from dataclasses import asdict
+
+from kdscfnet.data.datasets import find_image_set, list_images, match_names
+from kdscfnet.errors import UserError
+
+# Paddle's own remarks while a network is built or trained, of no use to a user
+warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
+
+
+def find_training_set(path, default_name, masks):
+    """The data set at `path`: the set's own folder, or a folder that holds one named `default_name`."""
+    root = path or os.path.join("data", default_name)
+    if path and os.path.isdir(os.path.join(path, default_name)):
+        root = os.path.join(path, default_name)
+    if not path and not os.path.isdir(root):
+        raise UserError("there is no data folder %s: give one with --%s DIR, or try --demo"
+                        % (root, "data" if masks == "required" else "images"))
+    return find_image_set(root, masks=masks, lists=("train.txt", "test.txt"))
+
+
+def match_maps(folder, image_set):
+    """The teacher's maps of all images, in their order. Raises UserError with what is missing."""
+    if not os.path.isdir(folder):
+        raise UserError("--teacher-maps %s: there is no such folder" % folder)
+    found = match_names(list_images(folder), image_set.names)
+    missing = [name for name in image_set.names if name not in found]
+    if missing:
+        raise UserError("--teacher-maps %s: %d of %d images have no map (the first: %s)"
+                        % (folder, len(missing), len(image_set), missing[0]))
+    return tuple(found[name] for name in image_set.names)
+
+
+def what_was_asked(recipe, args, samples, targets_from):
+    """The contents of run.json: what must be the same for a run to go on."""
+    about = {"recipe": asdict(recipe), "seed": args.seed, "accumulate": args.accumulate, "amp": bool(args.amp),
+             "images": len(samples), "targets": targets_from, "pretrained": args.pretrained,
+             "processes": int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))}
+    about["recipe"] = {key: _json(value) for key, value in about["recipe"].items()}
+    flat = {key: value for key, value in about.items() if key != "recipe"}
+    flat.update(about["recipe"])
+    return flat
+
+
+def _json(value):
+    return [_json(v) for v in value] if isinstance(value, (tuple, list)) else value
+
+
+def resume_command(args):
+    """The command that goes on with this run."""
+    words = [word for word in sys.argv[1:] if not word.startswith("--resume")]
+    # "--resume auto" leaves its value behind
+    before = sys.argv[1:]
+    for index, word in enumerate(before):
+        if word == "--resume" and index + 1 < len(before) and before[index + 1] in ("auto", "no"):
+            position = len([w for w in before[:index] if not w.startswith("--resume")])
+            del words[position]
+    return "Go on with: kdscfnet " + " ".join(shlex.quote(word) for word in words) + " --resume auto"
+
+
+def run_training(recipe, args):
+    """Carry out `kdscfnet train` for one recipe; returns the exit code."""
+    import paddle
+
+    from kdscfnet.data.loader import TrainingSamples, scan
+    from kdscfnet.engine.device import select_device
+    from kdscfnet.engine.parallel import Parallel, started_in_parallel, synchronise_batch_norm
+    from kdscfnet.engine.steps import DistillationStep, SupervisedStep, TeacherMapStep, open_teacher
+    from kdscfnet.engine.trainer import Interrupted, Run, train
+    from kdscfnet.engine.validation import picture_maker, validator
+
+    line = select_device(args.device)
+    parallel = Parallel() if started_in_parallel() else None
+    first = parallel is None or parallel.rank == 0
+    say = print if first else (lambda *_, **__: None)
+    say(line + (", process %d of %d" % (parallel.rank + 1, parallel.world) if parallel else ""), flush=True)
+    on_cpu = paddle.device.get_device().startswith("cpu")
+    if args.amp and on_cpu:
+        raise UserError("--amp is for GPUs: on a CPU Paddle's auto_cast does nothing, without a word")
+    if recipe.min_lr > recipe.max_lr:
+        raise UserError("--min-lr %g is more than --max-lr %g" % (recipe.min_lr, recipe.max_lr))
+
+    # Data
+    if recipe.teacher:
+        image_set = find_training_set(args.images or args.data, recipe.data, masks="ignored")
+    else:
+        if args.teacher_weights or args.teacher_maps:
+            raise UserError("%s learns from labels: --teacher-weights and --teacher-maps are for the kd recipes" % recipe.name)
+        if args.images:
+            raise UserError("%s learns from labels: give the labelled set with --data DIR" % recipe.name)
+        image_set = find_training_set(args.data, recipe.data, masks="required")
+    say(image_set.describe())
+    if recipe.teacher and args.teacher_maps:
+        targets, targets_from = match_maps(args.teacher_maps, image_set), "teacher maps"
+    elif recipe.teacher:
+        targets, targets_from = (), "teacher"
+        if not args.teacher_weights:
+            open_teacher(recipe.teacher, None)  # says what is missing
+    else:
+        targets, targets_from = image_set.masks, "masks"
+    images, targets, problems = scan(image_set.images, targets, args.skip_bad, same_size=not recipe.teacher)
+    for problem in problems[:5]:
+        say("left out: %s" % problem)
+    if problems:
+        say("left out: %d of %d images (--skip-bad); %d remain" % (len(problems), len(image_set), len(images)))
+    world = parallel.world if parallel else 1
+    effective = recipe.batch_size * args.accumulate * world
+    if effective > len(images):
+        raise UserError("a batch of %d is larger than the data (%d images): use --batch-size %d or less"
+                        % (effective, len(images), max(1, len(images) // (args.accumulate * world))))
+    validation = None
+    if args.val:
+        validation = find_image_set(args.val, masks="required", lists=("test.txt", "train.txt"))
+        scan(validation.images, validation.masks, title="checking --val")
+        say("validation on " + validation.describe())
+
+    # The folder of the run: looked at, not yet touched
+    run = Run(args.output or os.path.join("runs", recipe.name))
+    about = what_was_asked(recipe, args, images, targets_from)
+    checkpoint = run.begin(about, resume=args.resume == "auto")
+    if run.finished() and args.resume == "auto":
+        say("the run in %s is complete: %s" % (run.folder, run.finished()))
+        return 0
+
+    # Networks
+    from kdscfnet.models.scfnet import SCFNet
+    from kdscfnet.pretrained.safe_load import load_weights
+    from kdscfnet.pretrained.zoo import load_backbone
+
+    paddle.seed(args.seed)
+    model = SCFNet(recipe.backbone)
+    if checkpoint is None:
+        if args.init:
+            say("starting from: %s" % load_weights(model, args.init))
+        elif args.pretrained != "none":
+            say("backbone: %s" % load_backbone(model, args.pretrained))
+        elif first:
+            say("the backbone starts from random numbers (the authors' from ImageNet: --pretrained auto)")
+    teacher = None
+    if targets_from == "teacher":
+        teacher = open_teacher(recipe.teacher, args.teacher_weights, args.teacher_engine, recipe.sizes)
+        say("teacher: %s, %s" % (args.teacher_weights, teacher.describe()))
+        step = DistillationStep(teacher)
+    else:
+        step = TeacherMapStep() if targets_from == "teacher maps" else SupervisedStep()
+    if parallel and not on_cpu:
+        synchronise_batch_norm(model)
+
+    scaler = autocast = None
+    if args.amp:
+        scaler = paddle.amp.GradScaler(init_loss_scaling=1024)
+        autocast = paddle.amp.auto_cast
+    workers = args.workers if args.workers is not None else (0 if on_cpu else 4)
+    if checkpoint is not None:
+        say("going on with %s after step %d" % (run.folder, checkpoint["step"]))
+    shown = [i * len(images) // 4 for i in range(4)]
+    try:
+        final = train(
+            model, step, TrainingSamples(images, targets or None, args.seed), recipe, run, about,
+            seed=args.seed,
+            accumulate=args.accumulate,
+            workers=workers,
+            resume=checkpoint,
+            validate=validator(validation, recipe.test_size) if validation else None,
+            validate_every=args.val_every,
+            pictures=picture_maker([images[i] for i in shown], [targets[i] for i in shown] if targets else (),
+                                   recipe.test_size, teacher),
+            picture_every=args.picture_every,
+            checkpoint_steps=args.checkpoint_steps,
+            checkpoint_minutes=args.checkpoint_minutes,
+            keep=args.keep,
+            scaler=scaler,
+            autocast=autocast,
+            parallel=parallel,
+            how_to_resume=resume_command(args),
+        )
+    except Interrupted as interruption:
+        if first:
+            print("kdscfnet train: %s" % interruption, file=sys.stderr)
+        return 130
+    say("weights: %s\nlosses: %s\nboard: visualdl --logdir %s" % (final, run.losses, run.board))
+    return 0

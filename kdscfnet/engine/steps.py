@@ -1,0 +1,114 @@
+"""What one training step computes: against labels, against a teacher, or against maps a teacher made before.
+
+A step is called with (model, images, targets, epoch) and returns (total, [L2, L3, L4, L5]); the loop does the rest.
+"""
+from __future__ import annotations
+
+import numpy as np
+import paddle
+
+from kdscfnet.errors import UserError, WeightsError
+from kdscfnet.losses import distillation_loss, soft_target_loss, supervised_loss
+
+
+class SupervisedStep:
+    """targets: masks, float32 N×1×H×W in [0, 1]."""
+
+    def __call__(self, model, images, targets, epoch):
+        return supervised_loss(model(images), targets, epoch)
+
+
+class DistillationStep:
+    """The teacher looks at the same augmented images; there are no labels.
+
+    teacher: float32 tensor N×3×H×W → its finest logits, a float32 tensor N×1×H×W without gradient.
+    """
+
+    def __init__(self, teacher):
+        self.teacher = teacher
+
+    def __call__(self, model, images, targets, epoch):
+        teacher_logits = self.teacher(images)
+        return distillation_loss(model(images), teacher_logits)
+
+
+class TeacherMapStep:
+    """targets: the teacher's saliency maps, float32 N×1×H×W in [0, 1], augmented with the images."""
+
+    def __call__(self, model, images, targets, epoch):
+        return soft_target_loss(model(images), targets)
+
+
+class PaddleTeacher:
+    """A frozen network in dygraph: eval mode, no gradient."""
+
+    def __init__(self, model):
+        self.model = model
+        model.eval()
+        for parameter in model.parameters():
+            parameter.stop_gradient = True
+
+    def describe(self):
+        return "by Paddle"
+
+    def __call__(self, images):
+        with paddle.no_grad():
+            return self.model(images)[0]
+
+
+class OnnxTeacher:
+    """A frozen network in ONNX Runtime: several times as fast on a CPU, logits equal within 1e-5 of their range."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def describe(self):
+        return "by ONNX Runtime"
+
+    def __call__(self, images):
+        return paddle.to_tensor(np.asarray(self.network(images.numpy()), np.float32))
+
+
+def open_teacher(backbone, weights, engine="auto", sizes=()):
+    """Load the teacher.
+
+    Args:
+        backbone: of the teacher.
+        weights: its weight file.
+        engine: "paddle", "onnxruntime", or "auto": ONNX Runtime on a CPU where it is installed.
+        sizes: the sizes it will see; an exported Swin-B has one.
+
+    Returns a callable as DistillationStep wants. Raises UserError or WeightsError.
+    """
+    from kdscfnet.models.scfnet import SCFNet
+    from kdscfnet.pretrained import safe_load
+
+    if not weights:
+        raise UserError("distillation needs the teacher's weights: --teacher-weights FILE (an SCFNet with %s; "
+                        "kdscfnet weights list shows the released ones)" % backbone)
+    found = safe_load.identify(safe_load.read_weights(weights, lazy=True))
+    if found and found != backbone:
+        raise WeightsError("%s holds a network with %s, the recipe's teacher has %s" % (weights, found, backbone))
+    on_cpu = paddle.device.get_device().startswith("cpu")
+    if engine == "onnxruntime" or (engine == "auto" and on_cpu):
+        network = _onnx_network(weights, backbone, sizes, required=engine == "onnxruntime")
+        if network is not None:
+            return OnnxTeacher(network)
+    model = SCFNet(backbone)
+    safe_load.load_weights(model, weights)
+    return PaddleTeacher(model)
+
+
+def _onnx_network(weights, backbone, sizes, required):
+    if backbone == "swin_b" and len(set(sizes)) != 1:
+        if required:
+            raise UserError("an exported Swin-B runs at one size: give --sizes one number, or --teacher-engine paddle")
+        return None
+    try:
+        from kdscfnet.inference.engines import OnnxNetwork
+
+        return OnnxNetwork(weights, backbone, size=sizes[0] if backbone == "swin_b" else None)
+    except UserError as error:
+        if required or isinstance(error, WeightsError):
+            raise
+        return None

@@ -1,0 +1,85 @@
+"""Validation while training: MAE on a labelled set, and pictures for the board."""
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import paddle
+
+from kdscfnet.data.transforms import prepare_image
+from kdscfnet.images import mask_mean, read_image, read_mask
+
+
+def predict_map(model, image, size):
+    """One saliency map by a network that is in memory: uint8 H×W×3 RGB → uint8 H×W. The model must be in eval mode."""
+    from kdscfnet.inference.finish import to_map
+
+    with paddle.no_grad():
+        logits = model(paddle.to_tensor(prepare_image(image, size)[None]))[0]
+    return to_map(logits.numpy()[0, 0].astype(np.float32), image.shape[0], image.shape[1])
+
+
+def read_mask_levels(path):
+    """A mask file as uint8 H×W, the mean of its channels."""
+    return np.floor(mask_mean(read_mask(path)) + np.float32(0.5)).astype(np.uint8)
+
+
+def validator(image_set, size):
+    """A function model → {"MAE": …, "MAE_unstretched": …}, means over the set, as evaluation.md defines them."""
+    from kdscfnet.evaluation.scores import MAE_SCORES, score_map
+
+    def validate(model):
+        scores = []
+        for image, mask in zip(image_set.images, image_set.masks):
+            values, _, _ = score_map(predict_map(model, read_image(image), size), read_mask_levels(mask), MAE_SCORES)
+            scores.append([values["MAE"], values["MAE_unstretched"]])
+        means = np.mean(scores, axis=0)
+        return {"MAE": float(means[0]), "MAE_unstretched": float(means[1])}
+
+    return validate
+
+
+def picture_maker(images, targets, size, teacher=None, height=160):
+    """A function (model, epoch) → {tag: picture}: rows of image, target (mask or teacher's map) and prediction.
+
+    images: paths; targets: paths parallel to them, or (); teacher: a callable as in steps, where there are no targets.
+    """
+
+    def target_of(index, image):
+        if targets:
+            return read_mask_levels(targets[index])
+        if teacher is None:
+            return None
+        from kdscfnet.inference.finish import to_map
+
+        logits = teacher(paddle.to_tensor(prepare_image(image, size)[None]))
+        return to_map(logits.numpy()[0, 0], image.shape[0], image.shape[1])
+
+    def make(model, epoch):
+        rows = []
+        for index, path in enumerate(images):
+            image = read_image(path)
+            columns = [image, target_of(index, image), predict_map(model, image, size)]
+            rows.append(grid_row([c for c in columns if c is not None], height))
+        return {"train/image_target_prediction": stack_rows(rows)}
+
+    return make
+
+
+def grid_row(columns, height):
+    """Pictures (uint8 H×W or H×W×3) side by side at one height."""
+    cells = []
+    for column in columns:
+        column = column if column.ndim == 3 else cv2.cvtColor(column, cv2.COLOR_GRAY2RGB)
+        width = max(1, round(column.shape[1] * height / column.shape[0]))
+        cells.append(cv2.resize(column, (width, height), interpolation=cv2.INTER_AREA))
+        cells.append(np.full((height, 4, 3), 255, np.uint8))
+    return np.concatenate(cells[:-1], axis=1)
+
+
+def stack_rows(rows):
+    """Rows of any width, one above the other."""
+    width = max(row.shape[1] for row in rows)
+    padded = []
+    for row in rows:
+        padded.append(np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=255))
+    return np.concatenate(padded)
