@@ -1,0 +1,25 @@
+"""Versions, devices, data sets and weights found, disk space; known clashes by name, with the command that mends each.
+
+Exit code 0: nothing is wrong; 1: something is."""
+
+from __future__ import annotations
+
+import json
+
+
+def add_arguments(parser):
+    parser.add_argument("--data", metavar="DIR", default="data", help="where data sets are (default: data)")
+    parser.add_argument("--weights", metavar="DIR", help="where weights are (default: $KDSCFNET_WEIGHTS, or weights)")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def run(args):
+    from kdscfnet import doctor
+
+    facts = doctor.look(args.data, args.weights)
+    findings = doctor.diagnose(facts)
+    if args.json:
+        print(json.dumps(doctor.as_json(facts, findings), indent=2))
+    else:
+        print(doctor.report(facts, findings))
+    return int(any(finding.fault for finding in findings))

@@ -1,0 +1,399 @@
+"""kdscfnet doctor: every known clash is planted, and is named with the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kdscfnet import dependencies, doctor
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBGL = "ImportError: libGL.so.1: cannot open shared object file: No such file or directory"
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """The facts of the machine that runs the tests."""
+    return doctor.look(str(tmp_path_factory.mktemp("data")), str(tmp_path_factory.mktemp("weights")))
+
+
+@pytest.fixture
+def healthy(tmp_path):
+    """The facts of a machine on which nothing is wrong."""
+    return doctor.Facts(
+        python=(3, 12, 1),
+        packages={
+            "numpy": "1.26.4",
+            "opencv-python": "4.5.5.64",
+            "paddlepaddle": "3.3.1",
+            "paddleseg": "2.8.0",
+            "pysodmetrics": "1.4.2",
+            "onnxruntime": "1.23.2",
+        },
+        probes={name: doctor.Probe({"version": "1", "cuda": False}) for name in doctor.PROBES},
+        absent={},
+        absent_optional={},
+        gpus=[],
+        weights="weights",
+        weights_error="",
+        data="data",
+        files=doctor.Probe(),
+        free={"/": 1 << 40},
+    )
+
+
+def plant(facts, fails=(), packages=(), **changes):
+    """The facts with other versions (None: not installed) and modules that fail with an error."""
+    versions = dict(facts.packages, **dict(packages))
+    changes["packages"] = {name: version for name, version in versions.items() if version}
+    changes["probes"] = dict(facts.probes, **{name: doctor.Probe(error=error) for name, error in dict(fails).items()})
+    return replace(facts, **changes)
+
+
+def the_only(findings):
+    assert len(findings) == 1, findings
+    return findings[0]
+
+
+def test_nothing_is_wrong(healthy):
+    assert doctor.diagnose(healthy) == []
+    assert doctor.report(healthy, []).endswith("\nno problem found")
+
+
+def test_numpy_2_with_the_old_opencv(healthy):
+    error = "ImportError: numpy.core.multiarray failed to import"
+    facts = plant(healthy, {"cv2": error, "paddleseg": error}, {"numpy": "2.1.0"})
+    found = the_only(doctor.diagnose(facts))
+    assert found.name == "numpy 2 with an old OpenCV" and found.fault
+    assert "numpy 2.1.0" in found.what and "opencv-python 4.5.5.64" in found.what
+    assert found.mend.endswith('pip install "numpy>=1.19,<2"')
+
+
+def test_numpy_2_with_a_new_opencv_is_fine(healthy):
+    assert doctor.diagnose(plant(healthy, packages={"numpy": "2.1.0", "opencv-python": "4.10.0.84"})) == []
+
+
+@pytest.mark.parametrize("metrics", ["1.4.2", "1.5.1"])
+def test_both_opencv_packages(healthy, metrics):
+    facts = plant(healthy, packages={"opencv-python-headless": "4.12.0.88", "pysodmetrics": metrics})
+    found = the_only(doctor.diagnose(facts))
+    assert found.name == "two OpenCV packages"
+    assert "opencv-python 4.5.5.64 and opencv-python-headless 4.12.0.88" in found.what
+    assert "uninstall -y opencv-python opencv-python-headless" in found.mend
+    assert '"opencv-python>=4.1.1,<=4.6.0" "numpy>=1.19,<2"' in found.mend
+    # 1.5 and later brought the second one, and would again
+    assert ('"pysodmetrics==1.4.2"' in found.mend) == (metrics == "1.5.1")
+
+
+@pytest.mark.parametrize(
+    "gpu, mend", [("2.6.2", 'pip install "paddlepaddle-gpu==2.6.2"'), ("3.2.0", "installation page")]
+)
+def test_cpu_paddle_over_gpu_paddle(healthy, gpu, mend):
+    facts = plant(healthy, {"paddle": "ImportError: undefined symbol"}, {"paddlepaddle-gpu": gpu}, gpus=["Tesla V100"])
+    found = the_only(doctor.diagnose(facts))
+    assert found.name == "CPU Paddle over GPU Paddle"
+    assert "uninstall -y paddlepaddle paddlepaddle-gpu" in found.mend and mend in found.mend
+
+
+@pytest.mark.parametrize(
+    "library, package",
+    [
+        ("libGL.so.1", "libgl1"),
+        ("libgthread-2.0.so.0", "libglib2.0-0"),
+        ("libSM.so.6", "libsm6"),
+        ("libXrender.so.1", "libxrender1"),
+    ],
+)
+def test_no_system_library(healthy, library, package):
+    facts = plant(healthy, {"cv2": LIBGL.replace("libGL.so.1", library), "paddleseg": "ImportError: the same"})
+    found = the_only(doctor.diagnose(facts))
+    assert found.name == "no %s" % library.split(".so")[0].split("-")[0] and library in found.what
+    assert package in found.mend and found.mend.startswith("apt-get install -y")
+    assert "opencv-python-headless>=4.1.1,<=4.6.0" in found.mend  # for those who are not root
+
+
+def test_a_library_that_paddle_lacks(healthy):
+    facts = plant(healthy, {"paddle": "ImportError: libgomp.so.1: cannot open shared object file: No such file"})
+    found = the_only(doctor.diagnose(facts))
+    assert found.name == "no libgomp" and found.mend == "apt-get install -y libgomp1"
+
+
+def test_no_paddle(healthy):
+    facts = plant(healthy, packages={"paddlepaddle": None}, absent={"paddlepaddle": ""})
+    del facts.probes["paddle"]
+    found = the_only(doctor.diagnose(facts))
+    assert found.name == "no Paddle"
+    for requirement in dependencies.read("cpu").values():
+        assert '"%s"' % requirement in found.mend
+    facts = replace(facts, gpus=["Tesla V100"])
+    assert "paddlepaddle-gpu" in the_only(doctor.diagnose(facts)).mend
+
+
+@pytest.mark.parametrize(
+    "packages, error, mend",
+    [
+        ({}, "TypeError: Descriptors cannot not be created directly.", '"protobuf<3.21"'),
+        (
+            {"paddlepaddle": "2.6.2", "numpy": "2.0.1", "opencv-python": "4.11.0.86"},
+            "RuntimeError: ABI version",
+            '"numpy>=1.19,<2"',
+        ),
+        (
+            {"paddlepaddle": None, "paddlepaddle-gpu": "2.2.0"},
+            "ImportError: libpaddle.so: undefined symbol: _dl_sym",
+            ">=2.5",
+        ),
+        ({}, "the process was killed by signal 4", "--force-reinstall"),
+    ],
+)
+def test_paddle_that_does_not_import(healthy, packages, error, mend):
+    found = the_only(doctor.diagnose(plant(healthy, {"paddle": error, "paddleseg": error}, packages)))
+    assert found.name == "Paddle does not import" and error in found.what and mend in found.mend
+
+
+def test_gpus(healthy):
+    facts = replace(healthy, gpus=["Tesla V100"])
+    found = the_only(doctor.diagnose(facts))
+    assert found.name == "GPU not used" and not found.fault and "paddlepaddle-gpu" in found.mend
+    facts.probes["paddle"].info.update(cuda=True, cuda_version="11.8", gpus=[], gpu_error="driver too old")
+    found = the_only(doctor.diagnose(facts))
+    assert found.name == "Paddle sees no GPU" and found.fault and "driver too old" in found.what
+    facts.probes["paddle"].info.update(gpus=["Tesla V100, 32 GB"])
+    assert doctor.diagnose(facts) == []
+
+
+def test_onnxruntime_missing(healthy):
+    facts = replace(healthy, absent_optional=dependencies.read("onnx"))
+    found = the_only(doctor.diagnose(facts))
+    assert found.name == "onnxruntime missing" and found.fault and '"onnxruntime>=' in found.mend
+    facts = replace(healthy, absent_optional={"paddle2onnx": "paddle2onnx>=1.0"})
+    found = the_only(doctor.diagnose(facts))
+    assert found.name == "no export" and not found.fault and '"paddle2onnx>=1.0"' in found.mend
+
+
+def test_packages_missing(healthy):
+    facts = replace(healthy, absent={"gdown": "gdown>=4.7", "scipy": "scipy>=1.5"})
+    found = the_only(doctor.diagnose(facts))
+    assert found.what == "not installed: gdown, scipy" and '"gdown>=4.7" "scipy>=1.5"' in found.mend
+
+
+def test_another_package_that_does_not_import(healthy):
+    found = the_only(doctor.diagnose(plant(healthy, {"visualdl": "ImportError: cannot import name 'x'"})))
+    assert found.name == "visualdl does not import" and '"visualdl>=2.2"' in found.mend
+
+
+def test_python_that_is_too_new(healthy):
+    found = the_only(doctor.diagnose(replace(healthy, python=(3, 13, 0))))
+    assert "3.13.0" in found.what and "python3.12 -m venv" in found.mend
+
+
+def test_disk_full(healthy):
+    found = the_only(doctor.diagnose(replace(healthy, free={"/": 1 << 40, "/small": 1 << 20})))
+    assert found.name == "disk full" and found.what.startswith("/small")
+
+
+def test_several_faults_are_all_told_and_notes_come_last(healthy):
+    facts = plant(
+        healthy,
+        {"cv2": LIBGL},
+        absent_optional=dependencies.read("onnx"),
+        gpus=["Tesla V100"],
+        weights_error="Read-only file system",
+    )
+    found = doctor.diagnose(facts)
+    assert [one.name for one in found] == ["no libGL", "onnxruntime missing", "weights folder", "GPU not used"]
+    text = doctor.report(facts, found)
+    assert text.endswith("3 problems found") and all(one.mend in text for one in found)
+
+
+# the weights folder
+
+
+@pytest.fixture
+def read_only():
+    """A folder that the user of the test may read and not write, even where the tests run as root."""
+    folder = tempfile.mkdtemp()  # not tmp_path, which no other user may enter
+    os.chmod(folder, 0o555)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield folder
+    if root:
+        os.seteuid(0)
+    shutil.rmtree(folder)
+
+
+def test_read_only_weights_folder(healthy, read_only):
+    error = doctor.write_error(read_only)
+    found = the_only(doctor.diagnose(replace(healthy, weights=read_only, weights_error=error)))
+    assert found.name == "weights folder" and read_only in found.what
+    assert "chmod u+w %s" % read_only in found.mend and "KDSCFNET_WEIGHTS=" in found.mend
+    # a folder yet to be made in there
+    assert doctor.write_error(os.path.join(read_only, "weights")) == error
+
+
+def test_weights_folder_that_can_be_written_is_left_as_it_was(tmp_path):
+    before = os.stat(str(tmp_path))
+    assert doctor.write_error(str(tmp_path)) == "" and doctor.write_error(str(tmp_path / "not there yet")) == ""
+    assert not list(tmp_path.iterdir()) and stat.S_IMODE(before.st_mode) == stat.S_IMODE(os.stat(str(tmp_path)).st_mode)
+
+
+def test_weights_folder_that_is_a_file(tmp_path):
+    (tmp_path / "weights").write_text("")
+    assert doctor.write_error(str(tmp_path / "weights")) == "is a file"
+
+
+# looking
+
+
+def test_versions_come_from_metadata(tmp_path):
+    for folder, text in [
+        ("a/Some_Package-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: Some_Package\nVersion: 1.0\n"),
+        ("b/some_package-2.0.dist-info/METADATA", "Name: some.package\nVersion: 2.0\n"),
+        ("b/old.egg-info/PKG-INFO", "Name: old\nVersion: 0.1+local\n"),
+        ("b/broken-1.dist-info/RECORD", ""),
+    ]:
+        path = tmp_path / folder
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    (tmp_path / "b/older.egg-info").write_text("Name: older\nVersion: 3\n")
+    found = doctor.installed([str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "none"), ""])
+    expected = {"some-package": "1.0", "old": "0.1+local", "older": "3"}
+    assert {name: found.get(name) for name in expected} == expected and "broken" not in found
+
+
+@pytest.mark.parametrize(
+    "code, error",
+    [
+        ("import os; os.kill(os.getpid(), 11)", "killed by signal 11"),
+        ("import os; os._exit(3)", "exit code 3"),
+        ("raise ImportError('no such thing')", "ImportError: no such thing"),
+        ("import sys; print('x'); sys.exit(0)", "without an answer"),
+        ("import time; time.sleep(60)", "no answer in 1 seconds"),
+    ],
+)
+def test_a_probe_survives_what_it_tries(code, error):
+    assert error in doctor.probe(code, seconds=1 if "sleep" in code else 60).error
+
+
+def test_a_probe_answers_through_noise():
+    assert doctor.probe("print('a banner', end=''); info = {'version': '1.2'}").info == {"version": "1.2"}
+
+
+def test_this_machine(real):
+    """The stack that runs these tests has no fault, but for an ONNX Runtime that it may lack."""
+    findings = doctor.diagnose(real)
+    assert {one.name for one in findings if one.fault} <= {"onnxruntime missing"}
+    found = dict(doctor.describe(real))
+    import cv2
+    import numpy
+    import paddle
+
+    assert found["Paddle"].startswith(paddle.__version__) and found["OpenCV"].startswith(cv2.__version__)
+    assert found["numpy"] == numpy.__version__ and found["paddleseg"] == "2.8.0"
+    assert "nothing there" in found["weights"] and "nothing there" in found["data sets"]
+    assert "free" in found["disk space"]
+
+
+def test_weights_and_data_sets_are_found(tmp_path):
+    """Whatever is wrong with a file or folder is told there; it is no fault of the machine."""
+    import cv2
+    import numpy as np
+
+    for kind in ("image", "mask"):
+        (tmp_path / "data/ECSSD" / kind).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "data/ECSSD" / kind / "1.png"), np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "data/empty").mkdir()
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/page.pdparams").write_text("<html>quota</html>")
+    facts = doctor.probe("import json" + doctor._FILES, json.dumps([str(tmp_path / "data"), str(tmp_path / "weights")]))
+    assert facts.error == ""
+    assert facts.info["sets"][0] == "ECSSD: 1 images, 1 masks" and "empty holds no images" in facts.info["sets"][1]
+    assert facts.info["weights"][0].startswith("page.pdparams (")
+
+
+# the command, on stub packages that stand before the real ones
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """Runs `kdscfnet doctor` with stub packages, as broken as wanted; returns (exit code, names of faults, text)."""
+    stubs = tmp_path / "stubs"
+    stubs.mkdir()
+
+    def module(name, code="__version__ = '0'"):
+        (stubs / (name + ".py")).write_text(code)
+
+    def package(name, version):
+        folder = stubs / ("%s-%s.dist-info" % (name.replace("-", "_"), version))
+        folder.mkdir()
+        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: %s\nVersion: %s\n" % (name, version))
+
+    module(
+        "paddle",
+        "__version__ = '9'\ndef is_compiled_with_cuda(): return False\ndef set_device(name): pass\n"
+        "def ones(shape): return 0\nclass nn:\n    class functional:\n        class relu:\n"
+        "            def __init__(self, x): pass\n            def sum(self): return 4\n",
+    )
+    for name in ("paddleseg", "visualdl", "onnxruntime", "paddle2onnx", "onnx", "py_sod_metrics"):
+        module(name)
+    (stubs / "paddleseg.py").unlink()
+    (stubs / "paddleseg/models/backbones").mkdir(parents=True)
+    for path in ("", "models", "models/backbones"):
+        (stubs / "paddleseg" / path / "__init__.py").write_text("mobilenetv3 = swin_transformer = None\n")
+    module("visualdl", "__version__ = '0'\nLogWriter = None\n")
+    module("onnxruntime", "__version__ = '0'\ndef get_available_providers(): return []\n")
+
+    def run(weights=str(tmp_path)):
+        command = [sys.executable, "-m", "kdscfnet", "doctor", "--data", str(tmp_path), "--weights", weights]
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(stubs), str(ROOT)]))
+        text = subprocess.run(command, cwd=str(tmp_path), env=environment, capture_output=True, text=True)
+        parsed = subprocess.run(
+            [*command, "--json"], cwd=str(tmp_path), env=environment, capture_output=True, text=True
+        )
+        assert text.returncode == parsed.returncode and text.stderr == "", text.stderr
+        result = json.loads(parsed.stdout)
+        assert result["ok"] == (text.returncode == 0)
+        for finding in result["findings"]:
+            assert finding["name"] in text.stdout and finding["mend"] in text.stdout
+        return text.returncode, [one["name"] for one in result["findings"] if one["fault"]], text.stdout
+
+    run.module, run.package, run.stubs = module, package, stubs
+    return run
+
+
+def test_command_on_a_clean_machine(planted):
+    code, names, text = planted()
+    assert (code, names) == (0, []), text
+
+
+def test_command_on_a_machine_with_everything_wrong(planted):
+    planted.package("numpy", "2.1.0")
+    planted.package("opencv-python", "4.5.5.64")
+    planted.package("opencv-python-headless", "4.12.0.88")
+    planted.package("paddlepaddle", "3.3.1")
+    planted.package("paddlepaddle-gpu", "2.6.2")
+    planted.module("cv2", "raise %s('%s')" % tuple(LIBGL.split(": ", 1)))
+    planted.module("gdown", "")
+    planted.module("visualdl", "import os; os.kill(os.getpid(), 11)")
+    code, names, text = planted(str(planted.stubs / "cv2.py"))
+    assert code == 1
+    assert names == [
+        "two OpenCV packages",
+        "numpy 2 with an old OpenCV",
+        "CPU Paddle over GPU Paddle",
+        "no libGL",
+        "visualdl does not import",
+        "weights folder",
+    ]
+    assert "killed by signal 11" in text
+    assert "6 problems found" in text
