@@ -67,7 +67,10 @@ class MismatchError(UserError):
 
 
 def summarise(problems, names=5):
-    """One line: `2 missing maps (0004, 0007), 1 unreadable file (0009.png: the image is cut short)`."""
+    """One line: `2 missing maps (0004, 0007), 1 unreadable file (0009.png: the image is cut short)`.
+
+    At most `names` of a kind are named.
+    """
     by_kind = collections.OrderedDict((kind, []) for kind in _KINDS)
     for problem in problems:
         by_kind[problem.kind].append(problem)
@@ -75,8 +78,8 @@ def summarise(problems, names=5):
     for kind, found in by_kind.items():
         if found:
             listed = [p.name + (": " + p.detail if p.detail else "") for p in found[:names]]
-            more = ", …" if len(found) > names else ""
-            parts.append("%d %s (%s%s)" % (len(found), kind if len(found) == 1 else _KINDS[kind], ", ".join(listed), more))
+            named = " (%s%s)" % (", ".join(listed), ", …" if len(found) > names else "") if listed else ""
+            parts.append("%d %s%s" % (len(found), kind if len(found) == 1 else _KINDS[kind], named))
     return ", ".join(parts)
 
 
@@ -120,12 +123,15 @@ def choose_sets(sets, names, root):
     return [by_name[name] for name in sorted(set(chosen), key=lambda name: (rank.get(name, len(rank)), name))]
 
 
-def pair_up(maps_dir, image_set):
-    """Pair the maps in a folder with the masks of an ImageSet: (list of Pair in the set's order, list of Problem)."""
-    maps = list_images(maps_dir) if os.path.isdir(maps_dir) else None
-    if maps is None:
+def pair_up(maps_dir, image_set, empty=False):
+    """Pair the maps in a folder with the masks of an ImageSet: (list of Pair in the set's order, list of Problem).
+
+    A folder without maps is an error, or with `empty` one in which all are missing.
+    """
+    if not os.path.isdir(maps_dir) and not empty:
         raise UserError("there is no folder of maps %s" % maps_dir)
-    if not maps:
+    maps = list_images(maps_dir) if os.path.isdir(maps_dir) else {}
+    if not maps and not empty:
         raise UserError("%s holds no maps: expected one .png for each image of %s" % (maps_dir, image_set.name))
     by_bare_name = {}
     for name, path in maps.items():
@@ -141,7 +147,7 @@ def pair_up(maps_dir, image_set):
             problems.append(Problem(MISSING_MAP, name))
         else:
             pairs.append(Pair(name, path, mask, image_set.images[index] if image_set.images else None))
-    for name in _spare_masks(image_set):
+    for name in spare_masks(image_set):
         path = maps.get(name) or by_bare_name.get(bare(name))
         used.add(path)
         problems.append(Problem(MISSING_MAP, name, "its image too") if path is None else
@@ -155,10 +161,10 @@ def bare(name):
     return _SUFFIX.sub("", name)
 
 
-def _spare_masks(image_set):
+def spare_masks(image_set):
     """Names of masks that no image of the set has, where the set is all images of its folder (not a list's choice)."""
     masks = [path for path in image_set.masks if path]
-    if not image_set.images or os.path.dirname(masks[0]) == os.path.dirname(image_set.images[0]):
+    if not masks or not image_set.images or os.path.dirname(masks[0]) == os.path.dirname(image_set.images[0]):
         return []
     if len(list_images(os.path.dirname(image_set.images[0]))) != len(image_set.images):
         return []

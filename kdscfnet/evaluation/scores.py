@@ -9,7 +9,7 @@ import numpy as np
 
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.evaluation import measures
-from kdscfnet.evaluation.pairs import OTHER_SIZE, UNREADABLE, MismatchError, Pair, Problem, find_masks, pair_up
+from kdscfnet.evaluation.pairs import OTHER_SIZE, UNREADABLE, MismatchError, Pair, Problem, find_masks, pair_up, summarise
 from kdscfnet.images import mask_mean, read_mask
 from kdscfnet.inference.engines import available_cores
 from kdscfnet.inference.pipeline import in_order, one_opencv_thread
@@ -79,7 +79,8 @@ def evaluate(maps_dir, masks_dir, scores="all", allow_missing=False, resize=Fals
     result = score_pairs(pairs, problems, names, resize, threads, image_set.name if show_progress else None)
     if result.left_out and not allow_missing:
         raise MismatchError({image_set.name: result.left_out}, advice="allow_missing=True scores the rest")
-    require_some(result, maps_dir)
+    if not result["images"]:
+        raise UserError("nothing in %s could be scored: %s" % (maps_dir, summarise(result.left_out)))
     return result
 
 
@@ -88,12 +89,6 @@ def scores_named(scores):
     if scores not in SCORES:
         raise UserError("scores is %r: one of %s" % (scores, ", ".join(SCORES)))
     return SCORES[scores]
-
-
-def require_some(result, maps_dir):
-    """Raise UserError where nothing was scored."""
-    if not result["images"]:
-        raise UserError("nothing in %s could be scored: %s" % (maps_dir, str(result.left_out[0]) if result.left_out else "no maps"))
 
 
 def score_pairs(pairs, problems=(), scores=ALL_SCORES, resize=False, threads=None, title=None):

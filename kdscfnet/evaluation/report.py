@@ -1,0 +1,135 @@
+"""The report folder: tables as CSV, Markdown and LaTeX, curves and grids as pictures, and one page that shows it all."""
+from __future__ import annotations
+
+import base64
+import datetime
+import html
+import os
+from string import Template
+
+import kdscfnet
+from kdscfnet.evaluation import pictures, tables
+from kdscfnet.evaluation.results import remarks, sets_of
+from kdscfnet.files import write_bytes, write_text
+
+PAGE = "report.html"
+_MOST_NOTES = 200  # that the page lists for one set; the CSV of maps has all
+
+
+def write_report(results, folder, warnings=()):
+    """Write the report of some results.
+
+    Args:
+        results: list of Result, in the order of the tables.
+        folder: where the files go: report.html, scores.csv, maps.csv, tables.md, tables.tex, and for each set
+            <SET>-pr.png/.pdf, <SET>-f.png/.pdf (not for MAE alone) and <SET>-maps.png.
+        warnings: further sentences for the top of every table file.
+
+    Returns the path of the page. Every file is whole or not there.
+    """
+    found = tables.tables(results)
+    notes = list(warnings) + remarks(results)
+    write_text(os.path.join(folder, "scores.csv"), tables.scores_csv(results))
+    write_text(os.path.join(folder, "maps.csv"), tables.per_image_csv(results))
+    write_text(os.path.join(folder, "tables.md"), markdown(found, notes))
+    write_text(os.path.join(folder, "tables.tex"), latex(found, notes))
+    sections = []
+    for table in found[1:]:
+        name = table.set_name
+        shown = []
+        scored = [result for result in results if name in result.sets]
+        for suffix, make in (("pr", pictures.precision_recall), ("f", pictures.f_threshold)):
+            figure = make(scored, name)
+            if figure is not None:
+                stem = os.path.join(folder, "%s-%s" % (_file_name(name), suffix))
+                pictures.save(figure, stem + ".png", dpi=200)
+                pictures.save(figure, stem + ".pdf")
+                shown.append(_image(pictures.encoded(figure, "svg"), "svg+xml", "%s of %s" % (suffix, name), "curve"))
+        figure = pictures.grid(scored, name)
+        if figure is not None:
+            data = pictures.encoded(figure, "png", dpi=130)
+            write_bytes(os.path.join(folder, "%s-maps.png" % _file_name(name)), data)
+            shown.append(_image(data, "png", "best, median and worst maps of %s" % name, "grid"))
+        sections.append(_section(table, scored, shown))
+    path = os.path.join(folder, PAGE)
+    write_text(path, _page(results, found[0], sections, notes))
+    return path
+
+
+def markdown(found, notes):
+    parts = [tables.as_markdown(table) for table in found]
+    if notes:
+        parts.append("\n".join("- " + note for note in notes) + "\n")
+    return "\n".join(parts)
+
+
+def latex(found, notes):
+    head = "% Needs \\usepackage{booktabs}\n"
+    head += "".join("%% %s\n" % note.replace("\n", " ") for note in notes)
+    return head + "\n" + "\n".join(tables.as_latex(table) for table in found)
+
+
+def _file_name(name):
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def _image(data, kind, alt, style):
+    encoded = base64.b64encode(data).decode("ascii")
+    return '<img class="%s" alt="%s" src="data:image/%s;base64,%s">' % (style, html.escape(alt), kind, encoded)
+
+
+def _section(table, scored, shown):
+    name = table.set_name
+    curves = "".join(picture for picture in shown if 'class="curve"' in picture)
+    grids = "".join(picture for picture in shown if 'class="grid"' in picture)
+    parts = ['<section id="%s">' % html.escape(name), "<h2>%s</h2>" % html.escape(table.title), _scrolled(tables.as_html(table))]
+    if curves:
+        parts.append('<div class="curves">%s</div>' % curves)
+    if grids:
+        parts.append('<div class="scroll">%s</div>' % grids)
+    for result in scored:
+        scores = result.sets[name]
+        lines = ["left out: %s" % problem for problem in scores.left_out]
+        lines += ["%s: %s" % note for note in scores.notes]
+        if lines:
+            more = len(lines) - _MOST_NOTES
+            items = "".join("<li>%s</li>" % html.escape(line) for line in lines[:_MOST_NOTES])
+            items += "<li>… and %d more: see maps.csv</li>" % more if more > 0 else ""
+            parts.append("<details><summary>%s: %d notes on single maps</summary><ul>%s</ul></details>"
+                         % (html.escape(result.title), len(lines), items))
+    return "\n".join(parts + ["</section>"])
+
+
+def _scrolled(table):
+    return '<div class="scroll">%s</div>' % table
+
+
+def _page(results, table, sections, notes):
+    with open(os.path.join(os.path.dirname(__file__), "page.html"), encoding="utf-8") as file:
+        template = Template(file.read())
+    rows = []
+    for result in results:
+        details = ["%s %s" % item for item in result.details.items() if item[0] != "sha256"]
+        digest = result.details.get("sha256")
+        weights = html.escape(os.path.basename(result.weights)) if result.weights else "maps only"
+        if digest:
+            weights += ' <code title="SHA-256 %s">%s…</code>' % (digest, digest[:12])
+        rows.append("<tr><td>%s</td><td>%s</td><td>%s</td></tr>" % (html.escape(result.title), weights,
+                                                                    html.escape(", ".join(details))))
+    banner = ""
+    if notes:
+        banner = '<div class="notes"><b>Read with this in mind</b><ul>%s</ul></div>' % "".join(
+            "<li>%s</li>" % html.escape(note) for note in notes)
+    links = "".join('<a href="#%s">%s</a>' % (html.escape(name), html.escape(name)) for name in sets_of(results))
+    return template.substitute(
+        banner=banner,
+        card="The card’s figure and the difference stand beside the MAE of released models." if any(
+            result.difference(name) is not None for result in results for name in result.sets) else "",
+        links=links,
+        mae=_scrolled(tables.as_html(table)),
+        models="\n".join(rows),
+        sections="\n".join(sections),
+        title=html.escape(", ".join(sets_of(results))),
+        when=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
+        version=html.escape(kdscfnet.__version__),
+    )

@@ -1,0 +1,98 @@
+"""What a model or a method scored, the card's figures beside it, and scores/<model>.json."""
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from kdscfnet.evaluation.pairs import CARD_SETS
+from kdscfnet.files import write_json
+
+# How many images the test sets have. The card's figures are of all of them.
+IMAGES = {"DUTS-TE": 5019, "ECSSD": 1000, "HKU-IS": 4447, "DUT-OMRON": 5168, "PASCAL-S": 850}
+
+
+@dataclass
+class Result:
+    """Scores of one model (or of somebody's maps) on some sets."""
+
+    name: str  # of its files and folders
+    title: str = ""  # for people; default: the name
+    sets: dict = field(default_factory=dict)  # set -> SetScores
+    card: dict = field(default_factory=dict)  # set -> the card's MAE; {} where it is not a released model
+    weights: str = None  # path; None where only maps are known
+    details: dict = field(default_factory=dict)  # "size", "engine", "sha256", …
+
+    def __post_init__(self):
+        self.title = self.title or self.name
+
+    def difference(self, set_name):
+        """The MAE minus the card's, or None."""
+        if set_name not in self.sets or set_name not in self.card:
+            return None
+        return self.sets[set_name]["MAE"] - self.card[set_name]
+
+    def as_dict(self):
+        """The content of scores/<model>.json."""
+        sets = {}
+        for name, scores in self.sets.items():
+            sets[name] = dict(scores)
+            if name in self.card:
+                sets[name].update(card_MAE=self.card[name], difference=self.difference(name))
+            if scores.left_out:
+                sets[name].update(images_expected=scores.expected, left_out=[p.as_dict() for p in scores.left_out])
+            if scores.notes:
+                sets[name]["notes"] = [{"name": name_, "note": note} for name_, note in scores.notes]
+        return {"model": self.name, "weights": self.weights, **self.details, "sets": sets}
+
+
+def write_scores(result, folder):
+    """Write `folder`/<model>.json; returns its path."""
+    path = os.path.join(folder, result.name + ".json")
+    write_json(path, result.as_dict())
+    return path
+
+
+def published(name):
+    """The entry of the release whose file, title or recipe is `name`, or None."""
+    from kdscfnet.pretrained.zoo import release
+
+    for model in release().models:
+        if name.lower() in (known.lower() for known in model.names):
+            return model
+    return None
+
+
+def sets_of(results):
+    """The names of all sets in some results: the card's order, then by name."""
+    names = {name for result in results for name in result.sets}
+    return [name for name in CARD_SETS if name in names] + sorted(names.difference(CARD_SETS))
+
+
+def remarks(results):
+    """What a reader of the figures must know: a list of sentences, the same in every output."""
+    found = []
+    for name in sets_of(results):
+        scored = [result for result in results if name in result.sets]
+        for result in scored:
+            scores = result.sets[name]
+            if scores.left_out:
+                found.append("%s on %s: %d of %d images scored (--allow-missing); left out: %s" % (
+                    result.title, name, scores["images"], scores.expected, counted(scores.left_out)))
+        expected = scored[0].sets[name].expected
+        if name in IMAGES and expected != IMAGES[name] and any(name in result.card for result in scored):
+            found.append("%s has %d images here; the card's figure is of %d" % (name, expected, IMAGES[name]))
+        for result in scored:
+            kinds = {}
+            for image, note in result.sets[name].notes:
+                kinds.setdefault(note.split(" (")[0], []).append(image)
+            for note, images in kinds.items():
+                listed = ", ".join(images[:5]) + (", …" if len(images) > 5 else "")
+                found.append("%s on %s: %s: %d (%s)" % (result.title, name, note, len(images), listed))
+    return found
+
+
+def counted(problems):
+    """`2 missing maps, 1 unreadable file`: kinds and numbers, without names."""
+    from kdscfnet.evaluation.pairs import summarise
+
+    return summarise(problems, names=0)

@@ -1,0 +1,237 @@
+"""Testing models: weights and test sets to maps, scores and the card's table."""
+from __future__ import annotations
+
+import collections
+import json
+import os
+import time
+
+from kdscfnet.data.datasets import find_image_sets, list_images
+from kdscfnet.errors import UserError
+from kdscfnet.evaluation.methods import check, drop_empty, say
+from kdscfnet.evaluation.pairs import MISSING_MAP, MISSING_MASK, UNREADABLE, Problem, choose_sets, pair_up, spare_masks
+from kdscfnet.evaluation.results import Result, write_scores
+from kdscfnet.evaluation.scores import score_pairs, scores_named
+from kdscfnet.files import write_json
+from kdscfnet.pretrained import zoo
+
+TRAINING_SETS = ("DUTS-TR", "KD-SOD80K")  # tested on only where they are asked for
+
+
+def find_models(weights=None):
+    """What to test: {name of its files and folders: zoo.Found}.
+
+    Args:
+        weights: files, or folders of files; default: all usable weights in the weights folder (zoo.weights_folder).
+
+    Raises UserError for a file that is none of our networks, and where there is none.
+    """
+    found = []
+    for path in weights or [None]:
+        if path is None or os.path.isdir(path):
+            found += _in_folder(path)
+            continue
+        item = zoo.inspect_file(path)
+        if item.kind == "broken":
+            raise UserError(item.problem)
+        if item.kind != "scfnet":
+            raise UserError("%s holds %s, not a whole SCFNet" % (path, item.title))
+        found.append(item)
+    models = collections.OrderedDict()
+    for item in found:
+        name = item.path.stem
+        if name in models and not models[name].path.samefile(item.path):
+            name = "%s_%s" % (item.path.resolve().parent.name, name)
+        if name in models and not models[name].path.samefile(item.path):
+            raise UserError("two weight files are called %s: rename one" % item.path.name)
+        models[name] = item
+    return models
+
+
+def _in_folder(folder):
+    found = zoo.find_weights(folder)
+    usable = {item.path for item in found}
+    for path in zoo.weight_files(folder):
+        if path not in usable:
+            item = zoo.inspect_file(path)
+            if item.kind != "backbone":
+                say("left out: %s" % (item.problem or "%s is none of our networks" % path))
+    if not found:
+        raise UserError("no weights in %s: get one (kdscfnet weights fetch fs-m3; kdscfnet weights list --links), or name a "
+                        "file: --weights FILE" % os.path.abspath(str(zoo.weights_folder(folder))))
+    return found
+
+
+def find_test_sets(data, names=None):
+    """The data sets in a folder to test on: a list of ImageSet; training sets only where `names` has them."""
+    sets = find_image_sets(data, masks="partial")
+    if not names:
+        sets = [found for found in sets if found.name not in TRAINING_SETS] or sets
+    return choose_sets(sets, names, data)
+
+
+def test_models(models, image_sets, output=".", scores="all", engine="auto", size=None, device=None, threads=None,
+                overwrite=False, allow_missing=False, resize=False):
+    """Make the maps of every model on every set and score them; what was made before is not made again.
+
+    Args:
+        models: {name: zoo.Found} of `find_models`.
+        image_sets: of `find_test_sets`.
+        output: maps go to `output`/maps/<name>/<SET>/<image>.png, scores to `output`/scores/<name>.json.
+        engine, size, device, threads: of kdscfnet.Predictor; size by default what the model is tested at.
+        overwrite: make maps again that are there.
+        scores, allow_missing, resize: of kdscfnet.evaluate.
+
+    Returns (list of Result, list of sentences on what was not scored). Raises MismatchError and other UserErrors; what
+    can be known of that is known before the first map is made.
+    """
+    names = scores_named(scores)
+    problems, remarks = collections.OrderedDict(), []
+    for image_set in image_sets:
+        if not image_set.masks:
+            text = "%s holds no masks: expected %s" % (image_set.root, os.path.join(image_set.root, "mask", "*.png"))
+            if not allow_missing:
+                raise UserError(text + "; --allow-missing makes its maps and leaves the scores out")
+            remarks.append(text + "; its maps were made, there are no scores")
+            continue
+        found = [Problem(MISSING_MASK, name) for name, mask in zip(image_set.names, image_set.masks) if mask is None]
+        found += [Problem(MISSING_MAP, name, "it has a mask and no image") for name in spare_masks(image_set)]
+        if found:
+            problems[image_set.name] = found
+    if problems and not allow_missing:
+        check(problems, allow_missing, output)
+    runs = [_Run(name, model, image_set, output, engine, size, overwrite)
+            for name, model in models.items() for image_set in image_sets]
+    for run in runs:
+        run.require_ours()
+
+    results, problems = collections.OrderedDict(), collections.OrderedDict()
+    predictor = None
+    for run in runs:
+        if run.todo or overwrite:
+            if predictor is None or predictor[0] != (run.name, run.engine):
+                predictor = None  # the network before goes before the next one comes
+                predictor = (run.name, run.engine), _open(run, device, threads)
+            failed = run.make(predictor[1])
+        else:
+            failed = {}
+            say("%s, %s: all %d maps are there already (%s)" % (run.model.title, run.set.name, len(run.set), run.folder))
+        result = results.setdefault(run.name, Result(
+            run.name, run.model.title, card=run.model.mae, weights=str(run.model.path),
+            details={"backbone": run.model.backbone, "size": run.size, "engine": run.recorded()["engine"], "sha256": run.sha256}))
+        if not run.set.masks:
+            if failed:
+                problems[run.where] = list(failed.values())
+            continue
+        pairs, found = pair_up(run.folder, run.set, empty=True)
+        found = [failed.get(problem.name, problem) if problem.kind == MISSING_MAP else problem for problem in found]
+        scored = score_pairs(pairs, found, names if allow_missing or not found else (), resize, threads, run.where)
+        if scored.left_out:
+            problems[run.where] = scored.left_out
+        result.sets[run.set.name] = scored
+        if not scored.left_out or allow_missing:
+            write_scores(result, os.path.join(output, "scores"))  # what is there stays if a later model fails
+    check(problems, allow_missing, output)
+    if not any(image_set.masks for image_set in image_sets):
+        return [], remarks
+    return drop_empty(list(results.values())), remarks
+
+
+def _open(run, device, threads):
+    from kdscfnet.inference.predictor import Predictor
+
+    predictor = Predictor(run.model.path, run.model.backbone, run.engine, run.size, threads, device)
+    say("%s: %s, %s at %d×%d, %s on %d threads" % (
+        run.model.title, run.model.path, run.model.backbone, predictor.size[1], predictor.size[0], predictor.engine,
+        predictor.threads))
+    return predictor
+
+
+class _Run:
+    """One model on one set.
+
+    maps/<model>/<SET>.json records what made the maps, so that maps of other weights, or of another size or engine, are
+    never taken for this run's.
+    """
+
+    def __init__(self, name, model, image_set, output, engine, size, overwrite):
+        self.name, self.model, self.set = name, model, image_set
+        self.folder = os.path.normpath(os.path.join(output, "maps", name, image_set.name))
+        self.record = self.folder + ".json"
+        self.size = size or model.test_size
+        self.sha256 = zoo.sha256(model.path)
+        self.overwrite = overwrite
+        # an interrupted run goes on with the engine it began with
+        self.engine = self.recorded().get("engine", engine) if engine == "auto" and not overwrite else engine
+
+    @property
+    def where(self):
+        return "%s, %s" % (self.model.title, self.set.name)
+
+    def recorded(self):
+        """What made the maps that are there; {} where that is not known."""
+        try:
+            with open(self.record, encoding="utf-8") as file:
+                about = json.load(file)
+        except (OSError, ValueError):
+            return {}
+        return about if isinstance(about, dict) else {}
+
+    def present(self):
+        """{name: path} of the maps that are there."""
+        return list_images(self.folder) if os.path.isdir(self.folder) else {}
+
+    @property
+    def todo(self):
+        """Whether maps are lacking, or are another engine's."""
+        if self.engine != "auto" and self.recorded().get("engine", self.engine) != self.engine:
+            return True
+        return bool(set(self.set.names).difference(self.present()))
+
+    def require_ours(self):
+        """Raise UserError where there are maps that this model, at this size, did not make."""
+        if self.overwrite or not self.present():
+            return
+        made_by = self.recorded()
+        advice = "--overwrite makes them anew, --output DIR puts the new ones elsewhere"
+        if not made_by:
+            raise UserError("%s holds maps that `kdscfnet test` did not make: score them with `kdscfnet evaluate --maps`, or "
+                            "%s" % (self.folder, advice))
+        if made_by.get("sha256") != self.sha256:
+            raise UserError("%s holds maps made with other weights (%s): %s" % (self.folder, made_by.get("weights"), advice))
+        if made_by.get("size") != self.size:
+            raise UserError("%s holds maps made at size %s, not %s: %s" % (self.folder, made_by.get("size"), self.size, advice))
+
+    def make(self, predictor):
+        """Make the maps that are lacking. Returns {image name: Problem} of images that could not be read."""
+        from kdscfnet.inference.pipeline import Job, predict_files
+
+        about = {"weights": str(self.model.path), "sha256": self.sha256, "size": self.size, "engine": predictor.engine}
+        recorded = self.recorded()
+        if self.overwrite or any(recorded.get(key) != about[key] for key in ("sha256", "size", "engine")):
+            if self.present() and not self.overwrite:
+                say("%s: maps of the engine %s are made again with %s" % (
+                    self.where, recorded.get("engine"), predictor.engine))
+            # The old ones go first: an interrupted run must not leave two kinds of maps side by side.
+            present = self.present()
+            for name in self.set.names:
+                if name in present:
+                    os.unlink(present[name])
+            write_json(self.record, about)
+        self._remove_leftovers()
+        paths = [os.path.join(self.folder, name + ".png") for name in self.set.names]
+        jobs = [Job(image, {"map": path}) for image, path in zip(self.set.images, paths)]
+        report = predict_files(predictor, jobs, title=self.where)
+        if report.skipped and report.done:
+            say("%s: %d maps were there already" % (self.where, len(report.skipped)))
+        names = dict(zip(self.set.images, self.set.names))
+        return {names[image]: Problem(UNREADABLE, os.path.basename(image), reason) for image, reason in report.failed}
+
+    def _remove_leftovers(self):
+        """Temporary files of killed runs; those of the last hour may be another process's."""
+        if not os.path.isdir(self.folder):
+            return
+        for entry in os.listdir(self.folder):
+            path = os.path.join(self.folder, entry)
+            if entry.startswith(".tmp-") and time.time() - os.path.getmtime(path) > 3600:
+                os.unlink(path)
