@@ -18,19 +18,24 @@ def print_list(folder=None, links=False, out=None):
     for item in found:
         if item.entry is not None:
             have.setdefault(item.entry.file, item)
-    rows = [("name", "model", "backbone", "taught by", "size", "ECSSD MAE", "file", "")]
+    notes = []
+    rows = [("name", "model", "backbone", "taught by", "size", "ECSSD MAE", "", "file")]
     for model in zoo.release().models:
         rows.append((model.recipe, model.title, model.backbone, model.teacher or "-", "%d" % model.test_size,
-                     "%.3f" % model.mae["ECSSD"], model.file, _state(have.get(model.file), model, root, found)))
+                     "%.3f" % model.mae["ECSSD"], _state(have, found, model, notes), model.file))
     rows.append(("",) * 8)
     for backbone in zoo.release().backbones:
-        cached = None if have.get(backbone.file) else zoo.find_backbone(backbone.backbone, folder)
-        state = "found: %s" % shown_path(cached) if cached else _state(have.get(backbone.file), backbone, root, found)
-        rows.append((backbone.backbone, "ImageNet, for --pretrained", backbone.backbone, "-", "-", "-", backbone.file,
-                     state))
+        state = _state(have, found, backbone, notes)
+        cached = zoo.find_backbone(backbone.backbone, folder) if state != "here" else None
+        if cached:
+            state = "found"
+            notes.append("%s is found as %s" % (backbone.file, shown_path(cached)))
+        rows.append((backbone.backbone, "ImageNet", backbone.backbone, "-", "-", "-", state, backbone.file))
     widths = [max(len(row[column]) for row in rows) for column in range(8)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip(), file=out)
+    for note in notes:
+        print(note, file=out)
     print("\nWeights folder: %s (change it: --weights-folder, or %s)" % (os.path.abspath(str(root)), zoo.ENVIRONMENT),
           file=out)
     others = [item for item in found if item.entry is None]
@@ -50,12 +55,13 @@ def print_list(folder=None, links=False, out=None):
     return 0
 
 
-def _state(item, entry, root, found):
-    if item is not None:
+def _state(have, found, entry, notes):
+    if entry.file in have:
         return "here"
     for other in found:  # there under the right name, but something else
         if other.path.name == entry.file:
-            return "WRONG FILE: %s" % _what(other)
+            notes.append("%s is %s" % (entry.file, _what(other)))
+            return "WRONG"
     return "missing"
 
 

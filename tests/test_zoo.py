@@ -1,0 +1,317 @@
+"""The release as data, the weights folder, ImageNet backbones, and `kdscfnet weights`."""
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kdscfnet
+from kdscfnet import cli, recipes
+from kdscfnet.errors import UserError, WeightsError
+from kdscfnet.pretrained import safe_load, zoo
+from kdscfnet.pretrained.safe_load import write_weights
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def random_arrays(shapes, seed=0):
+    rng = np.random.RandomState(seed)
+    return {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
+
+
+@pytest.fixture(scope="module")
+def student():
+    return random_arrays(safe_load.shape_tables()["mobilenetv3"])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty weights folder that the environment variable names, and a home of our own."""
+    monkeypatch.setenv("KDSCFNET_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("KDSCFNET_MIRROR", raising=False)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "weights").mkdir()
+    return tmp_path / "weights"
+
+
+# The release ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_release_agrees_with_the_recipes():
+    models = zoo.release().models
+    assert [model.recipe for model in models] == list(recipes.RECIPES)
+    for model in models:
+        recipe = recipes.RECIPES[model.recipe]
+        assert (model.title, model.backbone, model.teacher, model.test_size) == (
+            recipe.title, recipe.backbone, recipe.teacher, recipe.test_size)
+    assert [backbone.backbone for backbone in zoo.release().backbones] == list(recipes.BACKBONES)
+
+
+def test_the_release_has_the_numbers_of_the_card():
+    """The table and the file ids of evaluation.md, typed a second time."""
+    sets = ("DUTS-TE", "ECSSD", "HKU-IS", "DUT-OMRON", "PASCAL-S")
+    card = {
+        "fs-m3": "0.041 0.039 0.031 0.059 0.068 16Sd3jk44kDDhpkbO6fkZ4JrGDGT8rTcA 1hmIFlfKGwIHWYMRz9qGfVGzu4ZVbURXk",
+        "fs-r50": "0.031 0.031 0.026 0.047 0.060 1LeSxaZ8jLin5UOKm2TBQckv0IhPFDI54 1Neks1YNJNVLhpGD5BJWAzelxlibwD1nU",
+        "fs-stb": "0.026 0.023 0.021 0.045 0.051 1d-jhK5WBLes-ME-cNIIXh5pMZHnXGPi4 1DI4yjPJsxYytNnrPbxwd3ziKDx3LYN7E",
+        "kd-r50": "0.035 0.035 0.029 0.052 0.061 1pzR914hF078dJ762DLFoVOk72AREtjVn 1bnYjTTFJBBiGp-KPVRUbBDlDXkzITkyk",
+        "kd-stb": "0.035 0.030 0.026 0.054 0.056 1WX8iFMkuE8RxFtOwJT_bPlyyBu84n0Eq 1dc76-jVW1tabeMhehj2WC39iolUKXFVI",
+    }
+    for model in zoo.release().models:
+        *scores, weight, maps = card[model.recipe].split()
+        assert model.mae == dict(zip(sets, map(float, scores)))
+        assert "id=%s&" % weight in model.url and model.page == "https://drive.google.com/file/d/%s/view" % weight
+        assert model.maps_page == "https://drive.google.com/file/d/%s/view" % maps
+    assert zoo.release().baidu.endswith("16xQwUFdp8t3hk3Oa5ifMrg") and zoo.release().baidu_code == "sota"
+
+
+def test_names_of_entries():
+    release = zoo.release()
+    assert release.find("KD-R50") is release.find("KD-SCFNet (R50)") is release.find("kd-scfnet_r50.pdparams")
+    assert release.find("resnet50").is_backbone and not release.find("fs-r50").is_backbone
+    with pytest.raises(UserError, match="no 'r34' in the release: one of fs-m3, "):
+        release.find("r34")
+
+
+# The folder ----------------------------------------------------------------------------------------------------------
+
+
+def test_which_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KDSCFNET_WEIGHTS", raising=False)
+    assert zoo.weights_folder() == ROOT / "weights"  # of the clone
+    monkeypatch.setattr(zoo, "CHECKOUT", tmp_path / "site-packages")
+    assert zoo.weights_folder() == Path("weights")  # of an installed package: to be made here
+    monkeypatch.setattr(zoo, "CHECKOUT", ROOT)
+    (tmp_path / "weights").mkdir()
+    assert zoo.weights_folder() == Path("weights")
+    monkeypatch.setenv("KDSCFNET_WEIGHTS", str(tmp_path / "mine"))
+    assert zoo.weights_folder() == tmp_path / "mine"
+    assert zoo.weights_folder(str(tmp_path / "flag")) == tmp_path / "flag"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is a file, not a folder"):
+        zoo.weights_folder(tmp_path / "file")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "weights"]
+
+
+def test_finding_weights(folder, student):
+    assert zoo.find_weights() == []
+    (folder / "deeper").mkdir()
+    (folder / ".hidden").mkdir()
+    write_weights(folder / "my run.pdparams", student)
+    for name in ("deeper/KD-SCFNet_STB.pdparams", "fs-scfnet.pdparams", "SCFNet_R50.pdparams", ".tmp-x.pdparams",
+                 ".hidden/a.pdparams", "notes.txt"):
+        shutil.copy(str(folder / "my run.pdparams"), str(folder / name))
+    (folder / "broken.pdparams").write_bytes(b"<html>")
+    write_weights(folder / "head.pdparams", {"a": np.zeros(3, "f4")})
+    found = zoo.find_weights()
+    assert [(item.path.name, item.title, item.teacher, item.test_size) for item in found] == [
+        ("fs-scfnet.pdparams", "FS-SCFNet", "", 352),
+        ("KD-SCFNet_STB.pdparams", "KD-SCFNet (STB)", "swin_b", 384),
+        # a student under a teacher's name is not the published teacher
+        ("SCFNet_R50.pdparams", "SCFNet_R50", None, 352),
+        ("my run.pdparams", "my run", None, 352),
+    ]
+    assert found[1].mae["ECSSD"] == 0.030 and found[1].entry is zoo.release().find("kd-stb")
+    assert found[2].mae == {} and found[2].entry is None
+    assert all(item.parameters == 800154 and item.backbone == "mobilenetv3" for item in found)
+    assert zoo.inspect_file(folder / "broken.pdparams").kind == "broken"
+    assert zoo.inspect_file(folder / "head.pdparams").kind == "other"
+
+
+@pytest.mark.parametrize("backbone, parameters", [("mobilenetv3", 800154), ("resnet50", 26148420), ("swin_b", 88359932)])
+def test_parameter_counts(backbone, parameters):
+    """architecture.md: trainable numbers and BatchNorm statistics."""
+    arrays = {key: np.broadcast_to(np.float32(0), shape) for key, shape in safe_load.shape_tables()[backbone].items()}
+    assert zoo.count_parameters(arrays) == parameters
+
+
+# ImageNet backbones --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def imagenet():
+    """A file as PaddleClas publishes it: the backbone and the classifier's last layers."""
+    arrays = random_arrays(safe_load.backbone_shapes("mobilenetv3"), seed=1)
+    arrays.update(random_arrays({"last_second_conv.conv.weight": (480, 80, 1, 1), "last_second_conv.bn._mean": (480,),
+                                 "last_conv.weight": (1280, 480, 1, 1), "fc.weight": (1280, 10), "fc.bias": (10,)}))
+    return arrays
+
+
+@pytest.fixture(scope="module")
+def model():
+    return kdscfnet.SCFNet("mobilenetv3")
+
+
+def backbone_is(model, arrays):
+    return all((tensor.numpy() == arrays[key]).all() for key, tensor in model.bkbone.state_dict().items())
+
+
+def test_backbone_by_path(folder, model, imagenet):
+    path = folder / "somewhere.pdparams"
+    write_weights(path, imagenet)
+    decoder = model.linear2.weight.numpy()
+    report = zoo.load_backbone(model, path)
+    assert report.loaded == 262 and backbone_is(model, imagenet)
+    assert sorted(report.ignored) == ["fc.bias", "fc.weight", "last_conv.weight", "last_second_conv.bn._mean",
+                                      "last_second_conv.conv.weight"]
+    assert (model.linear2.weight.numpy() == decoder).all()
+    assert zoo.load_backbone(model, "none") is None
+
+
+def test_backbone_auto(folder, model, imagenet, monkeypatch):
+    def cleared():
+        model.bkbone.conv.conv.weight.set_value(np.zeros([8, 3, 3, 3], "f4"))
+
+    asked = []
+    it, fetched = folder.parent / "it.pdparams", folder.parent / "fetched.pdparams"
+    write_weights(it, imagenet)
+    shutil.copy(str(it), str(fetched))
+    monkeypatch.setattr(zoo, "fetch", lambda entry, *_, **__: asked.append(entry.file) or fetched)
+    # the download comes last
+    cleared()
+    zoo.load_backbone(model, "auto")
+    assert asked == ["MobileNetV3_large_x0_5_pretrained.pdparams"] and backbone_is(model, imagenet)
+    # then the cache of PaddleClas
+    cache = folder.parent / "home" / ".paddleclas" / "weights"
+    cache.mkdir(parents=True)
+    shutil.copy(str(it), str(cache / asked[0]))
+    cleared()
+    assert zoo.load_backbone(model, "auto").path == str(cache / asked[0])
+    assert backbone_is(model, imagenet)
+    # first the weights folder, under its name or another
+    shutil.copy(str(it), str(folder / "x.pdparams"))
+    assert zoo.load_backbone(model, "auto").path == str(folder / "x.pdparams")
+    shutil.copy(str(it), str(folder / asked[0]))
+    assert zoo.load_backbone(model, "auto").path == str(folder / asked[0])
+    # something else under that name is passed over
+    (folder / asked[0]).write_bytes(b"<html>")
+    assert zoo.load_backbone(model, "auto").path == str(folder / "x.pdparams")
+    assert len(asked) == 1
+
+
+def test_wrong_backbone_files(folder, model, imagenet, student):
+    before = [tensor.numpy() for tensor in model.state_dict().values()]
+    path = folder / "a.pdparams"
+
+    def refused(arrays, says):
+        write_weights(path, arrays)
+        with pytest.raises(WeightsError, match=says):
+            zoo.load_backbone(model, path)
+
+    refused(student, "holds a whole SCFNet, not the ImageNet weights")
+    refused({key: np.zeros(shape, "i1") for key, shape in safe_load.backbone_shapes("resnet50").items()},
+            "ImageNet weights of resnet50, not of mobilenetv3")
+    refused({key: value for key, value in imagenet.items() if key != "conv.conv.weight"}, "missing conv.conv.weight")
+    refused(dict(imagenet, more=np.zeros(2, "f4")), "unexpected more")
+    refused(dict(imagenet, **{"conv.bn._mean": np.full(8, np.nan, "f4")}), "NaN or infinite values in conv.bn._mean")
+    assert all((old == tensor.numpy()).all() for old, tensor in zip(before, model.state_dict().values()))
+
+
+def test_the_resnet_of_paddle_vision_is_ours():
+    from paddle.vision.models import resnet50
+
+    arrays = {key: tensor for key, tensor in resnet50().state_dict().items()}
+    assert "fc.weight" in arrays and safe_load.identify_backbone(arrays) == "resnet50"
+
+
+# verify and the command line -----------------------------------------------------------------------------------------
+
+
+def test_verify(folder, student):
+    path = folder / "a.pdparams"
+    write_weights(path, student)
+    good = zoo.verify(path)
+    assert good.found.backbone == "mobilenetv3" and good.report.loaded == 354 and good.size == path.stat().st_size
+    assert good.sha256 == zoo.sha256(path) and len(good.sha256) == 64
+    entry = zoo.release().find("fs-m3")
+    zoo.verify(path, dataclasses.replace(entry, sha256=good.sha256))
+    for wrong in (dataclasses.replace(entry, sha256="0" * 64), dataclasses.replace(entry, md5="0" * 32)):
+        with pytest.raises(WeightsError, match="is not the published file"):
+            zoo.verify(path, wrong)
+    with pytest.raises(WeightsError, match="holds SCFNet with the backbone mobilenetv3, not SCFNet with the backbone resnet50"):
+        zoo.verify(path, zoo.release().find("fs-r50"))
+    with pytest.raises(WeightsError, match="holds SCFNet with the backbone mobilenetv3, not the ImageNet backbone mobilenetv3"):
+        zoo.verify(path, zoo.release().find("mobilenetv3"))
+    # what is nearly a network is compared with that network
+    write_weights(path, dict(list(student.items())[5:]))
+    with pytest.raises(WeightsError, match="missing bkbone.conv.conv.weight, .* and 2 more"):
+        zoo.verify(path)
+
+
+def run(capsys, *arguments):
+    code = cli.main(["weights", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_list(folder, student, imagenet, capsys):
+    code, out, err = run(capsys, "list")
+    assert code == 0 and err == "" and out.count("missing") == 8
+    assert str(folder) in out and "KD-SCFNet_STB.pdparams" in out
+    assert max(map(len, out.splitlines())) <= 150
+    write_weights(folder / "KD-SCFNet_R50.pdparams", student)
+    write_weights(folder / "mine.pdparams", student)
+    write_weights(folder / "MobileNetV3_large_x0_5_pretrained.pdparams", imagenet)
+    (folder / "SCFNet_STB.pdparams").write_bytes(b"<html>quota")
+    code, out, err = run(capsys, "list")
+    assert out.count("missing") == 5 and out.count("here ") == 2
+    assert "SCFNet_STB.pdparams is a web page" in out
+    assert "mine.pdparams: SCFNet with the backbone mobilenetv3" in out
+    code, out, err = run(capsys, "list", "--links", "--weights-folder", folder / "none")
+    assert "https://drive.google.com/file/d/1pzR914hF078dJ762DLFoVOk72AREtjVn/view" in out and "(code sota)" in out
+    assert "1bnYjTTFJBBiGp-KPVRUbBDlDXkzITkyk" in out and "save it as KD-SCFNet_R50.pdparams in" in out
+    assert not (folder / "none").exists()
+
+
+def test_verify_verb(folder, student, capsys):
+    write_weights(folder / "FS-SCFNet.pdparams", student)
+    code, out, err = run(capsys, "verify", folder / "FS-SCFNet.pdparams")
+    assert code == 0 and err == ""
+    for part in ("mobilenetv3", "800,154 parameters", "354 entries", "FS-SCFNet", "0.039", zoo.sha256(folder / "FS-SCFNet.pdparams")):
+        assert part in out
+    (folder / "bad.pdparams").write_bytes(b"cos\nsystem\n")
+    code, out, err = run(capsys, "verify", folder / "bad.pdparams", folder / "FS-SCFNet.pdparams")
+    assert code == 2 and "BAD   %s: not a weight file" % (folder / "bad.pdparams") in out and "good " in out
+    assert err == "1 of 2 files are bad\n"
+
+
+def test_convert_verb(folder, student, capsys):
+    pytest.importorskip("safetensors")
+    first, second, third = folder / "a.pdparams", folder / "b.safetensors", folder / "c.pdparams"
+    write_weights(first, student)
+    assert run(capsys, "convert", first, second)[0] == 0
+    assert run(capsys, "convert", second, third)[0] == 0
+    assert first.read_bytes() == third.read_bytes()
+    code, out, err = run(capsys, "convert", first, third)
+    assert code == 2 and "exists already: say --force" in err
+    assert run(capsys, "convert", first, third, "--force")[0] == 0
+    code, out, err = run(capsys, "convert", first, folder / "d.pth")
+    assert code == 2 and "ends with .pdparams or .safetensors" in err
+    second.write_bytes(b"\x80\x02cos\nsystem\nX\x01\x00\x00\x00a\x85R.")
+    code, out, err = run(capsys, "convert", second, third, "--force")
+    assert code == 2 and "os.system" in err and first.read_bytes() == third.read_bytes()
+
+
+def test_wrong_use(folder, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(capsys)
+    assert caught.value.code == 2
+    code, out, err = run(capsys, "fetch", "resnet34")
+    assert code == 2 and "there is no 'resnet34' in the release" in err and not list(folder.iterdir())
+
+
+def test_the_wheels_copy_of_the_manifest(tmp_path):
+    """Without a clone around it, the package reads the copy that setup.py puts beside zoo.py."""
+    shutil.copytree(str(ROOT / "kdscfnet"), str(tmp_path / "kdscfnet"), ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(str(ROOT / "weights" / "manifest.yaml"), str(tmp_path / "kdscfnet" / "pretrained" / "manifest.yaml"))
+    out = subprocess.run([sys.executable, "-m", "kdscfnet", "weights", "list"], cwd=str(tmp_path), check=True,
+                         stdout=subprocess.PIPE, env=dict(os.environ, PYTHONPATH="", KDSCFNET_WEIGHTS="")).stdout.decode()
+    assert "KD-SCFNet_STB.pdparams" in out and str(tmp_path / "weights") in out
