@@ -393,6 +393,15 @@ def diagnose(facts):
             % ", ".join(sorted(facts.absent_optional)),
             install(*facts.absent_optional.values(), numpy_pin),
         )
+    broken = sorted(name for name, error in failed.items() if error.startswith("zlib.error"))
+    if broken and facts.python[:2] == (3, 8) and major(packages.get("charset-normalizer", "0")) >= (3,):
+        fault(
+            "Paddle 2 with charset_normalizer 3 on Python 3.8",
+            "Paddle's zlib and that of charset_normalizer's compiled files clash; does not import: "
+            + ", ".join(broken),
+            install("charset_normalizer<3"),
+        )
+        explained.update(broken)
     if "numpy" in failed:
         explained.update(facts.probes)
         fault(

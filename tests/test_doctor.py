@@ -191,6 +191,13 @@ def test_another_package_that_does_not_import(healthy):
     assert found.name == "visualdl does not import" and '"visualdl>=2.2"' in found.mend
 
 
+def test_paddle_2_on_python_38(healthy):
+    error = "zlib.error: Error -2 while decompressing data: inconsistent stream state"
+    facts = plant(healthy, {"paddleseg": error, "visualdl": error}, {"charset-normalizer": "3.4.0"}, python=(3, 8, 18))
+    found = the_only(doctor.diagnose(facts))
+    assert "charset_normalizer" in found.name and found.mend.endswith('"charset_normalizer<3"')
+
+
 def test_python_that_is_too_new(healthy):
     found = the_only(doctor.diagnose(replace(healthy, python=(3, 13, 0))))
     assert "3.13.0" in found.what and "python3.12 -m venv" in found.mend
