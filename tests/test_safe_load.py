@@ -111,7 +111,7 @@ def test_hostile_files_are_refused_and_do_nothing(corpus, model):
             load_weights(model, case.path)
     before = fingerprint(model)
     for case in cases:
-        size = case.path.stat().st_size if case.path.is_file() else 0
+        size = case.path.stat().st_size if "\0" not in str(case.path) and case.path.is_file() else 0
         tracemalloc.start()
         with Watch.get() as events, pytest.raises(WeightsError) as caught:
             load_weights(model, case.path)

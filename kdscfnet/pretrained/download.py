@@ -17,7 +17,8 @@ from kdscfnet.files import write_json
 from kdscfnet.pretrained.pickles import amount, shown, shown_path
 from kdscfnet.progress import progress
 
-CHUNK = 1 << 18
+CHUNK = 1 << 14  # bytes; what has come of a piece when the connection breaks off is lost
+PROGRESS = 1 << 18  # bytes that make an attempt worth another one
 MAX_PAGE = 1 << 20  # bytes of a web page that are read
 LONGEST_WAIT = 60  # seconds that a server may ask for before it is called unavailable
 
@@ -138,7 +139,7 @@ class _Download:
                         self.bar.close()
                         self.bar = None
                 # a connection that breaks off often but gets on is as good as a slow one
-                failures = 1 if self.size() - before >= CHUNK else failures + 1
+                failures = 1 if self.size() - before >= PROGRESS else failures + 1
                 if failures >= attempts:
                     text = str(again)
                     if self.size():
@@ -235,11 +236,11 @@ class _Download:
         if self.pages > 3:
             raise DownloadError(problem)
         try:
-            from gdown.download import get_url_from_gdrive_confirmation
-        except ImportError:
+            read_page = _gdown()
+        except (ImportError, OSError):
             raise DownloadError(problem + " (pip install gdown: it can read Google Drive's)")
         try:
-            return get_url_from_gdrive_confirmation(page)
+            return read_page(page)
         except Exception as error:  # its own classes, which differ between versions
             raise DownloadError("%s (%s)" % (problem, _line(error)))
 
@@ -263,6 +264,18 @@ class _Download:
 
 
 _COMPLETE = object()
+
+
+def _gdown():
+    """gdown's reader of Google Drive's pages. Versions before 6 make a folder in ~/.cache when they are imported."""
+    folder = os.path.join(os.path.expanduser("~"), ".cache", "gdown")
+    new = [path for path in (folder, os.path.dirname(folder)) if not os.path.exists(path)]
+    from gdown.download import get_url_from_gdrive_confirmation
+
+    for path in new:
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+    return get_url_from_gdrive_confirmation
 
 
 def _up_to(chunks, limit):
