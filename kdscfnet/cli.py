@@ -4,7 +4,6 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
-import os
 import sys
 
 import kdscfnet
@@ -55,11 +54,6 @@ def main(argv=None):
     if verb not in VERBS:
         print("kdscfnet: there is no verb '%s': one of %s" % (verb, ", ".join(VERBS)), file=sys.stderr)
         return 2
-
-    # Paddle on a CPU uses one thread unless these say otherwise, and reads them when it is imported.
-    cores = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    threads = os.environ.setdefault("OMP_NUM_THREADS", cores)
-    os.environ.setdefault("FLAGS_paddle_num_threads", threads)
 
     try:
         module = importlib.import_module("kdscfnet.commands." + verb)

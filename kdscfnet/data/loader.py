@@ -149,13 +149,15 @@ def batches(samples, plan, workers=0):
         def __len__(self):
             return len(plan)
 
+    no_tensor = np.zeros(1, np.float32)  # Paddle takes no empty ones; one dimension tells it from the others
+
     def collate(items):
         try:
             images, targets, step, share = turns.load(items)
         except BadImageError as error:  # as data: Paddle would print a worker's traceback
-            return [np.zeros(0, np.float32), np.frombuffer(str(error).encode("utf-8"), np.uint8).copy(),
+            return [no_tensor, np.frombuffer(str(error).encode("utf-8"), np.uint8).copy(),
                     np.zeros(1, np.int64), np.zeros(1, np.float64)]
-        return [images, np.zeros(0, np.float32) if targets is None else targets, np.array([step], np.int64),
+        return [images, no_tensor if targets is None else targets, np.array([step], np.int64),
                 np.array([share], np.float64)]
 
     loader = paddle.io.DataLoader(
@@ -169,7 +171,7 @@ def batches(samples, plan, workers=0):
     )
     try:
         for images, targets, step, share in loader:
-            if 0 in images.shape:
+            if len(images.shape) == 1:
                 raise LoaderError(bytes(targets.numpy()).decode("utf-8"))
             yield images, (targets if samples.targets is not None else None), int(step.numpy()[0]), float(share.numpy()[0])
     except (RuntimeError, SystemError, OSError) as error:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 
+from kdscfnet.compat import import_paddle
 from kdscfnet.errors import UserError
 
 
@@ -11,8 +12,7 @@ def select_device(name="auto"):
 
     Returns one line that says what it is. Raises UserError where the device does not exist.
     """
-    import paddle
-
+    paddle = import_paddle()
     count = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
     if name not in ("auto", "cpu", "gpu") and not (name.startswith("gpu:") and name[4:].isdigit()):
         raise UserError("--device %s: auto, cpu, gpu or gpu:N" % name)

@@ -1,6 +1,7 @@
 """From the words of the command line to a training that runs: everything is looked at before anything is written."""
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -66,16 +67,17 @@ def resume_command(args):
 
 def run_training(recipe, args):
     """Carry out `kdscfnet train` for one recipe; returns the exit code."""
-    import paddle
-
     from kdscfnet.data.loader import TrainingSamples, scan
     from kdscfnet.engine.device import select_device
+
+    line = select_device(args.device)  # imports Paddle with its threads; everything below may use it
+    import paddle
+
     from kdscfnet.engine.parallel import Parallel, started_in_parallel, synchronise_batch_norm
     from kdscfnet.engine.steps import DistillationStep, SupervisedStep, TeacherMapStep, open_teacher
     from kdscfnet.engine.trainer import Interrupted, Run, train
     from kdscfnet.engine.validation import picture_maker, validator
 
-    line = select_device(args.device)
     parallel = Parallel() if started_in_parallel() else None
     first = parallel is None or parallel.rank == 0
     say = print if first else (lambda *_, **__: None)
@@ -184,5 +186,10 @@ def run_training(recipe, args):
         if first:
             print("kdscfnet train: %s" % interruption, file=sys.stderr)
         return 130
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError("the disk is full: free some space; the last checkpoint in %s is whole. %s"
+                        % (run.checkpoints, resume_command(args)))
     say("weights: %s\nlosses: %s\nboard: visualdl --logdir %s" % (final, run.losses, run.board))
     return 0

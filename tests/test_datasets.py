@@ -1,0 +1,146 @@
+"""Data as people have it is found, and what is wrong with it is said in one line."""
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from kdscfnet.data.datasets import canonical_name, find_image_set, find_image_sets, list_images, match_names
+from kdscfnet.errors import UserError
+from kdscfnet.images import mask_mean, read_image, read_mask
+
+
+def fill(folder, names, channels=3, size=(8, 10)):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        cv2.imwrite(str(folder / name), np.full(size + ((channels,) if channels > 1 else ()), 100, np.uint8))
+
+
+LAYOUTS = [
+    ("image", "mask", ".jpg", ".png"),
+    ("images", "ground_truth_mask", ".jpg", ".png"),
+    ("DUTS-TR-Image", "DUTS-TR-Mask", ".jpg", ".png"),
+    ("Image", "GT", ".png", ".png"),
+    ("imgs", "gt", ".png", ".png"),
+    ("Imgs", "GT", ".JPG", ".PNG"),
+    ("DUT-OMRON-image", "pixelwiseGT-new-PNG", ".jpg", ".png"),
+    ("img", "masks", ".bmp", ".bmp"),
+    ("im", "Ground-truth", ".jpeg", ".png"),
+]
+
+
+@pytest.mark.parametrize("image_folder,mask_folder,image_suffix,mask_suffix", LAYOUTS)
+def test_layouts(tmp_path, image_folder, mask_folder, image_suffix, mask_suffix):
+    root = tmp_path / "DUTS-TR"
+    names = ["a", "b", "c"]
+    fill(root / image_folder, [n + image_suffix for n in names])
+    fill(root / mask_folder, [n + mask_suffix for n in names], channels=1)
+    found = find_image_set(root)
+    assert found.names == ("a", "b", "c") and len(found.images) == len(found.masks) == 3
+    assert found.describe() == "DUTS-TR: 3 images, 3 masks"
+    assert all("/" + image_folder + "/" in p for p in found.images) and all("/" + mask_folder + "/" in p for p in found.masks)
+
+
+def test_nested_as_archives_unpack(tmp_path):
+    fill(tmp_path / "HKU-IS" / "HKU-IS" / "imgs", ["1.png"])
+    fill(tmp_path / "HKU-IS" / "HKU-IS" / "gt", ["1.png"], channels=1)
+    assert find_image_set(tmp_path / "HKU-IS").describe() == "HKU-IS: 1 images, 1 masks"
+
+
+def test_side_by_side_in_one_folder(tmp_path):
+    root = tmp_path / "PASCALS"
+    fill(root, ["1.jpg", "2.jpg"])
+    fill(root, ["1.png", "2.png"], channels=1)
+    found = find_image_set(root)
+    assert found.name == "PASCAL-S" and [p[-5:] for p in found.images + found.masks] == ["1.jpg", "2.jpg", "1.png", "2.png"]
+
+
+def test_a_folder_of_images_alone(tmp_path):
+    fill(tmp_path / "photos", ["z.jpg", "y.PNG", "x.webp"])
+    found = find_image_set(tmp_path / "photos", masks="ignored")
+    assert found.names == ("x", "y", "z") and found.masks == ()
+    with pytest.raises(UserError, match="holds no masks"):
+        find_image_set(tmp_path / "photos")
+
+
+def test_masks_with_usual_suffixes(tmp_path):
+    fill(tmp_path / "set" / "image", ["a.jpg", "b.jpg"])
+    fill(tmp_path / "set" / "mask", ["a_mask.png", "b-gt.png"], channels=1)
+    assert len(find_image_set(tmp_path / "set").masks) == 2
+    assert match_names({"a_GT": 1, "a": 2}, ["a"]) == {"a": 2}
+
+
+def test_list_file_orders_and_selects(tmp_path):
+    root = tmp_path / "set"
+    fill(root / "image", ["a.jpg", "b.jpg", "c.jpg"])
+    fill(root / "mask", ["a.png", "b.png", "c.png"], channels=1)
+    (root / "train.txt").write_text("c\n\n  a  \r\n")
+    (root / "test.txt").write_text("image/b.jpg\n")
+    assert find_image_set(root).names == ("c", "a")
+    assert find_image_set(root, lists=("test.txt",)).names == ("b",)
+    (root / "train.txt").write_text("a\nb\nnothing\n")
+    with pytest.raises(UserError, match=r"train.txt line 3: there is no image 'nothing' in .*image"):
+        find_image_set(root)
+    (root / "mask" / "b.png").unlink()
+    (root / "train.txt").write_text("a\nb\n")
+    with pytest.raises(UserError, match=r"train.txt line 2: there is no mask 'b'"):
+        find_image_set(root)
+
+
+def test_what_is_missing_is_said(tmp_path):
+    with pytest.raises(UserError, match="there is no data folder"):
+        find_image_set(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no images: expected"):
+        find_image_set(tmp_path / "empty")
+    fill(tmp_path / "set" / "image", ["a.jpg", "b.jpg"])
+    fill(tmp_path / "set" / "mask", ["a.png"], channels=1)
+    with pytest.raises(UserError, match=r"1 of 2 images have no mask .*\(the first: b\)"):
+        find_image_set(tmp_path / "set")
+    fill(tmp_path / "twice" / "image", ["a.jpg", "a.png"])
+    with pytest.raises(UserError, match="both a.jpg and a.png"):
+        find_image_set(tmp_path / "twice", masks="ignored")
+    fill(tmp_path / "two" / "images", ["a.jpg"])
+    fill(tmp_path / "two" / "imgs", ["a.jpg"])
+    with pytest.raises(UserError, match="several folders of images"):
+        find_image_set(tmp_path / "two", masks="ignored")
+
+
+def test_all_sets_of_a_folder(tmp_path):
+    for name in ("ECSSD", "HKU-IS"):
+        fill(tmp_path / name / "image", ["1.jpg"])
+        fill(tmp_path / name / "mask", ["1.png"], channels=1)
+    (tmp_path / "notes").mkdir()
+    assert [s.name for s in find_image_sets(tmp_path)] == ["ECSSD", "HKU-IS"]
+    assert [s.name for s in find_image_sets(tmp_path / "ECSSD")] == ["ECSSD"]
+    with pytest.raises(UserError, match="holds no data set"):
+        find_image_sets(tmp_path / "notes")
+
+
+def test_names():
+    assert [canonical_name(n) for n in ("PASCALS", "duts_te", "HKU_IS", "DUT-O", "my set")] == [
+        "PASCAL-S", "DUTS-TE", "HKU-IS", "DUT-OMRON", "my set"]
+
+
+def test_hidden_files_are_left_out(tmp_path):
+    fill(tmp_path, [".tmp-1.png", "a.png"])
+    assert list(list_images(tmp_path)) == ["a"]
+
+
+def test_greyscale_images_and_masks_in_colour(tmp_path):
+    cv2.imwrite(str(tmp_path / "grey.png"), np.arange(80, dtype=np.uint8).reshape(8, 10))
+    image = read_image(tmp_path / "grey.png")
+    assert image.shape == (8, 10, 3) and (image[..., 0] == image[..., 2]).all()
+    colour = np.zeros((4, 4, 3), np.uint8)
+    colour[..., 0], colour[..., 1] = 30, 60  # blue and green as OpenCV writes them
+    cv2.imwrite(str(tmp_path / "colour.png"), colour)
+    assert (read_image(tmp_path / "colour.png")[0, 0] == [0, 60, 30]).all()  # RGB
+    assert (mask_mean(read_mask(tmp_path / "colour.png")) == 30).all()
+    cv2.imwrite(str(tmp_path / "mask.png"), np.full((4, 4, 3), 200, np.uint8))
+    assert read_mask(tmp_path / "mask.png").shape == (4, 4)
+
+
+def test_real_sets(shared):
+    found = {s.name: s.describe() for s in find_image_sets(shared / "data")}
+    assert found["DUTS-TR"] == "DUTS-TR: 4000 images, 4000 masks"
+    assert found["ECSSD"] == "ECSSD: 300 images, 300 masks" and found["DUTS-TE"] == "DUTS-TE: 200 images, 200 masks"
