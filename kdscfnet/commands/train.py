@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from kdscfnet.recipes import RECIPES
+from kdscfnet.recipes import BACKBONES, RECIPES
 
 
 def _size(text):
@@ -43,6 +43,7 @@ def add_arguments(parser):
     group.add_argument("--data", metavar="DIR", help="labelled training set, or the folder that holds it (data)")
     group.add_argument("--images", metavar="DIR", help="images without labels, for distillation (data/KD-SOD80K)")
     group.add_argument("--teacher-weights", metavar="FILE", help="the teacher of a kd recipe")
+    group.add_argument("--teacher", choices=BACKBONES, help="the teacher's backbone, where it is not the recipe's")
     group.add_argument("--teacher-maps", metavar="DIR", help="distil from maps made before, named as the images, instead "
                                                             "of running the teacher (docs/FIDELITY.md says how the two differ)")
     group.add_argument("--teacher-engine", choices=("auto", "paddle", "onnxruntime"), default="auto",
@@ -95,10 +96,14 @@ def add_arguments(parser):
 def run(args):
     from dataclasses import fields, replace
 
+    from kdscfnet.errors import UserError
+
     recipe = RECIPES[args.recipe]
     given = {f.name: getattr(args, f.name) for f in fields(recipe) if getattr(args, f.name, None) is not None}
     given.pop("data", None)
     given.pop("name", None)
+    if args.teacher and not recipe.teacher:
+        raise UserError("%s learns from labels: --teacher is for the kd recipes" % recipe.name)
     recipe = replace(recipe, **given)
     if args.demo:
         from kdscfnet.engine.demo import run_demo

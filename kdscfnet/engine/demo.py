@@ -14,7 +14,7 @@ import numpy as np
 # What the demo changes in a recipe. From random numbers the backbone must learn as fast as the rest.
 NUMBERS = {"sizes": (96, 128), "test_size": 128, "batch_size": 4, "max_lr": 0.03, "min_lr": 0.0003, "warmup_epochs": 1,
            "backbone_lr_factor": 1.0, "log_every": 10}
-LABELLED_EPOCHS, TEACHER_EPOCHS, DISTILLATION_EPOCHS = 20, 30, 6  # 120, 120 and 400 images an epoch
+LABELLED_EPOCHS, TEACHER_EPOCHS, DISTILLATION_EPOCHS = 17, 24, 5  # 120, 120 and 400 images an epoch
 SWIN_SIZES = {"sizes": (96,), "test_size": 96}
 
 
