@@ -250,6 +250,10 @@ def other_files():
         b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', bytes(8)), ""
     yield "safetensors-no-json", ".safetensors", tensors(b"{hello}"), ""
     yield "safetensors-nothing", ".safetensors", tensors(b"{}"), "no arrays"
+    yield "safetensors-bfloat16", ".safetensors", tensors(good.replace(b"F32", b"BF16").replace(b"0,8", b"0,4"), bytes(4)), ""
+    yield "safetensors-two-of-a-name", ".safetensors", tensors(
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}', bytes(8)), ""
+    yield "safetensors-trailing-bytes", ".safetensors", tensors(good, bytes(20)), ""
     yield "safetensors-unknown-dtype", ".safetensors", tensors(good.replace(b"F32", b"XYZ"), bytes(8)), ""
 
 

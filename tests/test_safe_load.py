@@ -352,6 +352,24 @@ def test_other_floats_are_converted_and_reported(tmp_path, model, arrays, dtype)
         put_back(model, arrays)
 
 
+def test_safetensors_load(tmp_path, model, arrays):
+    pytest.importorskip("safetensors")
+    path = tmp_path / "weights.anything"  # the content decides, not the name
+    write_weights(tmp_path / "a.safetensors", dict(arrays, **{"linear2.weight": np.full((1, 16, 3, 3), 0.1, "f2")}))
+    (tmp_path / "a.safetensors").rename(path)
+    try:
+        report = load_weights(model, path)
+        assert (report.loaded, report.format, report.converted) == (354, "safetensors", {"linear2.weight": "float16"})
+        assert identify(read_weights(path, lazy=True)) == "mobilenetv3"
+        assert (model.linear2.weight.numpy() == np.float32(np.float16(0.1))).all()
+    finally:
+        put_back(model, arrays)
+    write_weights(tmp_path / "a.safetensors", dict(arrays, **{"linear2.bias": np.array([np.inf], "f4")}))
+    with pytest.raises(WeightsError, match="NaN or infinite values in linear2.bias"):
+        load_weights(model, tmp_path / "a.safetensors")
+    assert all((tensor.numpy() == arrays[key]).all() for key, tensor in model.state_dict().items())
+
+
 def test_swin_buffers_are_left_alone_and_named():
     shapes = {key: shape for key, shape in safe_load.shape_tables()["swin_b"].items() if ".layers.0." in key}
     arrays = {key: np.zeros(shape, "f4") for key, shape in shapes.items()}
