@@ -380,18 +380,29 @@ def diagnose(facts):
     absent = {package: requirement for package, requirement in facts.absent.items() if package != "paddlepaddle"}
     if absent:
         fault("packages missing", "not installed: %s" % ", ".join(sorted(absent)), install(*absent.values(), numpy_pin))
-    if "onnxruntime" in facts.absent_optional:
+    optional = dict(facts.absent_optional)
+    paddle_2 = major(cpu or gpu or "3") < (3,)
+    if paddle_2 and "paddle2onnx" in optional:
+        optional["paddle2onnx"] = "paddle2onnx<2"
+    if paddle_2 and "paddle2onnx" in failed and major(packages.get("paddle2onnx", "1")) >= (2,):
+        fault(
+            "paddle2onnx 2 with Paddle 2",
+            "paddle2onnx %s wants Paddle 3, and %s is installed" % (packages["paddle2onnx"], cpu or gpu),
+            install("paddle2onnx<2", numpy_pin),
+        )
+        explained.add("paddle2onnx")
+    if "onnxruntime" in optional:
         fault(
             "onnxruntime missing",
             "ONNX Runtime is not installed: prediction on a CPU is several times slower without",
-            install(*facts.absent_optional.values(), numpy_pin),
+            install(*optional.values(), numpy_pin),
         )
-    elif facts.absent_optional:
+    elif optional:
         note(
             "no export",
             "not installed: %s, without which a network cannot be exported for ONNX Runtime"
-            % ", ".join(sorted(facts.absent_optional)),
-            install(*facts.absent_optional.values(), numpy_pin),
+            % ", ".join(sorted(optional)),
+            install(*optional.values(), numpy_pin),
         )
     broken = sorted(name for name, error in failed.items() if error.startswith("zlib.error"))
     if broken and facts.python[:2] == (3, 8) and major(packages.get("charset-normalizer", "0")) >= (3,):

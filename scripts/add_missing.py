@@ -9,6 +9,7 @@ scripts/setup.sh has put the clone on the path.
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -52,8 +53,11 @@ def main(names):
         plain += [package for package in OF_PADDLESEG if not is_there(package)]
     handle, constraints = tempfile.mkstemp(suffix=".txt", prefix="kdscfnet-constraints-")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(subprocess.check_output(pip("list", "--format=freeze"), stdin=subprocess.DEVNULL))
+        there = subprocess.check_output(pip("list", "--format=freeze"), stdin=subprocess.DEVNULL).decode()
+        if re.search(r"^paddlepaddle(-gpu)?==[12]\.", there, re.M):
+            there += "paddle2onnx<2\n"  # 2 refuses to be imported with Paddle 2
+        with os.fdopen(handle, "w") as file:
+            file.write(there)
         if not (add(plain, "-c", constraints) and add(bare, "--no-deps")):
             print(
                 "could not add what lacks without replacing what is installed in %s: use an environment of its own "

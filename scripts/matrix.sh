@@ -72,7 +72,7 @@ ready() { # ready ROW: the interpreter of a row, in $PYTHON
             give_dl_sym_back "$venv"
             PYTHON=$venv/python
             ;;
-        py310) install "$venv" 3.10 paddlepaddle==2.6.2 -r requirements/onnx.txt && PYTHON=$venv/bin/python ;;
+        py310) install "$venv" 3.10 paddlepaddle==2.6.2 -r requirements/onnx.txt 'paddle2onnx<2' && PYTHON=$venv/bin/python ;;
         py312) install "$venv" 3.12 paddlepaddle==3.3.1 -r requirements/onnx.txt && PYTHON=$venv/bin/python ;;
     esac
 }

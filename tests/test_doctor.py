@@ -180,6 +180,15 @@ def test_onnxruntime_missing(healthy):
     assert found.name == "no export" and not found.fault and '"paddle2onnx>=1.0"' in found.mend
 
 
+def test_paddle2onnx_by_paddle(healthy):
+    error = "ValueError: The paddlepaddle version should not be less than 3.0.0"
+    facts = plant(healthy, {"paddle2onnx": error}, {"paddlepaddle": "2.6.2", "paddle2onnx": "2.1.0"})
+    found = the_only(doctor.diagnose(facts))
+    assert found.name == "paddle2onnx 2 with Paddle 2" and '"paddle2onnx<2"' in found.mend
+    facts = plant(healthy, (), {"paddlepaddle": "2.6.2"}, absent_optional={"paddle2onnx": "paddle2onnx>=1.0"})
+    assert '"paddle2onnx<2"' in the_only(doctor.diagnose(facts)).mend
+
+
 def test_packages_missing(healthy):
     facts = replace(healthy, absent={"gdown": "gdown>=4.7", "scipy": "scipy>=1.5"})
     found = the_only(doctor.diagnose(facts))
