@@ -1,0 +1,101 @@
+"""A run that was interrupted ends with the same bits as one that was not."""
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from kill_training import command, environment, kill_often
+from training import assert_same_run, losses_of, make_set, run_small
+
+from kdscfnet.engine import checkpoint, trainer
+from kdscfnet.errors import WeightsError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    output = tmp_path_factory.mktemp("whole") / "run"
+    assert run_small(data, output, "--checkpoint-steps", "2") == 0
+    return output
+
+
+def stop_at(monkeypatch, steps, number):
+    """Send this process a signal while it computes each of `steps`."""
+    real, left = trainer.learning_rate, set(steps)
+
+    def rate(step, *rest):
+        if step in left:
+            left.discard(step)
+            os.kill(os.getpid(), number)
+        return real(step, *rest)
+
+    monkeypatch.setattr(trainer, "learning_rate", rate)
+
+
+@pytest.mark.parametrize("number,workers", [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGTERM, 2)])
+def test_signals_save_first_and_say_how_to_go_on(number, workers, data, whole, tmp_path, monkeypatch, capsys):
+    handler = signal.getsignal(number)
+    stop_at(monkeypatch, (0, 1, 4, 6, 7), number)
+    codes = [run_small(data, tmp_path / "run", "--resume", "auto", "--checkpoint-steps", "2", "--workers", workers)
+             for _ in range(6)]
+    assert codes == [130] * 5 + [0]
+    said = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("kdscfnet train:")]
+    assert len(said) == 5 and all("the state is saved in" in line and "--resume auto" in line for line in said)
+    assert_same_run(whole, tmp_path / "run")
+    assert signal.getsignal(number) == handler
+    assert [line.split("  ")[1] for line in (tmp_path / "run" / "log.txt").read_text().splitlines()] == ["step 3", "step 6", "step 9"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_runs_resume_to_the_same_bits(workers, data, tmp_path):
+    import subprocess
+
+    subprocess.run(command(data, tmp_path / "alone", workers, 4), env=environment(), check=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL)
+    assert kill_often(data, tmp_path / "killed", workers, 2, signal.SIGKILL, 4) >= 1
+    assert_same_run(tmp_path / "alone", tmp_path / "killed")
+
+
+def test_a_checkpoint_cut_in_half_is_passed_over(data, whole, tmp_path, monkeypatch, capsys):
+    stop_at(monkeypatch, (5,), signal.SIGTERM)
+    assert run_small(data, tmp_path / "run", "--checkpoint-steps", "2") == 130
+    newest, older = checkpoint.list_checkpoints(str(tmp_path / "run" / "checkpoints"))[:2]
+    older_step = checkpoint.read_checkpoint(older)["step"]
+    content = open(newest, "rb").read()
+    with open(newest, "wb") as file:
+        file.write(content[: len(content) // 2])
+    with pytest.raises(WeightsError):
+        checkpoint.read_checkpoint(newest)
+    assert run_small(data, tmp_path / "run", "--resume", "auto", "--checkpoint-steps", "2") == 0
+    out = capsys.readouterr().out
+    assert "left out: %s" % newest in out and "after step %d" % older_step in out
+    assert_same_run(whole, tmp_path / "run")
+
+
+def test_no_whole_checkpoint_is_said(data, tmp_path, monkeypatch, capsys):
+    stop_at(monkeypatch, (1,), signal.SIGTERM)
+    assert run_small(data, tmp_path / "run") == 130
+    for path in checkpoint.list_checkpoints(str(tmp_path / "run" / "checkpoints")):
+        open(path, "wb").write(b"\x80\x04")
+    assert run_small(data, tmp_path / "run", "--resume", "auto") == 2
+    assert "none of its checkpoints is whole" in capsys.readouterr().err
+
+
+def test_resume_auto_begins_where_there_is_nothing_and_ends_where_all_is_done(data, whole, capsys):
+    assert run_small(data, whole, "--resume", "auto", "--checkpoint-steps", "2") == 0
+    assert "is complete" in capsys.readouterr().out
+    assert len(losses_of(whole)) == 10
+
+
+def test_checkpoints_are_kept_and_pruned(whole):
+    names = [os.path.basename(p) for p in checkpoint.list_checkpoints(str(whole / "checkpoints"))]
+    assert names == ["step_%08d.pdckpt" % s for s in (9, 8, 6)]
+    path = checkpoint.list_checkpoints(str(whole / "checkpoints"))[0]
+    value = checkpoint.read_checkpoint(path)
+    assert value["step"] == 9 and set(value["optimizer"]) <= set(value["model"])
+    assert "bkbone.conv.conv.weight" in value["optimizer"]

@@ -1,0 +1,249 @@
+"""`kdscfnet train`: what a run leaves, and what is said of bad input: one line, exit code 2, nothing written."""
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from dataclasses import fields
+
+import cv2
+import numpy as np
+import pytest
+from training import SMALL, losses_of, make_set, run_small, train
+
+from kdscfnet.commands import train as command
+from kdscfnet.recipes import RECIPES
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A run that ended well, with validation."""
+    output = tmp_path_factory.mktemp("finished") / "run"
+    assert run_small(data, output, "--val", data, "--epochs", "4", "--picture-every", "1") == 0
+    return output
+
+
+def test_what_a_run_leaves(finished, capsys):
+    assert (finished / "final.pdparams").exists() and (finished / "run.json").exists()
+    assert sorted(p.name for p in (finished / "checkpoints").iterdir()) == ["step_%08d.pdckpt" % s for s in (6, 9, 12)]
+    # every epoch of the last third, and the best
+    assert sorted(p.name for p in (finished / "weights").iterdir()) == ["best.pdparams", "epoch_003.pdparams", "epoch_004.pdparams"]
+    rows = losses_of(finished)
+    assert rows[0] == ["step", "epoch", "lr", "loss", "loss1", "loss2", "loss3", "loss4"] and len(rows) == 1 + 12
+    lines = (finished / "log.txt").read_text().splitlines()
+    assert len(lines) == 4 and lines[3].startswith("epoch 4/4  step 12") and "val MAE 0." in lines[3]
+    assert not [p for p in finished.rglob(".tmp*")]
+
+
+def test_the_learning_rate_is_the_schedules(finished):
+    from kdscfnet.schedule import learning_rate
+
+    for row in losses_of(finished)[1:]:
+        assert float(row[2]) == pytest.approx(learning_rate(int(row[0]), 8, 3, 4, 1, 0.01, 0.00064), rel=1e-6)
+
+
+def test_the_board_has_the_authors_tags(finished):
+    from visualdl import LogReader
+
+    files = list((finished / "board").iterdir())
+    assert len(files) == 1
+    reader = LogReader(file_path=str(files[0]))
+    tags = reader.get_tags()
+    assert set(tags["scalar"]) == {"train/lr", "train/loss", "train/loss1", "train/loss2", "train/loss3", "train/loss4",
+                                   "val/MAE", "val/MAE_unstretched"}
+    recorded = [(item.id, item.value) for item in reader.get_data("scalar", "train/loss2")]
+    expected = [(int(r[0]), np.float32(r[5])) for r in losses_of(finished)[1:]]
+    assert recorded == expected
+    assert tags["image"] == ["train/image_target_prediction"]
+    assert tags["hyper_parameters"]
+
+
+def test_distillation_from_what_was_trained(finished, data, tmp_path, capsys):
+    unlabelled = make_set(tmp_path, masks=False, name="KD-SOD80K")
+    words = ["--teacher", "mobilenetv3", "--teacher-weights", finished / "final.pdparams", "--teacher-engine", "paddle"]
+    assert run_small(tmp_path, tmp_path / "out", *words, recipe="kd-r50") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("device: cpu") and "KD-SOD80K: 8 images, 0 masks" in out
+    assert len(losses_of(tmp_path / "out")) == 10
+    # from maps: the set's own masks stand for the teacher's maps, one of them at half size
+    maps = tmp_path / "maps"
+    shutil.copytree(str(data / "mask"), str(maps))
+    half = cv2.resize(cv2.imread(str(maps / "3.png"), 0), (24, 20))
+    cv2.imwrite(str(maps / "3.png"), half)
+    assert run_small(unlabelled, tmp_path / "out2", "--teacher-maps", maps, recipe="kd-r50") == 0
+    (maps / "5.png").unlink()
+    assert run_small(unlabelled, tmp_path / "out3", "--teacher-maps", maps, recipe="kd-r50") == 2
+    assert "1 of 8 images have no map (the first: 5)" in capsys.readouterr().err
+
+
+def test_every_number_of_a_recipe_is_a_flag(capsys):
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    flags = {action.dest: action for action in parser._actions}
+    numbers = {f.name for f in fields(RECIPES["fs-m3"])} - {"name", "title", "backbone", "teacher", "data"}
+    assert len(numbers) == 11 and numbers <= set(flags)
+    args = parser.parse_args(["fs-m3", "--batch", "64", "--sizes", "224,320x256", "--max-lr", "1e-2"])
+    assert (args.batch_size, args.sizes, args.max_lr) == (64, (224, (320, 256)), 0.01)
+    for bad in (["--batch", "0"], ["--batch", "many"], ["--epochs", "-1"], ["--max-lr", "nan"], ["--sizes", "16"],
+                ["--momentum", "2"]):
+        assert train("fs-m3", *bad) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_cards_recipes():
+    described = {r.name: (r.backbone, r.teacher, r.data, r.sizes, r.test_size) for r in RECIPES.values()}
+    multi = (224, 256, 288, 320, 352)
+    assert described == {
+        "fs-m3": ("mobilenetv3", "", "DUTS-TR", multi, 352),
+        "fs-r50": ("resnet50", "", "DUTS-TR", multi, 352),
+        "fs-stb": ("swin_b", "", "DUTS-TR", (384,), 384),
+        "kd-r50": ("mobilenetv3", "resnet50", "KD-SOD80K", multi, 352),
+        "kd-stb": ("mobilenetv3", "swin_b", "KD-SOD80K", (384,), 384),
+    }
+    for r in RECIPES.values():
+        assert (r.batch_size, r.epochs, r.warmup_epochs, r.max_lr, r.min_lr) == (128, 69, 5, 0.064, 0.00064)
+        assert (r.momentum, r.weight_decay, r.backbone_lr_factor) == (0.9, 5e-4, 0.1)
+
+
+def refused(capsys, message, *words):
+    """The run ends with 2 and one line that holds `message`; the output folder is not there."""
+    capsys.readouterr()
+    assert train(*words) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.replace("\r", "\n").splitlines() if line.startswith("kdscfnet")]
+    assert len(lines) == 1 and message in lines[0], captured.err
+    assert "Traceback" not in captured.err
+    return captured.out
+
+
+class TestBadInput:
+    @pytest.fixture(autouse=True)
+    def paths(self, tmp_path, data):
+        self.tmp, self.output = tmp_path, tmp_path / "output"
+        self.data = tmp_path / "DUTS-TR"
+        shutil.copytree(str(data), str(self.data))
+        self.words = ["fs-m3", "--data", self.data, "--output", self.output, *SMALL]
+        yield
+        assert not self.output.exists()
+
+    def test_missing_and_empty_folders(self, capsys):
+        refused(capsys, "there is no data folder", "fs-m3", "--data", self.tmp / "nowhere", "--output", self.output)
+        (self.tmp / "empty").mkdir()
+        refused(capsys, "holds no images: expected", "fs-m3", "--data", self.tmp / "empty", "--output", self.output)
+
+    def test_list_that_names_a_missing_file(self, capsys):
+        (self.data / "train.txt").write_text("0\n1\nmissing\n")
+        refused(capsys, "train.txt line 3: there is no image 'missing'", *self.words)
+
+    def test_mask_of_another_size(self, capsys):
+        cv2.imwrite(str(self.data / "mask" / "4.png"), np.zeros((30, 30), np.uint8))
+        refused(capsys, "4.png: the mask is 30×30, its image 48×40", *self.words)
+
+    def test_truncated_image(self, capsys):
+        path = self.data / "image" / "2.jpg"
+        path.write_bytes(path.read_bytes()[:400])
+        out = refused(capsys, "2.jpg: the image is cut short (--skip-bad goes on without it)", *self.words)
+        assert out.startswith("device: cpu")
+        assert train(*self.words, "--skip-bad", "--epochs", "1") == 0
+        out = capsys.readouterr().out
+        assert "left out: 1 of 8 images (--skip-bad); 7 remain" in out and "2.jpg: the image is cut short" in out
+        shutil.rmtree(str(self.output))
+
+    def test_distillation_without_teacher_weights(self, capsys):
+        refused(capsys, "distillation needs the teacher's weights: --teacher-weights FILE", "kd-r50", "--images", self.data,
+                "--output", self.output, *SMALL)
+
+    def test_teacher_of_another_backbone(self, finished, capsys):
+        refused(capsys, "holds a network with mobilenetv3, the recipe's teacher has resnet50", "kd-r50", "--images", self.data,
+                "--output", self.output, *SMALL, "--teacher-weights", finished / "final.pdparams")
+        refused(capsys, "nothing.pdparams", "kd-r50", "--images", self.data, "--output", self.output, *SMALL,
+                "--teacher-weights", self.tmp / "nothing.pdparams")
+
+    def test_batch_larger_than_the_data(self, capsys):
+        refused(capsys, "a batch of 9 is larger than the data (8 images): use --batch-size 8 or less", *self.words, "--batch", "9")
+        refused(capsys, "a batch of 9 is larger", *self.words, "--batch", "3", "--accumulate", "3")
+
+    def test_device(self, capsys):
+        import paddle
+
+        if paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count():
+            pytest.skip("this machine has a GPU")
+        words = [w if w != "cpu" else "gpu" for w in self.words]
+        assert "device" not in refused(capsys, "--device gpu: th", *words)
+        refused(capsys, "--device tpu", *[w if w != "cpu" else "tpu" for w in self.words])
+
+    def test_mixed_precision_on_a_cpu(self, capsys):
+        refused(capsys, "--amp is for GPUs", *self.words, "--amp")
+
+    def test_flags_of_the_other_kind(self, capsys):
+        refused(capsys, "learns from labels", *self.words, "--teacher-weights", "x")
+        refused(capsys, "learns from labels", *self.words, "--images", self.data)
+        refused(capsys, "--min-lr 1 is more than --max-lr", *self.words, "--min-lr", "1")
+
+    def test_validation_set_without_masks(self, capsys):
+        unlabelled = make_set(self.tmp, masks=False, name="VAL")
+        refused(capsys, "holds no masks", *self.words, "--val", unlabelled)
+
+    def test_unknown_recipe(self, capsys):
+        refused(capsys, "invalid choice: 'fs-r34'", "fs-r34")
+
+
+def contents(folder):
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_folder_that_holds_another_run(finished, data, tmp_path, capsys):
+    before = contents(finished)
+    assert run_small(data, finished) == 2
+    assert "is not empty: go on with that run by --resume auto" in capsys.readouterr().err
+    assert run_small(data, finished, "--resume", "auto", "--batch", "4") == 2
+    assert "holds another run (batch_size was 3, is 4)" in capsys.readouterr().err
+    assert contents(finished) == before
+    other = tmp_path / "mine"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    assert run_small(data, other, "--resume", "auto") == 2
+    assert "holds no run of kdscfnet train" in capsys.readouterr().err
+    assert [p.name for p in other.iterdir()] == ["thesis.txt"]
+    assert run_small(data, other / "thesis.txt") == 2
+
+
+def test_full_disk_while_saving(data, tmp_path, capsys, monkeypatch):
+    """The second checkpoint finds no space: one line, and the first one is whole and resumes."""
+    from kdscfnet.pretrained import pickles
+
+    real, calls = os.fsync, []
+
+    def full(handle):
+        name = os.readlink("/proc/self/fd/%d" % handle)
+        if name.endswith(".pdckpt"):
+            calls.append(name)
+            if len(calls) == 2:
+                os.truncate(name, 1000)
+                raise OSError(errno.ENOSPC, "No space left on device", name)
+        return real(handle)
+
+    monkeypatch.setattr(pickles.os, "fsync", full)
+    assert run_small(data, tmp_path / "out") == 2
+    error = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("kdscfnet")]
+    assert len(error) == 1 and "the disk is full" in error[0] and "--resume auto" in error[0]
+    assert [p.name for p in (tmp_path / "out" / "checkpoints").iterdir()] == ["step_00000003.pdckpt"]
+    monkeypatch.undo()
+    assert run_small(data, tmp_path / "out", "--resume", "auto") == 0
+    assert run_small(data, tmp_path / "whole") == 0
+    from training import assert_same_run
+
+    assert_same_run(tmp_path / "out", tmp_path / "whole")
+
+
+def test_fine_tuning_starts_from_a_network(finished, data, tmp_path, capsys):
+    assert run_small(data, tmp_path / "out", "--init", finished / "final.pdparams", "--epochs", "1") == 0
+    assert "entries loaded from" in capsys.readouterr().out
+    assert float(losses_of(tmp_path / "out")[1][3]) < float(losses_of(finished)[1][3])
