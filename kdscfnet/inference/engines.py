@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import threading
+import warnings
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from kdscfnet.errors import UserError
 from kdscfnet.inference.weights import backbone_of, test_size
 
 ENGINES = ("auto", "onnxruntime", "paddle")
+_CHUNK = 4  # images per call of ONNX Runtime
 INSTALL_ONNX = "pip install onnxruntime onnx paddle2onnx"
 
 
@@ -69,8 +71,9 @@ class OnnxNetwork:
         session = self._session(self.threads)
         shape = session.get_inputs()[0].shape
         self._input = session.get_inputs()[0].name
-        self.batch_size = shape[0] if isinstance(shape[0], int) else None
         self.size = tuple(shape[2:]) if isinstance(shape[2], int) else None
+        # Larger batches are no faster on a CPU and take more memory; a network of fixed batch runs that.
+        self._chunk = shape[0] if isinstance(shape[0], int) else 1 if self.size else _CHUNK
 
     def _session(self, threads):
         with self._lock:
@@ -79,15 +82,15 @@ class OnnxNetwork:
             return self._sessions[threads]
 
     def __call__(self, images, threads=None):
+        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+            raise ValueError("the network takes N×3×h×w, not %s" % "×".join(map(str, images.shape)))
         if self.size and tuple(images.shape[2:]) != self.size:
             raise ValueError("%s is for %d×%d images, not %d×%d" % ((self.path,) + self.size + tuple(images.shape[2:])))
         session = self._session(threads or self.threads)
         images = np.ascontiguousarray(images, np.float32)
-        if self.batch_size in (None, len(images)):
-            return session.run(None, {self._input: images})[0]
-        if self.batch_size != 1:
-            raise ValueError("%s is for batches of %d images" % (self.path, self.batch_size))
-        return np.concatenate([session.run(None, {self._input: images[i : i + 1]})[0] for i in range(len(images))])
+        chunks = [session.run(None, {self._input: images[start : start + self._chunk]})[0]
+                  for start in range(0, len(images), self._chunk)]
+        return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
 
 
 def open_session(path, threads):
@@ -113,10 +116,7 @@ class PaddleNetwork:
     def __init__(self, weights, backbone=None, device=None, threads=None):
         if threads and "paddle" not in sys.modules:
             os.environ["FLAGS_paddle_num_threads"] = str(threads)
-        try:
-            import paddle
-        except ImportError as error:
-            raise UserError("Paddle cannot be imported (%s): pip install paddlepaddle, or paddlepaddle-gpu" % error)
+        paddle = import_paddle()
         from kdscfnet.models.scfnet import SCFNet
         from kdscfnet.pretrained.safe_load import load_weights
 
@@ -162,6 +162,17 @@ def open_network(weights, backbone=None, engine="auto", size=None, threads=None,
     return OnnxNetwork(weights, backbone, size, threads)
 
 
+def import_paddle():
+    """The module paddle, without the warning about a compiler cache that its import gives."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import paddle
+    except ImportError as error:
+        raise UserError("Paddle cannot be imported (%s): pip install paddlepaddle, or paddlepaddle-gpu" % error)
+    return paddle
+
+
 def paddle_has_gpu():
     """Whether a Paddle built for GPUs is installed and there is a GPU, found out without importing Paddle."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
@@ -174,8 +185,7 @@ def paddle_has_gpu():
                   os.path.join(os.environ.get("SystemRoot", "C:\\Windows"), "System32", "nvcuda.dll"))
         if not any(os.path.exists(path) for path in driver):
             return False
-    import paddle
-
+    paddle = import_paddle()
     return bool(paddle.device.is_compiled_with_cuda()) and paddle.device.get_device().startswith("gpu")
 
 

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 
 import kdscfnet
 from kdscfnet.errors import UserError
-from kdscfnet.files import write_json
+from kdscfnet.files import atomic_path, write_json
 from kdscfnet.inference.weights import DEFAULT_SIZE, as_size, backbone_of, test_size
 
 FORMAT = 1  # of the sidecar, and of what an exported network is; another number: exported anew
@@ -107,7 +108,7 @@ def cache_folder():
 def verified(path, weights_sha256, backbone):
     """The sidecar of an exported network if both are there, whole, and belong to these weights; else None."""
     try:
-        with open(str(path.with_suffix(".json")), encoding="utf-8") as file:
+        with open(str(sidecar(path)), encoding="utf-8") as file:
             about = json.load(file)
         if about["format"] != FORMAT or about["weights"]["sha256"] != weights_sha256:
             return None
@@ -122,25 +123,26 @@ def verified(path, weights_sha256, backbone):
 
 def read_sidecar(path):
     """The sidecar of an exported network that a user names; {} where there is none."""
-    sidecar = Path(path).with_suffix(".json")
-    if not sidecar.is_file():
+    beside = sidecar(path)
+    if not beside.is_file():
         return {}
     try:
-        with open(str(sidecar), encoding="utf-8") as file:
+        with open(str(beside), encoding="utf-8") as file:
             about = json.load(file)
-        if about["file"]["sha256"] != file_sha256(path):
-            raise UserError("%s is not the file that %s describes: export it anew" % (path, sidecar.name))
-        return about
-    except (ValueError, KeyError, TypeError):
-        raise UserError("%s is no sidecar of an exported network: export anew, or remove it" % sidecar)
+        expected = about["file"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError("%s is no sidecar of an exported network: export anew, or remove it" % beside)
+    if expected != file_sha256(path):
+        raise UserError("%s is not the file that %s describes: export it anew" % (path, beside.name))
+    return about
 
 
 def export_onnx(weights, backbone, target, size=None):
-    """Export the network of `weights` to `target` (.onnx) and its sidecar (.json); returns the sidecar.
+    """Export the network of `weights` to `target` (.onnx) and its sidecar; returns the sidecar.
 
     Args:
         weights: a weight file.
-        size: None: any batch and any size (the convolutional backbones); (height, width): that size alone.
+        size: None: any size (the convolutional backbones); (height, width): that size alone. The batch is always free.
 
     The result is compared with dygraph on several sizes and batches. Raises UserError, and writes nothing, where they
     differ by more than TOLERANCE of the logits' range.
@@ -148,24 +150,57 @@ def export_onnx(weights, backbone, target, size=None):
     lacking = _lacking()
     if lacking:
         raise CannotExport(lacking)
-    target = Path(target)
     from kdscfnet.inference.engines import open_session
 
-    model = _load(weights, backbone)
+    target = Path(target)
+    network = _load(weights, backbone)
     with tempfile.TemporaryDirectory(prefix="kdscfnet-export-") as folder:
         made = os.path.join(folder, "network.onnx")
+        reference = dygraph_outputs(network, size)
         with quiet():
-            prefix = _save_static(model, os.path.join(folder, "static"), backbone, size)
-            _convert(prefix, made)
+            _convert(_save_static(network, os.path.join(folder, "static"), size), made)
         session = open_session(made, 1)
-        differences = measure(model, lambda image: session.run(None, {"image": image})[0], backbone, size)
-        about = describe(weights, backbone, size, differences, made, target.name)
-        _put(made, target)
-    write_json(target.with_suffix(".json"), about)
+        differences = compare(reference, lambda image: session.run(None, {"image": image})[0])
+        about = describe(weights, backbone, size, differences)
+        about["file"] = {"name": target.name, "sha256": file_sha256(made), "opset": OPSET}
+        _put({made: target})
+    write_json(sidecar(target), about)
     return about
 
 
-def describe(weights, backbone, size, differences, made, name):
+def export_paddle(weights, backbone, prefix, size=None):
+    """Export the network of `weights` as a Paddle inference model: prefix.pdiparams and prefix.json (Paddle 3) or
+    prefix.pdmodel (Paddle 2), and the sidecar prefix.paddle.json. Arguments, check and errors as for `export_onnx`.
+
+    Returns (sidecar, paths of the files and of the sidecar).
+    """
+    prefix = Path(prefix)
+    network = _load(weights, backbone)
+    with tempfile.TemporaryDirectory(prefix="kdscfnet-export-") as folder:
+        reference = dygraph_outputs(network, size)
+        with quiet():
+            made = _save_static(network, os.path.join(folder, "network"), size)
+        program = made + _program_suffix(made)
+        predictor = _inference_predictor(program, made + ".pdiparams")
+        differences = compare(reference, predictor)
+        about = describe(weights, backbone, size, differences)
+        files = {path: prefix.with_name(prefix.name + path[len(made):]) for path in (program, made + ".pdiparams")}
+        about["files"] = [{"name": target.name, "sha256": file_sha256(path)} for path, target in files.items()]
+        about["paddle"] = sys.modules["paddle"].__version__
+        about["run"] = "paddle.inference; on a CPU with config.disable_mkldnn(): these kernels of 3.3 fail on this network"
+        _put(files)
+    beside = prefix.with_name(prefix.name + ".paddle.json")
+    write_json(beside, about)
+    return about, list(files.values()) + [beside]
+
+
+def sidecar(path):
+    """The path of the sidecar of an exported .onnx file."""
+    path = Path(path)
+    return path.with_name(path.name + ".json")
+
+
+def describe(weights, backbone, size, differences):
     """The sidecar: everything a program in another language needs to make the same maps."""
     from kdscfnet.data.transforms import MEAN, STD
 
@@ -176,10 +211,9 @@ def describe(weights, backbone, size, differences, made, name):
         "made": datetime.datetime.utcnow().strftime("%Y-%m-%dT%H:%M:%SZ"),
         "backbone": backbone,
         "weights": {"file": Path(weights).name, "sha256": file_sha256(weights)},
-        "file": {"name": name, "sha256": file_sha256(made), "opset": OPSET},
         "test_size": input_size,
         "input": {"name": "image", "dtype": "float32", "layout": "NCHW",
-                  "shape": [1, 3] + list(size) if size else [None, 3, None, None]},
+                  "shape": [None, 3] + list(size or (None, None))},
         "output": {"name": "logits", "dtype": "float32", "layout": "NCHW", "what": "the finest logits"},
         "preparation": [
             {"step": "read", "colours": "RGB", "range": [0, 255], "orientation": "as EXIF says"},
@@ -197,38 +231,46 @@ def describe(weights, backbone, size, differences, made, name):
     }
 
 
-def measure(model, run, backbone, size=None):
-    """Compare `run` (numpy → numpy) with the dygraph `model` on random images of several sizes and batches.
-
-    Returns a list of {"shape", "difference", "range", "relative"}. Raises UserError where one is over TOLERANCE.
-    """
+def dygraph_outputs(network, size=None):
+    """What dygraph makes of random images of several sizes and batches: a list of (image, logits)."""
     import paddle
 
     if size:
-        shapes = [(1, 3) + tuple(size)]
+        shapes = [(1, 3) + tuple(size), (2, 3) + tuple(size)]
     else:
         shapes = [(1, 3, 352, 352), (2, 3, 224, 320), (3, 3, 96, 64), (1, 3, 57, 131)]
-    found = []
+    outputs = []
     for seed, shape in enumerate(shapes):
         image = np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
         with paddle.no_grad():
-            expected = model(paddle.to_tensor(image)).numpy()
+            outputs.append((image, network(paddle.to_tensor(image)).numpy()))
+    return outputs
+
+
+def compare(reference, run):
+    """Compare `run` (numpy → numpy) with dygraph's outputs.
+
+    Returns a list of {"shape", "difference", "range", "relative"}. Raises UserError where one is over TOLERANCE.
+    """
+    found = []
+    for image, expected in reference:
         got = run(image)
         if got.shape != expected.shape or not np.isfinite(got).all():
             raise UserError("the exported network gives %s for %s, dygraph %s: nothing was written"
-                            % (got.shape, shape, expected.shape))
+                            % (got.shape, image.shape, expected.shape))
         difference, extent = float(np.abs(got - expected).max()), float(np.ptp(expected))
         relative = difference / extent if extent else float(difference > 0)
-        found.append({"shape": list(shape), "difference": difference, "range": extent, "relative": relative})
+        found.append({"shape": list(image.shape), "difference": difference, "range": extent, "relative": relative})
         if not relative < TOLERANCE:
             raise UserError("the exported network differs from dygraph by %.1e of the logits' range on %s, more than %.0e: "
-                            "nothing was written" % (relative, "×".join(map(str, shape)), TOLERANCE))
+                            "nothing was written" % (relative, "×".join(map(str, image.shape)), TOLERANCE))
     return found
 
 
 def _load(weights, backbone):
-    import paddle
+    from kdscfnet.inference.engines import import_paddle
 
+    paddle = import_paddle()
     from kdscfnet.models.scfnet import SCFNet
     from kdscfnet.pretrained.safe_load import load_weights
 
@@ -249,21 +291,54 @@ def _load(weights, backbone):
     return model
 
 
-def _save_static(model, prefix, backbone, size):
+def _save_static(network, prefix, size):
     import paddle
 
-    shape = [1, 3] + list(size) if size else [None, 3, None, None]
-    paddle.jit.save(model, prefix, input_spec=[paddle.static.InputSpec(shape, "float32", "image")])
+    # Swin's masks belong to the size and are no part of its state; the program needs them to be. (They were made when
+    # the dygraph reference was computed; made while tracing, they would be of no use outside it.)
+    for number, mask in enumerate(getattr(network.model.bkbone, "_masks", {}).values()):
+        network.register_buffer("mask%d" % number, mask)
+    shape = [None, 3] + list(size or (None, None))
+    try:
+        paddle.jit.save(network, prefix, input_spec=[paddle.static.InputSpec(shape, "float32", "image")])
+    except Exception as error:  # Paddle 2.2 and Swin-B
+        lines = [line.strip() for line in str(error).splitlines() if "Error:" in line] or [type(error).__name__]
+        raise CannotExport("Paddle %s cannot trace this network (%s): export it with Paddle 2.6 or later"
+                           % (paddle.__version__, lines[-1][:200]))
     return prefix
+
+
+def _program_suffix(prefix):
+    return next(suffix for suffix in (".json", ".pdmodel") if os.path.isfile(prefix + suffix))
+
+
+def _inference_predictor(program, parameters):
+    """A function of numpy that runs a Paddle inference model the way a user would."""
+    from paddle import inference
+
+    config = inference.Config(program, parameters)
+    config.disable_gpu()
+    config.disable_glog_info()
+    if hasattr(config, "disable_mkldnn"):  # Paddle 3 turns these kernels on
+        config.disable_mkldnn()
+    predictor = inference.create_predictor(config)
+
+    def run(image):
+        handle = predictor.get_input_handle(predictor.get_input_names()[0])
+        handle.reshape(image.shape)
+        handle.copy_from_cpu(image)
+        predictor.run()
+        return predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu()
+
+    return run
 
 
 def _convert(prefix, target):
     import onnx
     import paddle2onnx
 
-    program = next(prefix + suffix for suffix in (".json", ".pdmodel") if os.path.isfile(prefix + suffix))
     # Without a target file nothing is run over the result. (The default tries Polygraphy, which installs packages.)
-    data = paddle2onnx.export(program, prefix + ".pdiparams", None, OPSET, False)
+    data = paddle2onnx.export(prefix + _program_suffix(prefix), prefix + ".pdiparams", None, OPSET, False)
     network = onnx.load_from_string(data)
     network.ir_version = IR_VERSION
     _tidy(network)
@@ -291,18 +366,16 @@ def _tidy(network):
                 dimension.dim_param = name
 
 
-def _put(made, target):
-    from kdscfnet.files import atomic_path
-
-    with atomic_path(target) as temporary:
-        shutil.copyfile(made, temporary)
+def _put(files):
+    """Copy finished files, {path: target}, to their places; each is whole or not there."""
+    for made, target in files.items():
+        with atomic_path(target) as temporary:
+            shutil.copyfile(made, temporary)
 
 
 @contextlib.contextmanager
 def quiet():
     """Keep what C++ libraries print off the user's terminal, and out of a result that goes to standard output."""
-    import sys
-
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [(number, os.dup(number)) for number in (1, 2)]
@@ -318,3 +391,59 @@ def quiet():
             os.dup2(copy, number)
             os.close(copy)
         os.close(sink)
+
+
+def export_command(args):
+    """Run `kdscfnet export`; `args` as kdscfnet/commands/export.py defines them. Returns the exit code."""
+    from kdscfnet.inference.weights import resolve
+
+    size = None
+    if args.size:
+        if len(args.size) > 2 or min(args.size) < 1:
+            raise UserError("--size takes the side of a square, or height and width")
+        size = as_size(args.size[0] if len(args.size) == 1 else args.size)
+    formats = ("onnx", "paddle") if args.format == "both" else (args.format,)
+    weights = resolve(args.weights)
+    if weights.lower().endswith(".onnx"):
+        raise UserError("%s is exported already: name the weight file it was made from" % weights)
+    backbone = backbone_of(weights) if args.backbone == "auto" else args.backbone
+    if backbone == "swin_b":
+        size = size or as_size(test_size(weights, backbone))
+    prefix = Path(args.output)
+    if prefix.is_dir() or args.output.endswith(("/", os.sep)):
+        prefix = prefix / Path(weights).stem
+    elif prefix.suffix.lower() == ".onnx":
+        if formats != ("onnx",):
+            raise UserError("%s is one file: name a folder, or a name without .onnx, for a Paddle inference model" % prefix)
+        prefix = prefix.with_name(prefix.name[: -len(".onnx")])
+
+    def named(suffix):
+        return prefix.with_name(prefix.name + suffix)
+
+    suffixes = {"onnx": (".onnx", ".onnx.json"), "paddle": (".json", ".pdmodel", ".pdiparams", ".paddle.json")}
+    there = [str(named(suffix)) for each in formats for suffix in suffixes[each] if named(suffix).exists()]
+    if there and not args.overwrite:
+        raise UserError("%s is there already: --overwrite replaces it" % there[0])
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    made = []
+    with tempfile.TemporaryDirectory(prefix=".tmp-export-", dir=str(prefix.parent)) as folder:
+        staged = Path(folder) / prefix.name  # all formats or none
+        for each in formats:
+            if each == "onnx":
+                target = staged.with_name(prefix.name + ".onnx")
+                about, files = export_onnx(weights, backbone, target, size), [target, sidecar(target)]
+            else:
+                about, files = export_paddle(weights, backbone, staged, size)
+            made.append((each, about, [path.name for path in files]))
+        for _, _, names in made:
+            for name in names:
+                os.replace(str(staged.with_name(name)), str(prefix.with_name(name)))
+    for each, about, names in made:
+        files = [prefix.with_name(name) for name in names]
+        print("%s of %s (%s)" % ({"onnx": "ONNX", "paddle": "Paddle inference model"}[each], weights, backbone))
+        for path in files:
+            print("  %s  %.1f MB" % (path, path.stat().st_size / 1e6))
+        print("  N × C × H × W       greatest difference to dygraph, of the logits' range")
+        for row in about["difference"]["measured"]:
+            print("  %-18s  %.1e" % (" × ".join(map(str, row["shape"])), row["relative"]))
+    return 0

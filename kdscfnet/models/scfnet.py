@@ -1,6 +1,7 @@
 """SCFNet: a backbone, a mapping module, and three semantics-guided contextual fusion modules (SCFM)."""
 from __future__ import annotations
 
+import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
@@ -11,7 +12,9 @@ CHANNELS = {"mobilenetv3": 16, "resnet50": 64, "swin_b": 64}
 
 def resize(x, like):
     """`x`, N×C×h×w, to the height and width of `like`; bilinear, align_corners=False as everywhere in the network."""
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+    # When Paddle 2.2 traces the network, .shape has -1 for a free side; paddle.shape asks the tensor
+    size = like.shape[2:] if paddle.in_dynamic_mode() else paddle.shape(like)[2:]
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 def conv_bn_relu(in_channels, out_channels, dilation=1):
