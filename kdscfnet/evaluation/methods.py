@@ -111,18 +111,14 @@ def score_methods(maps_folders, data, sets=None, scores="all", allow_missing=Fal
             problems["%s, %s" % (method, name)] = scored.left_out
         entry = published(method)
         result = results.setdefault(method, Result(method, entry.title if entry else "", card=entry.mae if entry else {}))
-        result.sets[name] = scored
         result.details.setdefault("maps", os.path.dirname(methods[method][name]) or ".")
+        result.add(name, scored)
     check(problems, allow_missing, output)
-    return drop_empty(list(results.values()))
+    return with_scores(list(results.values()))
 
 
-def drop_empty(results):
-    """The results without sets of which nothing could be scored; raises UserError where nothing else is left."""
-    for result in results:
-        for name in [name for name, scores in result.sets.items() if not scores["images"]]:
-            say("%s, %s: nothing could be scored, left out" % (result.title, name))
-            del result.sets[name]
+def with_scores(results):
+    """The results of which something was scored; raises UserError where nothing was."""
     left = [result for result in results if result.sets]
     if not left:
         raise UserError("nothing could be scored: see the list above")

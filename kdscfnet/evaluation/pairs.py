@@ -57,11 +57,12 @@ class Problem:
 class MismatchError(UserError):
     """Maps and masks do not fit each other. `problems` maps what was scored ("ECSSD") to its list of Problem."""
 
-    def __init__(self, problems, advice="--allow-missing scores the rest"):
+    def __init__(self, problems, in_python=False):
         parts = ["%s: %s" % (where, summarise(found)) for where, found in problems.items()]
         kinds = {problem.kind for found in problems.values() for problem in found}
+        advice = "%s scores the rest" % ("allow_missing=True" if in_python else "--allow-missing")
         if OTHER_SIZE in kinds:
-            advice += ", --resize brings maps to their mask's size"
+            advice += ", %s brings maps to their mask's size" % ("resize=True" if in_python else "--resize")
         super().__init__("%s; %s" % ("; ".join(parts), advice))
         self.problems = problems
 

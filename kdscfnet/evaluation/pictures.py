@@ -15,7 +15,7 @@ from kdscfnet.files import write_bytes
 from kdscfnet.images import mask_mean, read_image, read_mask
 
 EXAMPLES = 3  # of best, of median and of worst maps
-_THUMBNAIL = 220  # pixels, the longer side
+_FIELD = (180, 240)  # pixels: height, width of a picture in the grid
 # Told apart by everybody, also in print: Okabe and Ito's colours
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 _STYLES = ("-", "--", "-.", ":")
@@ -102,76 +102,75 @@ def grid(results, name, number=EXAMPLES):
         return None
     scored = [{s.name: s for s in result.sets[name].per_image} for result in results]
     with_image = any(scored[0][example.name].pair.image for example in examples)
-    heads = (["image"] if with_image else []) + ["mask"] + [result.title for result in results]
+    side_by_side = len(results) == 1
+    heads = (["image"] if with_image else []) + ["mask"] + (["map"] if side_by_side else [r.title for r in results])
     groups = collections.OrderedDict()
     for example in examples:
         groups.setdefault(example.group, []).append(example)
-    side_by_side = len(results) == 1
-    rows = max(map(len, groups.values())) if side_by_side else len(examples)
-    columns = len(heads) * (len(groups) if side_by_side else 1)
+    members = list(groups.values())
+    widths = [1.0] * len(heads)
+    heights = [1.0] * (max(map(len, members)) if side_by_side else len(examples))
+    if side_by_side:  # a narrow empty column, or a low empty row, between the groups
+        widths = (widths + [0.12]) * (len(groups) - 1) + widths
+    else:
+        heights = sum(([1.0] * len(m) + [0.25] for m in members), [])[:-1]
 
-    # gaps between the groups: empty columns or rows of a third of a picture
-    gaps = len(groups) - 1
-    widths = [1.0] * columns
-    heights = [1.0] * rows
-    for gap in range(gaps, 0, -1):
-        if side_by_side:
-            widths.insert(gap * len(heads), 0.12)
-        else:
-            heights.insert(sum(len(list(groups.values())[i]) for i in range(gap)), 0.3)
-    cell = 1.55
-    small, large = (11, 12) if side_by_side else (8, 9)  # a wide figure is shown smaller
-    figure = _figure(cell * sum(widths) + 0.3, cell * (0.82 if with_image else 0.9) * sum(heights) + 0.55)
-    layout = figure.add_gridspec(len(heights), len(widths), width_ratios=widths, height_ratios=heights, wspace=0.06,
-                                 hspace=0.22, left=0.01, right=0.99, top=1 - 0.55 / figure.get_figheight(), bottom=0.03)
+    small = 10 if side_by_side else 8  # points; a wide figure is shown smaller
+    width, height = 1.6 * sum(widths) + 0.2, 1.45 * sum(heights) + 0.75
+    figure = _figure(width, height)
+    layout = figure.add_gridspec(len(heights), len(widths), width_ratios=widths, height_ratios=heights, wspace=0.05,
+                                 hspace=0.16, left=0.1 / width, right=1 - 0.1 / width, top=1 - 0.62 / height,
+                                 bottom=0.25 / height)
     row_offset = column_offset = 0
-    for group, members in groups.items():
-        for row, example in enumerate(members):
-            pictures = _pictures(example.name, scored, with_image)
-            for column, (picture, caption) in enumerate(pictures):
+    for group, of_group in groups.items():
+        for row, example in enumerate(of_group):
+            for column, (picture, caption) in enumerate(_pictures(example.name, scored, with_image)):
                 axes = figure.add_subplot(layout[row_offset + row, column_offset + column])
-                axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-                axes.set_xticks([])
-                axes.set_yticks([])
-                for spine in axes.spines.values():
-                    spine.set_color("#999999")
-                    spine.set_linewidth(0.6)
-                axes.set_xlabel(caption, fontsize=small - 1, labelpad=2)
+                axes.imshow(picture, interpolation="nearest")
+                axes.set_axis_off()
+                axes.text(0.5, -0.02, caption, fontsize=small - 1, ha="center", va="top", transform=axes.transAxes)
                 if row == 0:
-                    head = heads[column]
-                    if column == 0:
-                        head = "%s: %s" % (group, head)
-                    axes.set_title(_short(head, 18), fontsize=small, pad=3, loc="left", fontweight="bold" if column == 0 else None)
+                    head = "%s: %s" % (group, heads[column]) if column == 0 else heads[column]
+                    axes.set_title(_short(head, 20), fontsize=small, pad=3, fontweight="bold" if column == 0 else None)
         if side_by_side:
             column_offset += len(heads) + 1
         else:
-            row_offset += len(members) + 1
-    figure.suptitle(with_coverage(results, name) + ": maps of the least, median and largest MAE", fontsize=large + 1, x=0.01, ha="left",
-                    y=1 - 0.06 / figure.get_figheight(), va="top")
+            row_offset += len(of_group) + 1
+    whose = " of %s" % results[0].title if side_by_side else ""
+    title = "%s: the best, median and worst maps%s by MAE" % (with_coverage(results, name), whose)
+    figure.suptitle(title, fontsize=small + 2, x=0.1 / width, ha="left", y=1 - 0.08 / height, va="top")
     return figure
 
 
 def _pictures(name, scored, with_image):
-    """[(picture, caption)] of one example: image, mask, then the map of each result."""
+    """[(picture, caption)] of one example: image, mask, then the map of each result. Pictures: uint8 H×W×3, one size."""
     pair = scored[0][name].pair
-    found = []
-    if with_image:
-        found.append((_thumbnail(pair.image, read_image), _short(name, 24)))
-    found.append((_thumbnail(pair.mask, lambda path: mask_mean(read_mask(path))), "" if with_image else _short(name, 24)))
+    label = name if len(name) <= 18 else "…" + name[-17:]  # the end of a name tells files apart
+    found = [(_thumbnail(pair.image, read_image), label)] if with_image else []
+    found.append((_thumbnail(pair.mask, _read_grey), "" if with_image else label))
     for by_name in scored:
-        caption = "MAE %.4f" % by_name[name].values["MAE"]
-        found.append((_thumbnail(by_name[name].pair.map, lambda path: mask_mean(read_mask(path))), caption))
+        found.append((_thumbnail(by_name[name].pair.map, _read_grey), "MAE %.4f" % by_name[name].values["MAE"]))
     return found
 
 
+def _read_grey(path):
+    return cv2.cvtColor(mask_mean(read_mask(path)).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+
+
 def _thumbnail(path, read):
+    """A picture with a thin frame, in the middle of a white 4:3 field."""
+    field = np.full(_FIELD + (3,), 255, np.uint8)
     try:
         picture = read(path)
-    except BadImageError:  # an image, or a file that went away since it was scored
-        return np.full((90, 120), 230, np.uint8)
-    scale = _THUMBNAIL / max(picture.shape[:2])
-    size = [max(1, int(round(side * scale))) for side in picture.shape[1::-1]]
-    return cv2.resize(picture, tuple(size), interpolation=cv2.INTER_AREA)
+    except BadImageError:  # the image cannot be read, or went away since it was scored
+        picture = np.full((3, 4, 3), 235, np.uint8)
+    scale = min(_FIELD[0] / picture.shape[0], _FIELD[1] / picture.shape[1])
+    height, width = (min(most, max(1, int(round(side * scale)))) for most, side in zip(_FIELD, picture.shape))
+    picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    picture[[0, -1]] = picture[:, [0, -1]] = 150
+    top, left = (_FIELD[0] - height) // 2, (_FIELD[1] - width) // 2
+    field[top : top + height, left : left + width] = picture
+    return field
 
 
 def _short(text, length=26):

@@ -21,9 +21,14 @@ class Result:
     card: dict = field(default_factory=dict)  # set -> the card's MAE; {} where it is not a released model
     weights: str = None  # path; None where only maps are known
     details: dict = field(default_factory=dict)  # "size", "engine", "sha256", …
+    empty: dict = field(default_factory=dict)  # set -> SetScores of sets of which nothing could be scored
 
     def __post_init__(self):
         self.title = self.title or self.name
+
+    def add(self, set_name, scores):
+        """Put the scores of one set in."""
+        (self.sets if scores["images"] else self.empty)[set_name] = scores
 
     def difference(self, set_name):
         """The MAE minus the card's, or None."""
@@ -42,6 +47,8 @@ class Result:
                 sets[name].update(images_expected=scores.expected, left_out=[p.as_dict() for p in scores.left_out])
             if scores.notes:
                 sets[name]["notes"] = [{"name": name_, "note": note} for name_, note in scores.notes]
+        for name, scores in self.empty.items():
+            sets[name] = {"images": 0, "images_expected": scores.expected, "left_out": [p.as_dict() for p in scores.left_out]}
         return {"model": self.name, "weights": self.weights, **self.details, "sets": sets}
 
 
@@ -70,7 +77,8 @@ def sets_of(results):
 
 def remarks(results):
     """What a reader of the figures must know: a list of sentences, the same in every output."""
-    found = []
+    found = ["%s on %s: nothing could be scored, of %d images: %s" % (r.title, name, s.expected, counted(s.left_out))
+             for r in results for name, s in r.empty.items()]
     for name in sets_of(results):
         scored = [result for result in results if name in result.sets]
         for result in scored:

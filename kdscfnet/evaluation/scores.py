@@ -78,7 +78,7 @@ def evaluate(maps_dir, masks_dir, scores="all", allow_missing=False, resize=Fals
     names = scores_named(scores) if allow_missing or not problems else ()
     result = score_pairs(pairs, problems, names, resize, threads, image_set.name if show_progress else None)
     if result.left_out and not allow_missing:
-        raise MismatchError({image_set.name: result.left_out}, advice="allow_missing=True scores the rest")
+        raise MismatchError({image_set.name: result.left_out}, in_python=True)
     if not result["images"]:
         raise UserError("nothing in %s could be scored: %s" % (maps_dir, summarise(result.left_out)))
     return result

@@ -8,7 +8,7 @@ import time
 
 from kdscfnet.data.datasets import find_image_sets, list_images
 from kdscfnet.errors import UserError
-from kdscfnet.evaluation.methods import check, drop_empty, say
+from kdscfnet.evaluation.methods import check, say, with_scores
 from kdscfnet.evaluation.pairs import MISSING_MAP, MISSING_MASK, UNREADABLE, Problem, choose_sets, pair_up, spare_masks
 from kdscfnet.evaluation.results import Result, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
@@ -128,13 +128,13 @@ def test_models(models, image_sets, output=".", scores="all", engine="auto", siz
         scored = score_pairs(pairs, found, names if allow_missing or not found else (), resize, threads, run.where)
         if scored.left_out:
             problems[run.where] = scored.left_out
-        result.sets[run.set.name] = scored
-        if not scored.left_out or allow_missing:
+        if allow_missing or not scored.left_out:
+            result.add(run.set.name, scored)
             write_scores(result, os.path.join(output, "scores"))  # what is there stays if a later model fails
     check(problems, allow_missing, output)
     if not any(image_set.masks for image_set in image_sets):
         return [], remarks
-    return drop_empty(list(results.values())), remarks
+    return with_scores(list(results.values())), remarks
 
 
 def _open(run, device, threads):

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import scored_set
+
+from kdscfnet.cli import main
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """data/{ECSSD,PASCAL-S} and maps/{first,second}/<SET> in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("ECSSD", "PASCAL-S")):
+        masks = scored_set.make_data(tmp_path / "data" / name, seed=seed)
+        scored_set.make_maps(tmp_path / "maps" / "first" / name, masks, 10)
+        # as PASCAL-S is called in some archives
+        scored_set.make_maps(tmp_path / "maps" / "second" / name.replace("PASCAL-S", "PASCALS"), masks, 60)
+    return tmp_path
+
+
+def evaluate(*arguments):
+    return main(["evaluate", *arguments])
+
+
+def scores_of(place, method):
+    return json.loads((place / "scores" / (method + ".json")).read_text(encoding="utf-8"))
+
+
+def test_several_methods_and_sets(place, capsys):
+    assert evaluate("--maps", "maps") == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[:2] == ["MAE, lower is better", "  model    ECSSD  PASCAL-S"]
+    first, second = scores_of(place, "first"), scores_of(place, "second")
+    assert list(first["sets"]) == list(second["sets"]) == ["ECSSD", "PASCAL-S"]
+    assert first["sets"]["ECSSD"]["images"] == 8 and first["weights"] is None
+    assert first["sets"]["PASCAL-S"]["MAE"] < second["sets"]["PASCAL-S"]["MAE"]
+    assert "%.4f" % first["sets"]["ECSSD"]["maxF"] in out
+    assert (place / "report" / "report.html").exists() and (place / "report" / "ECSSD-pr.png").exists()
+    assert "report/report.html" in out
+
+
+@pytest.mark.parametrize("maps,data,expected", [
+    (["maps/first", "maps/second"], "data", {"first": 2, "second": 2}),
+    (["maps/second"], "data/PASCAL-S", {"second": 1}),
+    (["maps/first/ECSSD"], "data", {"first": 1}),
+    (["maps/first/ECSSD"], "data/ECSSD/mask", {"first": 1}),
+    (["maps/first/PASCAL-S", "maps/second/PASCALS"], "data/PASCAL-S", {"first": 1, "second": 1}),
+])
+def test_where_maps_and_masks_may_lie(place, maps, data, expected):
+    assert evaluate("--maps", *maps, "--data", data, "--scores", "mae", "--no-report", "-o", "out") == 0
+    found = {path.stem: len(json.loads(path.read_text())["sets"]) for path in (place / "out" / "scores").iterdir()}
+    assert found == expected
+    assert not (place / "out" / "report").exists()
+
+
+def test_a_set_may_be_chosen_in_any_spelling(place):
+    assert evaluate("--maps", "maps", "--sets", "pascals", "--scores", "mae", "--no-report") == 0
+    assert list(scores_of(place, "second")["sets"]) == ["PASCAL-S"]
+    assert set(scores_of(place, "second")["sets"]["PASCAL-S"]) == {"MAE", "MAE_unstretched", "images"}
+
+
+def test_the_card_stands_beside_released_maps(place, capsys):
+    (place / "maps" / "first").rename(place / "maps" / "KD-SCFNet_R50")
+    assert evaluate("--maps", "maps", "--scores", "mae", "--no-report") == 0
+    out = capsys.readouterr().out
+    assert "KD-SCFNet (R50)" in out and "0.035" in out and "0.061" in out
+    assert "ECSSD has 8 images here; the card's figure is of 1000" in out
+    sets = scores_of(place, "KD-SCFNet_R50")["sets"]
+    assert sets["ECSSD"]["difference"] == sets["ECSSD"]["MAE"] - 0.035
+
+
+def test_strict_lists_everything_and_writes_nothing(place, capsys):
+    (place / "maps" / "first" / "ECSSD" / "0002.png").unlink()
+    (place / "maps" / "second" / "PASCALS" / "0003.png").write_bytes(b"no image")
+    assert evaluate("--maps", "maps") == 2
+    captured = capsys.readouterr()
+    assert "first, ECSSD: missing map: 0002\n" in captured.err
+    assert "second, PASCAL-S: unreadable file: 0003.png (not an image that OpenCV can decode)\n" in captured.err
+    last = captured.err.splitlines()[-1]
+    assert last.startswith("kdscfnet evaluate: first, ECSSD: 1 missing map (0002); second, PASCAL-S: 1 unreadable")
+    assert last.endswith("--allow-missing scores the rest") and "Traceback" not in captured.err and not captured.out
+    assert not (place / "scores").exists() and not (place / "report").exists()
+
+
+def test_allow_missing_says_so_in_every_output(place, capsys):
+    (place / "maps" / "first" / "ECSSD" / "0002.png").unlink()
+    assert evaluate("--maps", "maps", "--allow-missing", "--sets", "ECSSD") == 0
+    said = "first on ECSSD: 7 of 8 images scored (--allow-missing); left out: 1 missing map"
+    assert said in capsys.readouterr().out
+    for name in ("report.html", "tables.md", "tables.tex"):
+        text = (place / "report" / name).read_text(encoding="utf-8")
+        assert said in text and "ECSSD (7 of 8 images" in text, name
+    assert scores_of(place, "first")["sets"]["ECSSD"]["left_out"] == [{"name": "0002", "problem": "missing map"}]
+    assert "first,ECSSD," in (place / "report" / "scores.csv").read_text() and ",7,1," in (place / "report" / "scores.csv").read_text()
+    assert "left out: missing map: 0002" in (place / "report" / "maps.csv").read_text()
+
+
+def test_a_long_list_of_problems_goes_to_a_file(place, capsys):
+    names = ["%04d" % number for number in range(1, 31)]
+    scored_set.make_data(place / "data" / "ECSSD", names)
+    assert evaluate("--maps", "maps/first", "--sets", "ECSSD") == 2
+    err = capsys.readouterr().err
+    assert err.count("missing map: ") == 20 and "and 2 more of this kind" in err and "report/problems.txt" in err
+    assert len((place / "report" / "problems.txt").read_text().splitlines()) == 22
+    scored_set.make_maps(place / "maps" / "first" / "ECSSD", scored_set.make_data(place / "data" / "ECSSD", names))
+    assert evaluate("--maps", "maps/first", "--sets", "ECSSD", "--scores", "mae", "--no-report") == 0
+    assert not (place / "report" / "problems.txt").exists()
+
+
+def test_a_set_of_which_nothing_can_be_scored_does_not_cost_the_others(place, capsys):
+    for path in (place / "maps" / "first" / "ECSSD").iterdir():
+        path.write_bytes(b"")
+    assert evaluate("--maps", "maps/first", "--allow-missing", "--no-report") == 0
+    sets = scores_of(place, "first")["sets"]
+    assert sets["PASCAL-S"]["images"] == 8 and sets["ECSSD"]["images"] == 0 and len(sets["ECSSD"]["left_out"]) == 8
+    captured = capsys.readouterr()
+    assert captured.err.count("first, ECSSD: unreadable file: ") == 8
+    assert "first on ECSSD: nothing could be scored, of 8 images: 8 unreadable files" in captured.out
+    assert evaluate("--maps", "maps/first", "--allow-missing", "--sets", "ECSSD") == 2
+    assert "nothing could be scored" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (["--maps", "nowhere"], "there is no folder of maps nowhere"),
+    (["--maps", "maps", "--data", "nowhere"], "there is no data folder nowhere"),
+    (["--maps", "data/ECSSD/image", "--sets", "ECSSD", "--data", "empty"], "holds no data set"),
+    (["--maps", "empty"], "empty holds no maps of ECSSD, PASCAL-S: expected empty/ECSSD/*.png"),
+    (["--maps", "loose"], "loose holds maps, but of which set? Name one: --sets ECSSD"),
+    (["--maps", "maps", "--sets", "SOD"], "there is no data set SOD in data: found ECSSD, PASCAL-S"),
+    (["--maps", "maps", "--threads", "0"], "argument --threads: invalid number of cores value: '0'"),
+    (["--maps", "maps", "--data", "unlabelled"], "unlabelled holds no masks"),
+])
+def test_mistakes_get_one_line(place, capsys, arguments, message):
+    (place / "empty").mkdir()
+    scored_set.make_maps(place / "loose", scored_set.make_data(place / "spare"))
+    (place / "unlabelled").mkdir()
+    (place / "spare" / "image").rename(place / "unlabelled" / "image")
+    try:
+        code = evaluate(*arguments)
+    except SystemExit as stop:  # argparse
+        code = stop.code
+    err = capsys.readouterr().err
+    assert code == 2 and message in err and err.count("\n") == 1
+
+
+def test_an_unlabelled_set_beside_labelled_ones_is_passed_over(place):
+    scored_set.make_data(place / "data" / "KD-SOD80K")
+    for path in (place / "data" / "KD-SOD80K" / "mask").iterdir():
+        path.unlink()
+    (place / "data" / "KD-SOD80K" / "mask").rmdir()
+    assert evaluate("--maps", "maps", "--scores", "mae", "--no-report") == 0
