@@ -55,6 +55,8 @@ def _json(value):
 
 def resume_command(args):
     """The command that goes on with this run."""
+    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1:
+        return "Go on with the same launch command and --resume auto"
     words = [word for word in sys.argv[1:] if not word.startswith("--resume")]
     # "--resume auto" leaves its value behind
     before = sys.argv[1:]
@@ -126,6 +128,8 @@ def run_training(recipe, args):
     run = Run(args.output or os.path.join("runs", recipe.name))
     about = what_was_asked(recipe, args, images, targets_from)
     checkpoint = run.begin(about, resume=args.resume == "auto")
+    if parallel:
+        parallel.barrier()  # no process writes before all have looked
     if run.finished() and args.resume == "auto":
         say("the run in %s is complete: %s" % (run.folder, run.finished()))
         return 0

@@ -347,9 +347,12 @@ def train(
             epoch_ended = done % per_epoch == 0
             if epoch_ended:
                 end_of_epoch(epoch, done)
-            stop = parallel.any(signals.received is not None) if parallel else signals.received is not None
+            stop = signals.received is not None
+            if parallel:  # all stop together; they ask each other now and then, since that waits for the device
+                asked = epoch_ended or done % recipe.log_every == 0
+                stop = parallel.any(stop) if asked else False
             now = time.monotonic()
-            timed = not parallel and checkpoint_minutes and now - saved_at >= checkpoint_minutes * 60
+            timed = checkpoint_minutes and now - saved_at >= checkpoint_minutes * 60
             if epoch_ended or stop or timed or (checkpoint_steps and done % checkpoint_steps == 0):
                 save(done)
                 saved_at = now

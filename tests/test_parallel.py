@@ -1,0 +1,200 @@
+"""Data parallel by paddle.distributed.launch, gradient accumulation, mixed precision's scaler."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import golden_inputs
+import numpy as np
+import paddle
+import pytest
+from golden_models import golden_model, tensor
+from kill_training import environment
+from training import SMALL, assert_same_run, losses_of, make_set
+
+from kdscfnet.data.loader import TrainingSamples
+from kdscfnet.engine import checkpoint, trainer
+from kdscfnet.engine.parallel import synchronise_batch_norm
+from kdscfnet.engine.steps import SupervisedStep
+from kdscfnet.losses import supervised_loss
+from kdscfnet.pretrained.safe_load import read_weights
+from kdscfnet.recipes import RECIPES
+
+PROGRAM = Path(__file__).with_name("parallel_program.py")
+needs_gloo = pytest.mark.skipif(paddle.__version__ < "2.4", reason="this Paddle starts no CPU processes by --backend gloo")
+
+
+def launch(folder, *words, wait=True):
+    command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo",
+               "--log_dir", str(folder / "logs"), str(PROGRAM)] + [str(w) for w in words]
+    log = open(str(folder / "launch.log"), "ab")
+    process = subprocess.Popen(command, env=environment(), cwd=str(folder), stdout=log, stderr=subprocess.STDOUT,
+                               stdin=subprocess.DEVNULL, start_new_session=True)
+    if wait:
+        code = process.wait(timeout=240)
+        assert code == 0, (folder / "launch.log").read_text()[-3000:]
+    return process
+
+
+@needs_gloo
+def test_two_processes_average_the_gradient_of_one(tmp_path):
+    launch(tmp_path, "gradients", tmp_path)
+    model = golden_model("M3_0.5")
+    model.eval()
+    image, mask = tensor(golden_inputs.image(1, 8, 64, 64)), tensor(golden_inputs.mask(2, 8, 64, 64))
+    supervised_loss(model(image), mask, 0)[0].backward()
+    ranks = [np.load(str(tmp_path / ("rank%d.npz" % rank))) for rank in (0, 1)]
+    compared = 0
+    for name, parameter in model.named_parameters():
+        if parameter.grad is None:
+            continue
+        compared += 1
+        assert (ranks[0][name] == ranks[1][name]).all(), name
+        assert np.abs(ranks[0][name] - parameter.grad.numpy()).max() <= 1e-5, name
+    assert compared > 200
+
+
+@needs_gloo
+def test_two_processes_train_one_network_and_resume(tmp_path):
+    data = make_set(tmp_path)
+    words = ["train", "fs-m3", "--data", data, *SMALL, "--batch-size", "2", "--checkpoint-steps", "1", "--resume", "auto"]
+    launch(tmp_path, *words, "--output", "whole")
+    one, two = (read_weights(str(tmp_path / ("whole-rank%d.pdparams" % rank))) for rank in (0, 1))
+    for key, value in one.items():
+        if not key.endswith(("._mean", "._variance")):  # statistics are each process's own without SyncBatchNorm
+            assert value.tobytes() == two[key].tobytes(), key
+    assert len(losses_of(tmp_path / "whole")) == 1 + 6 and len(list((tmp_path / "whole" / "board").iterdir())) == 1
+    assert len((tmp_path / "whole" / "log.txt").read_text().splitlines()) == 3
+
+    process = launch(tmp_path, *words, "--output", "killed", wait=False)
+    folder = tmp_path / "killed" / "checkpoints"
+    deadline = time.time() + 120
+    while not checkpoint.list_checkpoints(str(folder)) and time.time() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, 9)
+    subprocess.run(["pkill", "-9", "-f", str(tmp_path / "killed") + "|--output killed"], stdout=subprocess.DEVNULL)
+    process.wait()
+    assert checkpoint.list_checkpoints(str(folder))
+    launch(tmp_path, *words, "--output", "killed")
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+class Keep:
+    """A model whose BatchNorm stays on running statistics in training."""
+
+    def __init__(self, model):
+        model.eval()
+        model.train = lambda: None
+        self.model = model
+
+
+def train_once(data, output, accumulate=1, batch=8, steps=1, **more):
+    from kdscfnet.data.datasets import find_image_set
+
+    found = find_image_set(data)
+    model = Keep(golden_model("M3_0.5")).model
+    recipe = replace(RECIPES["fs-m3"], batch_size=batch, epochs=steps, warmup_epochs=1, sizes=(64,), max_lr=0.05)
+    run = trainer.Run(output)
+    trainer.train(model, SupervisedStep(), TrainingSamples(found.images, found.masks, 0), recipe, run, {"x": 1},
+                  accumulate=accumulate, **more)
+    return model
+
+
+def test_accumulating_equals_the_large_batch(tmp_path):
+    data = make_set(tmp_path)
+    one = train_once(data, tmp_path / "one", steps=3)
+    for accumulate, batch in ((2, 4), (4, 2)):
+        other = train_once(data, tmp_path / ("turns%d" % accumulate), accumulate, batch, steps=3)
+        for key, value in one.state_dict().items():
+            assert np.abs(value.numpy() - other.state_dict()[key].numpy()).max() <= 1e-5, key
+        theirs = np.array(losses_of(tmp_path / "one")[1:], float)
+        ours = np.array(losses_of(tmp_path / ("turns%d" % accumulate))[1:], float)
+        assert np.abs(theirs - ours).max() <= 1e-5
+
+
+class Scaler:
+    """Stands in for paddle.amp.GradScaler, whose own does nothing on a CPU: scales, skips steps that overflow, remembers."""
+
+    def __init__(self, overflows=()):
+        self.factor, self.calls, self.overflows, self.skipped = 2.0**10, 0, set(overflows), 0
+
+    def scale(self, loss):
+        return loss * self.factor
+
+    def step(self, optimizer):
+        if self.calls in self.overflows:
+            self.skipped += 1
+            return
+        for parameter in optimizer._parameter_list:
+            if parameter.grad is not None:
+                parameter.grad.set_value(parameter.grad / self.factor)
+        optimizer.step()
+
+    def update(self):
+        if self.calls in self.overflows:
+            self.factor /= 2
+        self.calls += 1
+
+    def state_dict(self):
+        return {"scale": np.array([self.factor], np.float32), "calls": self.calls}
+
+    def load_state_dict(self, state):
+        self.factor, self.calls = float(np.asarray(state["scale"]).reshape(-1)[0]), int(state["calls"])
+
+
+def test_the_scaler_scales_skips_and_resumes(tmp_path, monkeypatch):
+    import signal
+
+    data = make_set(tmp_path)
+    plain = train_once(data, tmp_path / "plain", batch=4, steps=2)
+    scaled = train_once(data, tmp_path / "scaled", batch=4, steps=2, scaler=Scaler())
+    for key, value in plain.state_dict().items():  # powers of two: the same bits
+        assert value.numpy().tobytes() == scaled.state_dict()[key].numpy().tobytes(), key
+
+    scaler = Scaler(overflows=(1, 2))
+    whole = train_once(data, tmp_path / "skipping", batch=4, steps=3, scaler=scaler)
+    assert (scaler.skipped, scaler.factor, scaler.calls) == (2, 2.0**8, 6)
+    assert any((value.numpy() != plain.state_dict()[key].numpy()).any() for key, value in whole.state_dict().items())
+
+    real = trainer.learning_rate
+    monkeypatch.setattr(trainer, "learning_rate", lambda step, *rest: (
+        os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None, real(step, *rest))[1])
+    with pytest.raises(trainer.Interrupted):
+        train_once(data, tmp_path / "stopped", batch=4, steps=3, scaler=Scaler(overflows=(1, 2)))
+    monkeypatch.undo()
+    state = checkpoint.newest_checkpoint(str(tmp_path / "stopped" / "checkpoints"))
+    assert state["step"] == 3
+    scaler = Scaler(overflows=(1, 2))
+    train_once(data, tmp_path / "stopped", batch=4, steps=3, scaler=scaler, resume=state)
+    assert (scaler.factor, scaler.calls) == (2.0**8, 6)
+    assert_same_run(tmp_path / "skipping", tmp_path / "stopped")
+
+
+def test_paddles_scaler_state_survives_a_checkpoint(tmp_path):
+    from kdscfnet.engine.trainer import _plain, _scaler_state
+    from kdscfnet.pretrained.pickles import read_pickle, write_pickle
+
+    scaler = paddle.amp.GradScaler(enable=True, init_loss_scaling=512.0)
+    for name in ("scale", "step", "update", "state_dict", "load_state_dict"):
+        assert callable(getattr(scaler, name))
+    write_pickle(str(tmp_path / "state"), {k: _plain(v) for k, v in scaler.state_dict().items()})
+    other = paddle.amp.GradScaler(enable=True, init_loss_scaling=2.0)
+    other.load_state_dict(_scaler_state(read_pickle(str(tmp_path / "state"))))
+    assert {k: _plain(v) for k, v in other.state_dict().items()} == {k: _plain(v) for k, v in scaler.state_dict().items()}
+
+
+def test_synchronised_batch_norm_keeps_names_parameters_and_regularizers():
+    model = golden_model("M3_0.5")
+    before = {k: v.numpy().copy() for k, v in model.state_dict().items()}
+    owned = {k: p for k, p in model.named_parameters()}
+    synchronise_batch_norm(model)
+    kinds = {type(layer).__name__ for layer in model.sublayers()}
+    assert "SyncBatchNorm" in kinds and not kinds & {"BatchNorm", "BatchNorm2D"}
+    assert list(model.state_dict()) == list(before)
+    assert all((v.numpy() == before[k]).all() for k, v in model.state_dict().items())
+    assert all(p is owned[k] for k, p in model.named_parameters())
+    assert model.bkbone.conv.bn.weight.regularizer is not None
