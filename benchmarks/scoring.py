@@ -5,6 +5,7 @@
 Without folders: the published maps of ../shared, repeated under new names until there are --number. Every round times
 the three in turn; medians and their ratios are printed, and the greatest difference of any score.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -41,8 +42,14 @@ def by_pysodmetrics(maps, masks):
             measure.step(levels, mask)
     f, e = f.get_results()["fm"], e.get_results()["em"]
     return {
-        "MAE": mae.get_results()["mae"], "maxF": f["curve"].max(), "meanF": f["curve"].mean(), "adpF": f["adp"],
-        "wF": wf.get_results()["wfm"], "S": s.get_results()["sm"], "maxE": e["curve"].max(), "meanE": e["curve"].mean(),
+        "MAE": mae.get_results()["mae"],
+        "maxF": f["curve"].max(),
+        "meanF": f["curve"].mean(),
+        "adpF": f["adp"],
+        "wF": wf.get_results()["wfm"],
+        "S": s.get_results()["sm"],
+        "maxE": e["curve"].max(),
+        "meanE": e["curve"].mean(),
         "adpE": e["adp"],
     }
 
@@ -87,16 +94,35 @@ def main():
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratios = {name: medians[name] / medians["pysodmetrics"] for name in LIMITS}
     print("%d maps, %d cores, median of %d rounds" % (args.number, available_cores(), args.rounds))
-    print("  %-28s %7.2f s  %6.1f maps/s" % ("pysodmetrics, one loop", medians["pysodmetrics"], args.number / medians["pysodmetrics"]))
+    print(
+        "  %-28s %7.2f s  %6.1f maps/s"
+        % ("pysodmetrics, one loop", medians["pysodmetrics"], args.number / medians["pysodmetrics"])
+    )
     for name, limit in LIMITS.items():
-        print("  %-28s %7.2f s  %6.1f maps/s  %5.1f%% of the loop (limit %d%%)" % (
-            "kdscfnet.evaluate, %s" % name, medians[name], args.number / medians[name], 100 * ratios[name], 100 * limit))
+        print(
+            "  %-28s %7.2f s  %6.1f maps/s  %5.1f%% of the loop (limit %d%%)"
+            % (
+                "kdscfnet.evaluate, %s" % name,
+                medians[name],
+                args.number / medians[name],
+                100 * ratios[name],
+                100 * limit,
+            )
+        )
     print("  greatest difference of a score: %.1e" % worst)
     if args.json:
         from kdscfnet.files import write_json
 
-        write_json(args.json, {"maps": args.number, "cores": available_cores(), "seconds": seconds, "ratios": ratios,
-                               "greatest_difference": worst})
+        write_json(
+            args.json,
+            {
+                "maps": args.number,
+                "cores": available_cores(),
+                "seconds": seconds,
+                "ratios": ratios,
+                "greatest_difference": worst,
+            },
+        )
     return int(worst > 1e-9 or any(ratios[name] > limit for name, limit in LIMITS.items()))
 
 

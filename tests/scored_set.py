@@ -1,4 +1,5 @@
 """A small generated data set with maps of it, for the tests of scoring."""
+
 from __future__ import annotations
 
 import cv2

@@ -41,13 +41,16 @@ def test_several_methods_and_sets(place, capsys):
     assert "report/report.html" in out
 
 
-@pytest.mark.parametrize("maps,data,expected", [
-    (["maps/first", "maps/second"], "data", {"first": 2, "second": 2}),
-    (["maps/second"], "data/PASCAL-S", {"second": 1}),
-    (["maps/first/ECSSD"], "data", {"first": 1}),
-    (["maps/first/ECSSD"], "data/ECSSD/mask", {"first": 1}),
-    (["maps/first/PASCAL-S", "maps/second/PASCALS"], "data/PASCAL-S", {"first": 1, "second": 1}),
-])
+@pytest.mark.parametrize(
+    "maps,data,expected",
+    [
+        (["maps/first", "maps/second"], "data", {"first": 2, "second": 2}),
+        (["maps/second"], "data/PASCAL-S", {"second": 1}),
+        (["maps/first/ECSSD"], "data", {"first": 1}),
+        (["maps/first/ECSSD"], "data/ECSSD/mask", {"first": 1}),
+        (["maps/first/PASCAL-S", "maps/second/PASCALS"], "data/PASCAL-S", {"first": 1, "second": 1}),
+    ],
+)
 def test_where_maps_and_masks_may_lie(place, maps, data, expected):
     assert evaluate("--maps", *maps, "--data", data, "--scores", "mae", "--no-report", "-o", "out") == 0
     found = {path.stem: len(json.loads(path.read_text())["sets"]) for path in (place / "out" / "scores").iterdir()}
@@ -93,7 +96,10 @@ def test_allow_missing_says_so_in_every_output(place, capsys):
         text = (place / "report" / name).read_text(encoding="utf-8")
         assert said in text and "ECSSD (7 of 8 images" in text, name
     assert scores_of(place, "first")["sets"]["ECSSD"]["left_out"] == [{"name": "0002", "problem": "missing map"}]
-    assert "first,ECSSD," in (place / "report" / "scores.csv").read_text() and ",7,1," in (place / "report" / "scores.csv").read_text()
+    assert (
+        "first,ECSSD," in (place / "report" / "scores.csv").read_text()
+        and ",7,1," in (place / "report" / "scores.csv").read_text()
+    )
     assert "left out: missing map: 0002" in (place / "report" / "maps.csv").read_text()
 
 
@@ -122,16 +128,19 @@ def test_a_set_of_which_nothing_can_be_scored_does_not_cost_the_others(place, ca
     assert "nothing could be scored" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments,message", [
-    (["--maps", "nowhere"], "there is no folder of maps nowhere"),
-    (["--maps", "maps", "--data", "nowhere"], "there is no data folder nowhere"),
-    (["--maps", "data/ECSSD/image", "--sets", "ECSSD", "--data", "empty"], "holds no data set"),
-    (["--maps", "empty"], "empty holds no maps of ECSSD, PASCAL-S: expected empty/ECSSD/*.png"),
-    (["--maps", "loose"], "loose holds maps, but of which set? Name one: --sets ECSSD"),
-    (["--maps", "maps", "--sets", "SOD"], "there is no data set SOD in data: found ECSSD, PASCAL-S"),
-    (["--maps", "maps", "--threads", "0"], "argument --threads: invalid number of cores value: '0'"),
-    (["--maps", "maps", "--data", "unlabelled"], "unlabelled holds no masks"),
-])
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["--maps", "nowhere"], "there is no folder of maps nowhere"),
+        (["--maps", "maps", "--data", "nowhere"], "there is no data folder nowhere"),
+        (["--maps", "data/ECSSD/image", "--sets", "ECSSD", "--data", "empty"], "holds no data set"),
+        (["--maps", "empty"], "empty holds no maps of ECSSD, PASCAL-S: expected empty/ECSSD/*.png"),
+        (["--maps", "loose"], "loose holds maps, but of which set? Name one: --sets ECSSD"),
+        (["--maps", "maps", "--sets", "SOD"], "there is no data set SOD in data: found ECSSD, PASCAL-S"),
+        (["--maps", "maps", "--threads", "0"], "argument --threads: invalid number of cores value: '0'"),
+        (["--maps", "maps", "--data", "unlabelled"], "unlabelled holds no masks"),
+    ],
+)
 def test_mistakes_get_one_line(place, capsys, arguments, message):
     (place / "empty").mkdir()
     scored_set.make_maps(place / "loose", scored_set.make_data(place / "spare"))

@@ -1,4 +1,5 @@
 """The measures against pysodmetrics, map by map, edge cases included."""
+
 from __future__ import annotations
 
 import warnings
@@ -23,8 +24,15 @@ def by_pysodmetrics(levels, mask):
             measure.step(levels, mask)
     f_curve, e_curve = f.changeable_fms[0], e.changeable_ems[0]
     values = {
-        "MAE": mae.maes[0], "adpF": f.adaptive_fms[0], "adpE": e.adaptive_ems[0], "S": s.sms[0], "wF": wf.weighted_fms[0],
-        "maxF": f_curve.max(), "meanF": f_curve.mean(), "maxE": e_curve.max(), "meanE": e_curve.mean(),
+        "MAE": mae.maes[0],
+        "adpF": f.adaptive_fms[0],
+        "adpE": e.adaptive_ems[0],
+        "S": s.sms[0],
+        "wF": wf.weighted_fms[0],
+        "maxF": f_curve.max(),
+        "meanF": f_curve.mean(),
+        "maxE": e_curve.max(),
+        "meanE": e_curve.mean(),
     }
     return values, np.stack([f.precisions[0], f.recalls[0], f_curve, e_curve])
 
@@ -60,7 +68,9 @@ def test_random_small_maps_equal_pysodmetrics():
     for _ in range(400):
         height, width = rng.randint(2, 15, 2)
         number_of_levels = rng.choice([1, 2, 3, 256])
-        levels = rng.randint(0, 256, number_of_levels)[rng.randint(0, number_of_levels, (height, width))].astype(np.uint8)
+        levels = rng.randint(0, 256, number_of_levels)[rng.randint(0, number_of_levels, (height, width))].astype(
+            np.uint8
+        )
         mask = (rng.uniform(size=(height, width)) < rng.choice([0.02, 0.2, 0.5, 0.95])).astype(np.uint8) * 255
         assert_same(levels, mask)
 
@@ -72,12 +82,16 @@ def _corner(height, width):
 
 
 @pytest.mark.parametrize("level", [0, 1, 100, 254, 255])
-@pytest.mark.parametrize("mask", [
-    np.zeros((30, 40), np.uint8),
-    np.full((30, 40), 255, np.uint8),
-    np.pad(np.full((10, 15), 255, np.uint8), ((5, 15), (10, 15)), "constant"),
-    _corner(30, 40),
-], ids=["black", "white", "rectangle", "corner"])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.zeros((30, 40), np.uint8),
+        np.full((30, 40), 255, np.uint8),
+        np.pad(np.full((10, 15), 255, np.uint8), ((5, 15), (10, 15)), "constant"),
+        _corner(30, 40),
+    ],
+    ids=["black", "white", "rectangle", "corner"],
+)
 def test_constant_maps_and_masks_have_the_values_of_pysodmetrics(level, mask):
     assert_same(np.full(mask.shape, level, np.uint8), mask)
     assert_same(blob(*mask.shape)[0], mask)
@@ -107,7 +121,7 @@ def test_a_histogram_is_exact_beyond_what_float32_holds(monkeypatch):
 
 
 def test_the_workspace_serves_images_of_changing_size():
-    # every array of the weighted F-measure is reused: a small image after a large one must not see the large one's values
+    # every array of the weighted F-measure is reused: a small image after a large one must not see the large one's
     pairs = [blob(200, 150, 6), blob(20, 30, 7), blob(150, 210, 8), blob(21, 29, 9)]
     for levels, mask in pairs + pairs[::-1]:
         assert_same(levels, mask)

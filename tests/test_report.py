@@ -19,8 +19,15 @@ from kdscfnet.evaluation.results import Result, published, remarks, write_scores
 def results(tmp_path_factory):
     """Two methods on two sets; the first is a released model by name, the second lacks a map and is called oddly."""
     root = tmp_path_factory.mktemp("report")
-    good, poor = Result("FS-SCFNet", card={"ECSSD": 0.039, "HKU-IS": 0.031}, weights="weights/FS-SCFNet.pdparams",
-                        details={"size": 352, "sha256": "ab" * 32}), Result("other_50%", title="Other_50% <&>")
+    good, poor = (
+        Result(
+            "FS-SCFNet",
+            card={"ECSSD": 0.039, "HKU-IS": 0.031},
+            weights="weights/FS-SCFNet.pdparams",
+            details={"size": 352, "sha256": "ab" * 32},
+        ),
+        Result("other_50%", title="Other_50% <&>"),
+    )
     for number, name in enumerate(("ECSSD", "PASCAL-S")):
         masks = scored_set.make_data(root / name, ["%04d" % n for n in range(1, 13)], seed=number)
         for result, noise in ((good, 10), (poor, 90)):
@@ -165,9 +172,21 @@ class _Links(HTMLParser):
 def test_the_report_folder(results, tmp_path):
     page = write_report(results, str(tmp_path), ["a warning of this run"])
     names = {path.name for path in tmp_path.iterdir()}
-    curves = {"%s-%s.%s" % (name, kind, form) for name in ("ECSSD", "PASCAL-S") for kind in ("pr", "f") for form in ("png", "pdf")}
-    assert names == curves | {"ECSSD-maps.png", "PASCAL-S-maps.png", "report.html", "scores.csv", "maps.csv", "tables.md",
-                              "tables.tex"}
+    curves = {
+        "%s-%s.%s" % (name, kind, form)
+        for name in ("ECSSD", "PASCAL-S")
+        for kind in ("pr", "f")
+        for form in ("png", "pdf")
+    }
+    assert names == curves | {
+        "ECSSD-maps.png",
+        "PASCAL-S-maps.png",
+        "report.html",
+        "scores.csv",
+        "maps.csv",
+        "tables.md",
+        "tables.tex",
+    }
     for name in names:
         head = (tmp_path / name).read_bytes()[:8]
         assert head.startswith({"png": b"\x89PNG", "pdf": b"%PDF"}.get(name[-3:], head[:1])) and head

@@ -1,5 +1,8 @@
-"""`kdscfnet test`: from weights and data sets to maps and scores. Most run with a stand-in for the network, so that they
-test everything around it; two run the network itself."""
+"""`kdscfnet test`: from weights and data sets to maps and scores.
+
+Most run with a stand-in for the network and test everything around it; two run the network itself.
+"""
+
 from __future__ import annotations
 
 import json
@@ -34,7 +37,9 @@ class FakePredictor:
         self.made.append((os.path.basename(str(weights)), backbone, self.engine, size))
 
     def logits(self, images, threads=None):
-        return np.stack([(cv2.resize(image, self.size)[None, :, :, 1] - 110.0) / 40 for image in images]).astype(np.float32)
+        return np.stack([(cv2.resize(image, self.size)[None, :, :, 1] - 110.0) / 40 for image in images]).astype(
+            np.float32
+        )
 
 
 def write_weights(path, backbone="mobilenetv3"):
@@ -83,7 +88,10 @@ def test_without_arguments_all_weights_on_all_test_sets(place, capsys):
     assert run() == 0
     captured = capsys.readouterr()
     assert [made[:1] + made[3:] for made in FakePredictor.made] == [
-        ("FS-SCFNet.safetensors", 352), ("KD-SCFNet_STB.safetensors", 384), ("mine.safetensors", 352)]
+        ("FS-SCFNet.safetensors", 352),
+        ("KD-SCFNet_STB.safetensors", 384),
+        ("mine.safetensors", 352),
+    ]
     maps = sorted(path.relative_to(place).as_posix() for path in (place / "maps").rglob("*.png"))
     assert len(maps) == 3 * 2 * 8 and maps[0] == "maps/FS-SCFNet/ECSSD/0001.png"
     assert read_mask(place / maps[0]).shape == (40, 60)
@@ -140,10 +148,19 @@ def test_another_engine_makes_its_own_maps(place, capsys):
     assert FakePredictor.made[-1][2] == "paddle"
 
 
-@pytest.mark.parametrize("change,message", [
-    (lambda place: write_weights(place / "weights" / "FS-SCFNet.safetensors", "resnet50"), "maps made with other weights"),
-    (lambda place: (place / "maps" / "FS-SCFNet" / "ECSSD.json").unlink(), "maps that `kdscfnet test` did not make"),
-])
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (
+            lambda place: write_weights(place / "weights" / "FS-SCFNet.safetensors", "resnet50"),
+            "maps made with other weights",
+        ),
+        (
+            lambda place: (place / "maps" / "FS-SCFNet" / "ECSSD.json").unlink(),
+            "maps that `kdscfnet test` did not make",
+        ),
+    ],
+)
 def test_maps_of_other_weights_are_neither_used_nor_lost(place, capsys, change, message):
     assert fast("--sets", "ECSSD") == 0
     before = times(place / "maps" / "FS-SCFNet" / "ECSSD")
@@ -168,7 +185,9 @@ def test_a_missing_mask_is_known_before_maps_are_made(place, capsys):
     (place / "data" / "PASCAL-S" / "image" / "0004.jpg").unlink()
     assert fast() == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert "ECSSD: 1 missing mask (0003)" in last and "PASCAL-S: 1 missing map (0004: it has a mask and no image)" in last
+    assert (
+        "ECSSD: 1 missing mask (0003)" in last and "PASCAL-S: 1 missing map (0004: it has a mask and no image)" in last
+    )
     assert not (place / "maps").exists() and not FakePredictor.made
     assert fast("--allow-missing") == 0
     sets = json.loads((place / "scores" / "FS-SCFNet.json").read_text())["sets"]
@@ -212,14 +231,17 @@ def test_files_of_one_name_from_two_folders(place):
     assert list(testing.find_models(["a/best.safetensors", "./a/best.safetensors", "b"])) == ["best", "b_best"]
 
 
-@pytest.mark.parametrize("arguments,message", [
-    (["--weights", "nowhere.pdparams"], "nowhere.pdparams"),
-    (["--weights", "data"], "no weights in "),
-    (["--weights", "notes.pdparams"], "notes.pdparams"),
-    (["--data", "nowhere"], "there is no data folder nowhere"),
-    (["--sets", "HKU-IS"], "there is no data set HKU-IS in data: found ECSSD, PASCAL-S"),
-    (["--engine", "torch"], "invalid choice"),
-])
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["--weights", "nowhere.pdparams"], "nowhere.pdparams"),
+        (["--weights", "data"], "no weights in "),
+        (["--weights", "notes.pdparams"], "notes.pdparams"),
+        (["--data", "nowhere"], "there is no data folder nowhere"),
+        (["--sets", "HKU-IS"], "there is no data set HKU-IS in data: found ECSSD, PASCAL-S"),
+        (["--engine", "torch"], "invalid choice"),
+    ],
+)
 def test_mistakes_get_one_line(place, capsys, arguments, message):
     (place / "notes.pdparams").write_text("not a weight file")
     try:

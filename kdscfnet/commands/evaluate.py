@@ -5,14 +5,21 @@
 
 Prints the tables and writes scores/<method>.json and report/ (report.html, CSV, Markdown, LaTeX, curves, maps).
 """
+
 from __future__ import annotations
 
 
 def add_arguments(parser):
-    parser.add_argument("--maps", nargs="+", required=True, metavar="DIR",
-                        help="folders of maps: DIR/<method>/<SET>/*.png, DIR/<SET>/*.png or DIR/*.png")
-    parser.add_argument("--data", default="data", metavar="DIR",
-                        help="the data sets, one of them, or a folder of masks (default: data)")
+    parser.add_argument(
+        "--maps",
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="folders of maps: DIR/<method>/<SET>/*.png, DIR/<SET>/*.png or DIR/*.png",
+    )
+    parser.add_argument(
+        "--data", default="data", metavar="DIR", help="the data sets, one of them, or a folder of masks (default: data)"
+    )
     add_scoring_arguments(parser)
 
 
@@ -20,12 +27,20 @@ def add_scoring_arguments(parser):
     """The options that `test` has too."""
     parser.add_argument("--sets", nargs="+", metavar="SET", help="only these data sets (DUTS-TE, ECSSD, …)")
     parser.add_argument("--scores", choices=("all", "mae"), default="all", help="mae: MAE alone, many times faster")
-    parser.add_argument("--allow-missing", action="store_true",
-                        help="score what can be scored where maps or masks are missing or unreadable, and say so")
-    parser.add_argument("--resize", action="store_true",
-                        help="bring maps of another size to their mask's (bilinear, as the authors) instead of refusing them")
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="score what can be scored where maps or masks are missing or unreadable, and say so",
+    )
+    parser.add_argument(
+        "--resize",
+        action="store_true",
+        help="bring maps of another size to their mask's (bilinear, as the authors) instead of refusing them",
+    )
     parser.add_argument("--threads", type=_positive, metavar="N", help="cores to use (default: all)")
-    parser.add_argument("-o", "--output", default=".", metavar="DIR", help="where scores/ and report/ go (default: here)")
+    parser.add_argument(
+        "-o", "--output", default=".", metavar="DIR", help="where scores/ and report/ go (default: here)"
+    )
     parser.add_argument("--no-report", action="store_true", help="the tables and scores/*.json alone")
 
 
@@ -42,7 +57,8 @@ _positive.__name__ = "number of cores"  # argparse names it in its message
 def run(args):
     from kdscfnet.evaluation.methods import publish, score_methods
 
-    results = score_methods(args.maps, args.data, args.sets, args.scores, args.allow_missing, args.resize, args.threads,
-                            args.output)
+    results = score_methods(
+        args.maps, args.data, args.sets, args.scores, args.allow_missing, args.resize, args.threads, args.output
+    )
     publish(results, args.output, not args.no_report)
     return 0

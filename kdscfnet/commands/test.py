@@ -6,6 +6,7 @@
 Maps go to maps/<model>/<SET>/, scores to scores/<model>.json, tables, curves and report.html to report/. Maps that are
 there already are not made again, so an interrupted run goes on where it stopped.
 """
+
 from __future__ import annotations
 
 from kdscfnet.commands.evaluate import add_scoring_arguments
@@ -14,14 +15,23 @@ from kdscfnet.commands.evaluate import add_scoring_arguments
 def add_arguments(parser):
     from kdscfnet.inference.engines import ENGINES
 
-    parser.add_argument("--weights", nargs="+", metavar="FILE",
-                        help="weight files, or folders of them (default: all in the weights folder, "
-                        "$KDSCFNET_WEIGHTS or weights/)")
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        metavar="FILE",
+        help="weight files, or folders of them (default: all in the weights folder, $KDSCFNET_WEIGHTS or weights/)",
+    )
     parser.add_argument("--data", default="data", metavar="DIR", help="the test sets, or one of them (default: data)")
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="default: auto, the fastest there is")
-    parser.add_argument("--device", metavar="NAME", help="of Paddle: cpu, gpu, gpu:0 (default: a GPU where there is one)")
-    parser.add_argument("--size", type=int, metavar="N",
-                        help="the network's input, N×N (default: the model's: 352; 384 for Swin-B and its student)")
+    parser.add_argument(
+        "--device", metavar="NAME", help="of Paddle: cpu, gpu, gpu:0 (default: a GPU where there is one)"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        metavar="N",
+        help="the network's input, N×N (default: the model's: 352; 384 for Swin-B and its student)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="make maps again that are there already")
     add_scoring_arguments(parser)
 
@@ -31,8 +41,18 @@ def run(args):
     from kdscfnet.evaluation.testing import find_models, find_test_sets, test_models
 
     results, remarks = test_models(
-        find_models(args.weights), find_test_sets(args.data, args.sets), args.output, args.scores, args.engine, args.size,
-        args.device, args.threads, args.overwrite, args.allow_missing, args.resize)
+        find_models(args.weights),
+        find_test_sets(args.data, args.sets),
+        args.output,
+        args.scores,
+        args.engine,
+        args.size,
+        args.device,
+        args.threads,
+        args.overwrite,
+        args.allow_missing,
+        args.resize,
+    )
     if results:
         publish(results, args.output, not args.no_report, remarks)
     else:

@@ -11,6 +11,7 @@ Words used here:
     saliency    float64 [256], what each level becomes when the map is stretched to [0, 1]
     counts      int64 4×2×256: pixels by quadrant, background or foreground, level
 """
+
 from __future__ import annotations
 
 import functools
@@ -206,7 +207,7 @@ def _ssim_of_constant(saliency_map, foreground):
 
 # ---- the weighted F-measure
 
-_KERNEL = np.exp(-np.arange(-3.0, 4.0) ** 2 / (2 * 5**2))  # the 7×7 Gaussian, σ = 5, is the product of two of these
+_KERNEL = np.exp(-(np.arange(-3.0, 4.0) ** 2) / (2 * 5**2))  # the 7×7 Gaussian, σ = 5, is the product of two of these
 _KERNEL /= _KERNEL.sum()
 _FAR = 265**2  # squared distance in pixels: 0.5^(265 / 5) is 2^-53, nothing beside 2
 

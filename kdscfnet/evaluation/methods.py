@@ -1,4 +1,5 @@
 """Scoring maps that exist already: finding methods and sets in folders, and scoring all of them."""
+
 from __future__ import annotations
 
 import collections
@@ -42,8 +43,10 @@ def find_methods(folders, sets):
         inside = [(path, _of_method(path, sets)) for path in _folders(folder)]
         inside = [(path, found) for path, found in inside if found]
         if not inside:
-            raise UserError("%s holds no maps of %s: expected %s, with the names of the masks" % (
-                folder, ", ".join(found.name for found in sets), os.path.join(folder, sets[0].name, "*.png")))
+            raise UserError(
+                "%s holds no maps of %s: expected %s, with the names of the masks"
+                % (folder, ", ".join(found.name for found in sets), os.path.join(folder, sets[0].name, "*.png"))
+            )
         for path, found in inside:
             _add(methods, path, found)
     return methods
@@ -59,8 +62,11 @@ def _of_method(folder, sets):
             raise UserError("%s holds maps, but of which set? Name one: --sets %s" % (folder, sets[0].name))
         return {sets[0].name: folder}
     names = {found.name for found in sets}
-    return {canonical_name(os.path.basename(path)): path for path in _folders(folder)
-            if canonical_name(os.path.basename(path)) in names}
+    return {
+        canonical_name(os.path.basename(path)): path
+        for path in _folders(folder)
+        if canonical_name(os.path.basename(path)) in names
+    }
 
 
 def _add(methods, folder, found):
@@ -75,19 +81,25 @@ def _add(methods, folder, found):
 
 
 def _folders(folder):
-    return [os.path.join(folder, entry) for entry in sorted(os.listdir(folder))
-            if not entry.startswith(".") and os.path.isdir(os.path.join(folder, entry))]
+    return [
+        os.path.join(folder, entry)
+        for entry in sorted(os.listdir(folder))
+        if not entry.startswith(".") and os.path.isdir(os.path.join(folder, entry))
+    ]
 
 
 def _is_image(entry):
     return not entry.startswith(".") and os.path.splitext(entry)[1].lower() in IMAGE_SUFFIXES
 
 
-def score_methods(maps_folders, data, sets=None, scores="all", allow_missing=False, resize=False, threads=None, output="."):
+def score_methods(
+    maps_folders, data, sets=None, scores="all", allow_missing=False, resize=False, threads=None, output="."
+):
     """Score the maps of several methods on the data sets in a folder; shows progress. Returns a list of Result.
 
     Arguments are those of kdscfnet.evaluate, with several folders of maps (`find_methods`), and a folder of data sets
-    of which `sets` may choose some; `output`: for a long list of problems. Raises MismatchError with everything that does not fit, over all methods and sets.
+    of which `sets` may choose some. A long list of problems goes to a file under `output`. Raises MismatchError with
+    everything that does not fit, over all methods and sets.
     """
     image_sets = find_sets(data, sets)
     methods = find_methods(maps_folders, image_sets)
@@ -110,7 +122,9 @@ def score_methods(maps_folders, data, sets=None, scores="all", allow_missing=Fal
         if scored.left_out:
             problems["%s, %s" % (method, name)] = scored.left_out
         entry = published(method)
-        result = results.setdefault(method, Result(method, entry.title if entry else "", card=entry.mae if entry else {}))
+        result = results.setdefault(
+            method, Result(method, entry.title if entry else "", card=entry.mae if entry else {})
+        )
         result.details.setdefault("maps", os.path.dirname(methods[method][name]) or ".")
         result.add(name, scored)
     check(problems, allow_missing, output)
@@ -140,7 +154,9 @@ def check(problems, allow_missing, output):
                 say("%s: … and %d more of this kind (%s)" % (where, number - LISTED, kind))
                 cut = True
     if cut:
-        write_text(path, "".join("%s: %s\n" % (where, problem) for where, found in problems.items() for problem in found))
+        write_text(
+            path, "".join("%s: %s\n" % (where, problem) for where, found in problems.items() for problem in found)
+        )
         say("all of them: " + path)
     elif os.path.exists(path):
         os.unlink(path)  # of an earlier run

@@ -1,4 +1,5 @@
 """Which map belongs to which mask, and everything that does not fit."""
+
 from __future__ import annotations
 
 import collections
@@ -11,7 +12,8 @@ from kdscfnet.errors import UserError
 
 # What maps and masks are called besides their image's name: 0001_mask.png, 0001-gt.png, 0001_sal.png
 _SUFFIX = re.compile(
-    r"[-_](masks?|gts?|ground_?truth|labels?|segmentation|sal|saliency|saliency_?map|smap|map|pred|prediction|res|result)$", re.I
+    r"[-_](masks?|gts?|ground_?truth|labels?|segmentation|sal|saliency|saliency_?map|smap|map|pred|prediction|res|result)$",
+    re.I,
 )
 
 # What can be wrong, in the order of a listing, each with its words for one and for several
@@ -119,7 +121,9 @@ def choose_sets(sets, names, root):
     chosen = [canonical_name(name) for name in names] if names else by_name
     for name in chosen:
         if name not in by_name:
-            raise UserError("there is no data set %s in %s: found %s" % (name, root, ", ".join(sorted(by_name)) or "none"))
+            raise UserError(
+                "there is no data set %s in %s: found %s" % (name, root, ", ".join(sorted(by_name)) or "none")
+            )
     rank = {name: number for number, name in enumerate(CARD_SETS)}
     return [by_name[name] for name in sorted(set(chosen), key=lambda name: (rank.get(name, len(rank)), name))]
 
@@ -151,8 +155,11 @@ def pair_up(maps_dir, image_set, empty=False):
     for name in spare_masks(image_set):
         path = maps.get(name) or by_bare_name.get(bare(name))
         used.add(path)
-        problems.append(Problem(MISSING_MAP, name, "its image too") if path is None else
-                        Problem(EXTRA_MAP, name, "its mask has no image in the set"))
+        problems.append(
+            Problem(MISSING_MAP, name, "its image too")
+            if path is None
+            else Problem(EXTRA_MAP, name, "its mask has no image in the set")
+        )
     problems += [Problem(EXTRA_MAP, os.path.basename(path)) for path in maps.values() if path not in used]
     return pairs, problems
 

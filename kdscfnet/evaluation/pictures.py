@@ -1,4 +1,5 @@
 """Pictures of scores: precision-recall and F-threshold curves, and a grid of the best, median and worst maps."""
+
 from __future__ import annotations
 
 import collections
@@ -33,13 +34,22 @@ def _figure(width, height):
 
 def precision_recall(results, name):
     """Precision over recall of one set, a line for each result that has curves: a figure, or None without any."""
-    return _curves(results, name, "Recall", "Precision", lambda c: (c["recall"], c["precision"]), "maxF", r"max $F_\beta$")
+    return _curves(
+        results, name, "Recall", "Precision", lambda c: (c["recall"], c["precision"]), "maxF", r"max $F_\beta$"
+    )
 
 
 def f_threshold(results, name):
     """F-measure by threshold of one set: a figure, or None."""
-    return _curves(results, name, "Threshold", r"$F_\beta$  ($\beta^2 = 0.3$)", lambda c: (THRESHOLDS, c["F"]), "meanF",
-                   r"mean $F_\beta$")
+    return _curves(
+        results,
+        name,
+        "Threshold",
+        r"$F_\beta$  ($\beta^2 = 0.3$)",
+        lambda c: (THRESHOLDS, c["F"]),
+        "meanF",
+        r"mean $F_\beta$",
+    )
 
 
 def _curves(results, name, x_label, y_label, points, score, score_label):
@@ -118,9 +128,18 @@ def grid(results, name, number=EXAMPLES):
     small = 10 if side_by_side else 8  # points; a wide figure is shown smaller
     width, height = 1.6 * sum(widths) + 0.2, 1.45 * sum(heights) + 0.75
     figure = _figure(width, height)
-    layout = figure.add_gridspec(len(heights), len(widths), width_ratios=widths, height_ratios=heights, wspace=0.05,
-                                 hspace=0.16, left=0.1 / width, right=1 - 0.1 / width, top=1 - 0.62 / height,
-                                 bottom=0.25 / height)
+    layout = figure.add_gridspec(
+        len(heights),
+        len(widths),
+        width_ratios=widths,
+        height_ratios=heights,
+        wspace=0.05,
+        hspace=0.16,
+        left=0.1 / width,
+        right=1 - 0.1 / width,
+        top=1 - 0.62 / height,
+        bottom=0.25 / height,
+    )
     row_offset = column_offset = 0
     for group, of_group in groups.items():
         for row, example in enumerate(of_group):
@@ -143,7 +162,7 @@ def grid(results, name, number=EXAMPLES):
 
 
 def _pictures(name, scored, with_image):
-    """[(picture, caption)] of one example: image, mask, then the map of each result. Pictures: uint8 H×W×3, one size."""
+    """[(picture, caption)] of one example: image, mask, then the map of each result. Pictures: uint8 H×W×3."""
     pair = scored[0][name].pair
     label = name if len(name) <= 18 else "…" + name[-17:]  # the end of a name tells files apart
     found = [(_thumbnail(pair.image, read_image), label)] if with_image else []

@@ -1,4 +1,5 @@
-"""The report folder: tables as CSV, Markdown and LaTeX, curves and grids as pictures, and one page that shows it all."""
+"""The report folder: tables as CSV, Markdown and LaTeX, curves and grids as pictures, and one page that shows all."""
+
 from __future__ import annotations
 
 import base64
@@ -82,7 +83,11 @@ def _section(table, scored, shown):
     name = table.set_name
     curves = "".join(picture for picture in shown if 'class="curve"' in picture)
     grids = "".join(picture for picture in shown if 'class="grid"' in picture)
-    parts = ['<section id="%s">' % html.escape(name), "<h2>%s</h2>" % html.escape(table.title), _scrolled(tables.as_html(table))]
+    parts = [
+        '<section id="%s">' % html.escape(name),
+        "<h2>%s</h2>" % html.escape(table.title),
+        _scrolled(tables.as_html(table)),
+    ]
     if curves:
         parts.append('<div class="curves">%s</div>' % curves)
     if grids:
@@ -95,8 +100,10 @@ def _section(table, scored, shown):
             more = len(lines) - _MOST_NOTES
             items = "".join("<li>%s</li>" % html.escape(line) for line in lines[:_MOST_NOTES])
             items += "<li>… and %d more: see maps.csv</li>" % more if more > 0 else ""
-            parts.append("<details><summary>%s: %d notes on single maps</summary><ul>%s</ul></details>"
-                         % (html.escape(result.title), len(lines), items))
+            parts.append(
+                "<details><summary>%s: %d notes on single maps</summary><ul>%s</ul></details>"
+                % (html.escape(result.title), len(lines), items)
+            )
     return "\n".join(parts + ["</section>"])
 
 
@@ -114,17 +121,21 @@ def _page(results, table, sections, notes):
         weights = html.escape(os.path.basename(result.weights)) if result.weights else "maps only"
         if digest:
             weights += ' <code title="SHA-256 %s">%s…</code>' % (digest, digest[:12])
-        rows.append("<tr><td>%s</td><td>%s</td><td>%s</td></tr>" % (html.escape(result.title), weights,
-                                                                    html.escape(", ".join(details))))
+        rows.append(
+            "<tr><td>%s</td><td>%s</td><td>%s</td></tr>"
+            % (html.escape(result.title), weights, html.escape(", ".join(details)))
+        )
     banner = ""
     if notes:
         banner = '<div class="notes"><b>Read with this in mind</b><ul>%s</ul></div>' % "".join(
-            "<li>%s</li>" % html.escape(note) for note in notes)
+            "<li>%s</li>" % html.escape(note) for note in notes
+        )
     links = "".join('<a href="#%s">%s</a>' % (html.escape(name), html.escape(name)) for name in sets_of(results))
     return template.substitute(
         banner=banner,
-        card="The card’s figure and the difference stand beside the MAE of released models." if any(
-            result.difference(name) is not None for result in results for name in result.sets) else "",
+        card="The card’s figure and the difference stand beside the MAE of released models."
+        if any(result.difference(name) is not None for result in results for name in result.sets)
+        else "",
         links=links,
         mae=_scrolled(tables.as_html(table)),
         models="\n".join(rows),

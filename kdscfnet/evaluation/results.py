@@ -1,4 +1,5 @@
 """What a model or a method scored, the card's figures beside it, and scores/<model>.json."""
+
 from __future__ import annotations
 
 import os
@@ -48,7 +49,11 @@ class Result:
             if scores.notes:
                 sets[name]["notes"] = [{"name": name_, "note": note} for name_, note in scores.notes]
         for name, scores in self.empty.items():
-            sets[name] = {"images": 0, "images_expected": scores.expected, "left_out": [p.as_dict() for p in scores.left_out]}
+            sets[name] = {
+                "images": 0,
+                "images_expected": scores.expected,
+                "left_out": [p.as_dict() for p in scores.left_out],
+            }
         return {"model": self.name, "weights": self.weights, **self.details, "sets": sets}
 
 
@@ -77,15 +82,20 @@ def sets_of(results):
 
 def remarks(results):
     """What a reader of the figures must know: a list of sentences, the same in every output."""
-    found = ["%s on %s: nothing could be scored, of %d images: %s" % (r.title, name, s.expected, counted(s.left_out))
-             for r in results for name, s in r.empty.items()]
+    found = [
+        "%s on %s: nothing could be scored, of %d images: %s" % (r.title, name, s.expected, counted(s.left_out))
+        for r in results
+        for name, s in r.empty.items()
+    ]
     for name in sets_of(results):
         scored = [result for result in results if name in result.sets]
         for result in scored:
             scores = result.sets[name]
             if scores.left_out:
-                found.append("%s on %s: %d of %d images scored (--allow-missing); left out: %s" % (
-                    result.title, name, scores["images"], scores.expected, counted(scores.left_out)))
+                found.append(
+                    "%s on %s: %d of %d images scored (--allow-missing); left out: %s"
+                    % (result.title, name, scores["images"], scores.expected, counted(scores.left_out))
+                )
         expected = scored[0].sets[name].expected
         if name in IMAGES and expected != IMAGES[name] and any(name in result.card for result in scored):
             found.append("%s has %d images here; the card's figure is of %d" % (name, expected, IMAGES[name]))

@@ -1,15 +1,25 @@
 """Scores of saliency maps: one map, one folder, on all cores."""
+
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.evaluation import measures
-from kdscfnet.evaluation.pairs import OTHER_SIZE, UNREADABLE, MismatchError, Pair, Problem, find_masks, pair_up, summarise
+from kdscfnet.evaluation.pairs import (
+    OTHER_SIZE,
+    UNREADABLE,
+    MismatchError,
+    Pair,
+    Problem,
+    find_masks,
+    pair_up,
+    summarise,
+)
 from kdscfnet.images import mask_mean, read_mask
 from kdscfnet.inference.engines import available_cores
 from kdscfnet.inference.pipeline import in_order, one_opencv_thread
@@ -85,7 +95,7 @@ def evaluate(maps_dir, masks_dir, scores="all", allow_missing=False, resize=Fals
 
 
 def scores_named(scores):
-    """"all" or "mae" → names of scores."""
+    """ "all" or "mae" → names of scores."""
     if scores not in SCORES:
         raise UserError("scores is %r: one of %s" % (scores, ", ".join(SCORES)))
     return SCORES[scores]
@@ -125,7 +135,9 @@ def score_pairs(pairs, problems=(), scores=ALL_SCORES, resize=False, threads=Non
 
     number = len(result.per_image)
     if number:
-        means = {name: float(np.mean([s.values[name] for s in result.per_image])) for name in result.per_image[0].values}
+        means = {
+            name: float(np.mean([s.values[name] for s in result.per_image])) for name in result.per_image[0].values
+        }
         if ALL_SCORES[-1] in scores:
             curves /= number
             result.curves = dict(zip(CURVES, curves))
@@ -238,7 +250,10 @@ def _resized(levels, foreground):
     size = foreground.shape[::-1]
     present = np.flatnonzero(measures.histogram(levels))
     values = {}
-    for name, table in (("MAE", measures.stretched(present[0], present[-1])), ("MAE_unstretched", measures.stretched(0, 255))):
+    for name, table in (
+        ("MAE", measures.stretched(present[0], present[-1])),
+        ("MAE_unstretched", measures.stretched(0, 255)),
+    ):
         resized = cv2.resize(table[levels], size, interpolation=cv2.INTER_LINEAR)
         values[name] = float(np.abs(resized - foreground).mean())
     return values, cv2.resize(levels, size, interpolation=cv2.INTER_LINEAR)

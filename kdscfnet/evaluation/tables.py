@@ -1,4 +1,5 @@
 """Tables of scores: for the terminal, Markdown, LaTeX, HTML and CSV."""
+
 from __future__ import annotations
 
 import csv
@@ -12,14 +13,26 @@ from kdscfnet.evaluation.scores import ALL_SCORES, LOWER_IS_BETTER, MAE_SCORES
 # How scores are written for people: plain, HTML, LaTeX
 _PLAIN = {"MAE_unstretched": "MAE unstr."}
 _HTML = {
-    "MAE_unstretched": "MAE<br>unstretched", "maxF": "F<sub>β</sub> max", "meanF": "F<sub>β</sub> mean",
-    "adpF": "F<sub>β</sub> adp", "wF": "F<sub>β</sub><sup>w</sup>", "S": "S<sub>α</sub>", "maxE": "E<sub>φ</sub> max",
-    "meanE": "E<sub>φ</sub> mean", "adpE": "E<sub>φ</sub> adp",
+    "MAE_unstretched": "MAE<br>unstretched",
+    "maxF": "F<sub>β</sub> max",
+    "meanF": "F<sub>β</sub> mean",
+    "adpF": "F<sub>β</sub> adp",
+    "wF": "F<sub>β</sub><sup>w</sup>",
+    "S": "S<sub>α</sub>",
+    "maxE": "E<sub>φ</sub> max",
+    "meanE": "E<sub>φ</sub> mean",
+    "adpE": "E<sub>φ</sub> adp",
 }
 _LATEX = {
-    "MAE_unstretched": r"MAE$_\mathrm{unstr.}$", "maxF": r"$F_\beta^{\max}$", "meanF": r"$F_\beta^\mathrm{mean}$",
-    "adpF": r"$F_\beta^\mathrm{adp}$", "wF": r"$F_\beta^w$", "S": r"$S_\alpha$", "maxE": r"$E_\phi^{\max}$",
-    "meanE": r"$E_\phi^\mathrm{mean}$", "adpE": r"$E_\phi^\mathrm{adp}$",
+    "MAE_unstretched": r"MAE$_\mathrm{unstr.}$",
+    "maxF": r"$F_\beta^{\max}$",
+    "meanF": r"$F_\beta^\mathrm{mean}$",
+    "adpF": r"$F_\beta^\mathrm{adp}$",
+    "wF": r"$F_\beta^w$",
+    "S": r"$S_\alpha$",
+    "maxE": r"$E_\phi^{\max}$",
+    "meanE": r"$E_\phi^\mathrm{mean}$",
+    "adpE": r"$E_\phi^\mathrm{adp}$",
 }
 
 
@@ -61,8 +74,11 @@ def mae_table(results):
 
 def with_coverage(results, name):
     """`ECSSD`, or `ECSSD (100 of 300 images)` where some were left out."""
-    parts = {"%d of %d images" % (result.sets[name]["images"], result.sets[name].expected)
-             for result in results if name in result.sets and result.sets[name].left_out}
+    parts = {
+        "%d of %d images" % (result.sets[name]["images"], result.sets[name].expected)
+        for result in results
+        if name in result.sets and result.sets[name].left_out
+    }
     return "%s (%s)" % (name, " / ".join(sorted(parts))) if parts else name
 
 
@@ -123,17 +139,25 @@ def as_markdown(table):
 def as_latex(table):
     """A booktabs table."""
     lines = [
-        r"\begin{table}[t]", r"\centering", r"\caption{%s}" % escape_latex(table.title),
-        r"\begin{tabular}{l%s}" % ("r" * (len(table.header) - 1)), r"\toprule",
-        " & ".join(_LATEX.get(cell, escape_latex(cell)) for cell in table.header) + r" \\", r"\midrule",
+        r"\begin{table}[t]",
+        r"\centering",
+        r"\caption{%s}" % escape_latex(table.title),
+        r"\begin{tabular}{l%s}" % ("r" * (len(table.header) - 1)),
+        r"\toprule",
+        " & ".join(_LATEX.get(cell, escape_latex(cell)) for cell in table.header) + r" \\",
+        r"\midrule",
     ]
     for number, row in enumerate(table.rows):
-        cells = [escape_latex(cell) if column == 0 else cell.replace("-", "$-$", 1) if cell.startswith("-") and cell != "-"
-                 else cell.replace("+", "$+$") if cell.startswith("+") else "--" if cell == "-" else cell
-                 for column, cell in enumerate(row)]
+        cells = [escape_latex(row[0])] + [_latex_figure(cell) for cell in row[1:]]
         cells = [r"\textbf{%s}" % c if (number, column) in table.best else c for column, c in enumerate(cells)]
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join(lines + [r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
+
+def _latex_figure(cell):
+    if cell == "-":
+        return "--"
+    return "$%s$%s" % (cell[0], cell[1:]) if cell[0] in "+-" else cell
 
 
 def escape_latex(text):
@@ -148,7 +172,9 @@ def as_html(table):
     lines = ["<table>", "<thead>", row("th", [_HTML.get(cell, html.escape(cell)) for cell in table.header]), "</thead>"]
     for number, cells in enumerate(table.rows):
         shown = [html.escape(cell) for cell in cells]
-        lines.append(row("td", ["<b>%s</b>" % c if (number, column) in table.best else c for column, c in enumerate(shown)]))
+        lines.append(
+            row("td", ["<b>%s</b>" % c if (number, column) in table.best else c for column, c in enumerate(shown)])
+        )
     return "\n".join(lines + ["</table>"])
 
 
@@ -160,8 +186,17 @@ def scores_csv(results):
     for result in results:
         for name, scores in result.sets.items():
             card = [result.card[name], result.difference(name)] if name in result.card else ["", ""]
-            lines.append([result.name, name, *(scores.get(score, "") for score in names), scores["images"],
-                          len(scores.left_out), *card, result.weights or ""])
+            lines.append(
+                [
+                    result.name,
+                    name,
+                    *(scores.get(score, "") for score in names),
+                    scores["images"],
+                    len(scores.left_out),
+                    *card,
+                    result.weights or "",
+                ]
+            )
     return _csv(lines)
 
 

@@ -1,4 +1,5 @@
 """Testing models: weights and test sets to maps, scores and the card's table."""
+
 from __future__ import annotations
 
 import collections
@@ -57,8 +58,10 @@ def _in_folder(folder):
             if item.kind != "backbone":
                 say("left out: %s" % (item.problem or "%s is none of our networks" % path))
     if not found:
-        raise UserError("no weights in %s: get one (kdscfnet weights fetch fs-m3; kdscfnet weights list --links), or name a "
-                        "file: --weights FILE" % os.path.abspath(str(zoo.weights_folder(folder))))
+        raise UserError(
+            "no weights in %s: get one (kdscfnet weights fetch fs-m3; kdscfnet weights list --links), or name a "
+            "file: --weights FILE" % os.path.abspath(str(zoo.weights_folder(folder)))
+        )
     return found
 
 
@@ -70,8 +73,19 @@ def find_test_sets(data, names=None):
     return choose_sets(sets, names, data)
 
 
-def test_models(models, image_sets, output=".", scores="all", engine="auto", size=None, device=None, threads=None,
-                overwrite=False, allow_missing=False, resize=False):
+def test_models(
+    models,
+    image_sets,
+    output=".",
+    scores="all",
+    engine="auto",
+    size=None,
+    device=None,
+    threads=None,
+    overwrite=False,
+    allow_missing=False,
+    resize=False,
+):
     """Make the maps of every model on every set and score them; what was made before is not made again.
 
     Args:
@@ -100,8 +114,11 @@ def test_models(models, image_sets, output=".", scores="all", engine="auto", siz
             problems[image_set.name] = found
     if problems and not allow_missing:
         check(problems, allow_missing, output)
-    runs = [_Run(name, model, image_set, output, engine, size, overwrite)
-            for name, model in models.items() for image_set in image_sets]
+    runs = [
+        _Run(name, model, image_set, output, engine, size, overwrite)
+        for name, model in models.items()
+        for image_set in image_sets
+    ]
     for run in runs:
         run.require_ours()
 
@@ -115,10 +132,24 @@ def test_models(models, image_sets, output=".", scores="all", engine="auto", siz
             failed = run.make(predictor[1])
         else:
             failed = {}
-            say("%s, %s: all %d maps are there already (%s)" % (run.model.title, run.set.name, len(run.set), run.folder))
-        result = results.setdefault(run.name, Result(
-            run.name, run.model.title, card=run.model.mae, weights=str(run.model.path),
-            details={"backbone": run.model.backbone, "size": run.size, "engine": run.recorded()["engine"], "sha256": run.sha256}))
+            say(
+                "%s, %s: all %d maps are there already (%s)" % (run.model.title, run.set.name, len(run.set), run.folder)
+            )
+        result = results.setdefault(
+            run.name,
+            Result(
+                run.name,
+                run.model.title,
+                card=run.model.mae,
+                weights=str(run.model.path),
+                details={
+                    "backbone": run.model.backbone,
+                    "size": run.size,
+                    "engine": run.recorded()["engine"],
+                    "sha256": run.sha256,
+                },
+            ),
+        )
         if not run.set.masks:
             if failed:
                 problems[run.where] = list(failed.values())
@@ -141,9 +172,18 @@ def _open(run, device, threads):
     from kdscfnet.inference.predictor import Predictor
 
     predictor = Predictor(run.model.path, run.model.backbone, run.engine, run.size, threads, device)
-    say("%s: %s, %s at %d×%d, %s on %d threads" % (
-        run.model.title, run.model.path, run.model.backbone, predictor.size[1], predictor.size[0], predictor.engine,
-        predictor.threads))
+    say(
+        "%s: %s, %s at %d×%d, %s on %d threads"
+        % (
+            run.model.title,
+            run.model.path,
+            run.model.backbone,
+            predictor.size[1],
+            predictor.size[0],
+            predictor.engine,
+            predictor.threads,
+        )
+    )
     return predictor
 
 
@@ -195,12 +235,18 @@ class _Run:
         made_by = self.recorded()
         advice = "--overwrite makes them anew, --output DIR puts the new ones elsewhere"
         if not made_by:
-            raise UserError("%s holds maps that `kdscfnet test` did not make: score them with `kdscfnet evaluate --maps`, or "
-                            "%s" % (self.folder, advice))
+            raise UserError(
+                "%s holds maps that `kdscfnet test` did not make: score them with `kdscfnet evaluate --maps`, or "
+                "%s" % (self.folder, advice)
+            )
         if made_by.get("sha256") != self.sha256:
-            raise UserError("%s holds maps made with other weights (%s): %s" % (self.folder, made_by.get("weights"), advice))
+            raise UserError(
+                "%s holds maps made with other weights (%s): %s" % (self.folder, made_by.get("weights"), advice)
+            )
         if made_by.get("size") != self.size:
-            raise UserError("%s holds maps made at size %s, not %s: %s" % (self.folder, made_by.get("size"), self.size, advice))
+            raise UserError(
+                "%s holds maps made at size %s, not %s: %s" % (self.folder, made_by.get("size"), self.size, advice)
+            )
 
     def make(self, predictor):
         """Make the maps that are lacking. Returns {image name: Problem} of images that could not be read."""
@@ -210,8 +256,10 @@ class _Run:
         recorded = self.recorded()
         if self.overwrite or any(recorded.get(key) != about[key] for key in ("sha256", "size", "engine")):
             if self.present() and not self.overwrite:
-                say("%s: maps of the engine %s are made again with %s" % (
-                    self.where, recorded.get("engine"), predictor.engine))
+                say(
+                    "%s: maps of the engine %s are made again with %s"
+                    % (self.where, recorded.get("engine"), predictor.engine)
+                )
             # The old ones go first: an interrupted run must not leave two kinds of maps side by side.
             present = self.present()
             for name in self.set.names:
