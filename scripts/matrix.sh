@@ -68,7 +68,7 @@ ready() { # ready ROW: the interpreter of a row, in $PYTHON
     if [ -n "$PYTHON" ]; then return; fi
     case $1 in
         card)
-            install "$venv" 3.7 paddlepaddle-gpu==2.2.0 opencv-python==4.1.1.26 'protobuf<3.21'
+            install "$venv" 3.7 paddlepaddle-gpu==2.2.0 opencv-python==4.1.1.26 'protobuf<3.21' -r requirements/onnx.txt
             give_dl_sym_back "$venv"
             PYTHON=$venv/python
             ;;
