@@ -1,0 +1,56 @@
+"""What one training sample costs, against the decoding of its two files, both in one run.
+
+    python benchmarks/loader.py data/DUTS-TR [--images 300] [--rounds 5]
+"""
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import cv2
+import numpy as np
+
+from kdscfnet.data.datasets import find_image_set
+from kdscfnet.data.loader import BatchPlan, TrainingSamples, _Turns
+from kdscfnet.recipes import MULTI_SCALE
+
+
+def decode(path, flags):
+    with open(path, "rb") as file:
+        return cv2.imdecode(np.frombuffer(file.read(), np.uint8), flags)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data")
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    cv2.setNumThreads(0)  # one core, as in a worker
+    found = find_image_set(args.data)
+    count = min(args.images, len(found))
+    images, masks = found.images[:count], found.masks[:count]
+    turns = _Turns(TrainingSamples(images, masks, 0), None)
+    decoding, sampling = [], []
+    for round_number in range(args.rounds + 1):
+        began = time.perf_counter()
+        for image, mask in zip(images, masks):
+            decode(image, cv2.IMREAD_COLOR)
+            decode(mask, cv2.IMREAD_GRAYSCALE)
+        decoding.append((time.perf_counter() - began) / count * 1e3)
+        plan = list(BatchPlan(count, 32, MULTI_SCALE, 1, seed=round_number))
+        began = time.perf_counter()
+        for items in plan:
+            turns.load(items)
+        sampling.append((time.perf_counter() - began) / count * 1e3)
+    decoding, sampling = decoding[1:], sampling[1:]  # the first round fills the system's cache
+    ratio = statistics.median(s / d for s, d in zip(sampling, decoding))
+    print("%d pairs of %s, one core, medians of %d rounds" % (count, found.name, args.rounds))
+    print("decode image and mask             %6.2f ms" % statistics.median(decoding))
+    print("read, augment, resize, stack      %6.2f ms  (%.2f times the decoding)" % (statistics.median(sampling), ratio))
+    print("images a second with four workers %6.0f" % (4000 / statistics.median(sampling)))
+
+
+if __name__ == "__main__":
+    main()

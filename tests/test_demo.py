@@ -1,0 +1,87 @@
+"""The demo set, and the demo from end to end with few steps."""
+from __future__ import annotations
+
+import argparse
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from training import train
+
+from kdscfnet.data import demo as scenes
+from kdscfnet.data.datasets import find_image_set
+from kdscfnet.engine import demo
+
+
+def test_scenes_are_what_they_are_said_to_be():
+    fractions, contrasts = [], []
+    for index in range(40):
+        image, mask = scenes.scene(0, index)
+        again, _ = scenes.scene(0, index)
+        assert (image == again).all() and image.shape == scenes.SIDE + (3,) and mask.shape == scenes.SIDE
+        inside, outside = image[mask == 255].mean(axis=0), image[mask == 0].mean(axis=0)
+        fractions.append((mask > 127).mean())
+        contrasts.append(np.abs(inside - outside).sum())
+    assert 0.1 < np.mean(fractions) < 0.3 and min(fractions) > 0.02
+    assert np.mean(contrasts) > 100
+    assert (scenes.scene(0, 1)[0] != scenes.scene(1, 1)[0]).any()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The demo of kd-r50 with a handful of scenes and steps."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(scenes, "PARTS", {"DEMO-TR": (0, 8, True), "DEMO-UNLABELLED": (100, 8, False), "DEMO-TE": (200, 4, True)})
+    patch.setattr(demo, "LABELLED_EPOCHS", 1)
+    patch.setattr(demo, "TEACHER_EPOCHS", 2)
+    patch.setattr(demo, "DISTILLATION_EPOCHS", 1)
+    output = tmp_path_factory.mktemp("demo") / "run"
+    words = ["kd-r50", "--demo", "--output", output, "--sizes", "64", "--test-size", "64", "--device", "cpu", "--teacher-engine",
+             "paddle"]
+    yield output, words
+    patch.undo()
+
+
+def test_demo_ends_with_a_table_and_a_picture(small, capsys):
+    output, words = small
+    assert train(*words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("device: cpu")
+    table = (output / "table.md").read_text().splitlines()
+    assert table[0] == "| on 4 held-out scenes | MAE | weights |" and table[-1] in out
+    names = [line.split(" | ")[0].strip("| ") for line in table[2:]]
+    assert names[:3] == ["teacher", "student, distilled", "student, labels alone"] and names[3].startswith("best constant map")
+    held_out = find_image_set(output / "data" / "DEMO-TE")
+    constant = np.mean([(cv2.imread(m, 0) >= 128).mean() for m in held_out.masks])
+    assert float(table[-1].split("|")[2]) == pytest.approx(min(constant, 1 - constant), abs=1e-4)
+    picture = cv2.imread(str(output / "grid.png"))
+    assert picture.shape[0] >= 4 * 120 and picture.shape[1] > 5 * 150
+    for part in ("teacher", "student", "labels"):
+        assert (output / part / "final.pdparams").exists() and list((output / part / "board").iterdir())
+    assert find_image_set(output / "data" / "DEMO-UNLABELLED", masks="optional").masks == ()
+
+
+def test_demo_goes_on_where_it_stopped(small, capsys):
+    output, words = small
+    before = (output / "teacher" / "final.pdparams").stat().st_mtime_ns
+    assert train(*words) == 2
+    assert "is not empty: go on with that demo by --resume auto" in capsys.readouterr().err
+    shutil.rmtree(str(output / "student"))
+    assert train(*words, "--resume", "auto") == 0
+    assert (output / "teacher" / "final.pdparams").stat().st_mtime_ns == before
+    assert (output / "student" / "final.pdparams").exists()
+
+
+def test_demo_brings_its_own_data(tmp_path, capsys):
+    assert train("fs-m3", "--demo", "--data", tmp_path, "--output", tmp_path / "out") == 2
+    assert "leave out --data" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_best_constant(tmp_path):
+    for name, white in (("a", 20), ("b", 60)):
+        mask = np.zeros((10, 10), np.uint8)
+        mask.reshape(-1)[:white] = 255
+        cv2.imwrite(str(tmp_path / (name + ".png")), mask)
+    masks = argparse.Namespace(masks=[str(tmp_path / "a.png"), str(tmp_path / "b.png")])
+    assert demo.best_constant(masks) == (pytest.approx(0.4), 0)
