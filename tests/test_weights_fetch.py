@@ -1,4 +1,5 @@
 """`fetch` against a server of our own that is slow, breaks off, refuses, or sends something else."""
+
 from __future__ import annotations
 
 import http.server
@@ -52,8 +53,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
 
-    def do_file(self, cut=None, ranges=True, etag='"one"', length=True, stall=0.0, slow=0.0, kind="application/octet-stream",
-                data=None):
+    def do_file(
+        self,
+        cut=None,
+        ranges=True,
+        etag='"one"',
+        length=True,
+        stall=0.0,
+        slow=0.0,
+        kind="application/octet-stream",
+        data=None,
+    ):
         """The file, from where it is asked for; `cut`: the connection breaks off after so many bytes."""
         data = self.server.data if data is None else data
         offset, status, headers = 0, 200, {"ETag": etag, "Content-Type": kind}
@@ -70,9 +80,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = body if cut is None else body[:cut]
         step = len(body) if not slow else 1 + len(body) // 20
         for at in range(0, len(body), step):
-            self.wfile.write(body[at: at + step])
+            self.wfile.write(body[at : at + step])
             self.wfile.flush()
-            self.server.sent += len(body[at: at + step])
+            self.server.sent += len(body[at : at + step])
             time.sleep(slow)
         time.sleep(stall)
 
@@ -103,7 +113,9 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     rng = np.random.RandomState(0)
-    arrays = {key: rng.standard_normal(shape).astype("f4") for key, shape in safe_load.shape_tables()["mobilenetv3"].items()}
+    arrays = {
+        key: rng.standard_normal(shape).astype("f4") for key, shape in safe_load.shape_tables()["mobilenetv3"].items()
+    }
     path = tmp_path_factory.mktemp("published") / NAME
     write_weights(path, arrays)
     return path.read_bytes()
@@ -127,7 +139,7 @@ def folder(tmp_path):
 
 
 def fetch(server, folder, **options):
-    options = dict(dict(pause=0.01, timeout=5), **options)
+    options = dict({"pause": 0.01, "timeout": 5}, **options)
     return zoo.fetch(zoo.release().find("kd-r50"), folder, mirror=options.pop("mirror", server.url), **options)
 
 
@@ -138,8 +150,12 @@ def fails(server, folder, says, **options):
     assert re.search(says, message), message
     assert message.isprintable()
     # how to get it by hand
-    for part in ("KD-SCFNet (R50): ", "https://drive.google.com/file/d/1pzR914hF078dJ762DLFoVOk72AREtjVn/view",
-                 "16xQwUFdp8t3hk3Oa5ifMrg (code sota)", "save it as %s in %s" % (NAME, folder)):
+    for part in (
+        "KD-SCFNet (R50): ",
+        "https://drive.google.com/file/d/1pzR914hF078dJ762DLFoVOk72AREtjVn/view",
+        "16xQwUFdp8t3hk3Oa5ifMrg (code sota)",
+        "save it as %s in %s" % (NAME, folder),
+    ):
         assert part in message
     assert not (folder / NAME).exists()
     return message
@@ -173,7 +189,12 @@ def test_a_slow_server(server, folder, weights):
 
 
 def test_broken_connections_are_taken_up(server, folder, weights):
-    server.plan = [{"do": "file", "cut": 1000000}, {"do": "status", "status": 500}, {"do": "file", "cut": 500000}, "file"]
+    server.plan = [
+        {"do": "file", "cut": 1000000},
+        {"do": "status", "status": 500},
+        {"do": "file", "cut": 500000},
+        "file",
+    ]
     fetch(server, folder)
     assert (folder / NAME).read_bytes() == weights and names(folder) == [NAME]
     offsets = [int(span[6:-1]) for _, span, _ in server.seen[1:]]
@@ -187,7 +208,9 @@ def test_broken_connections_are_taken_up(server, folder, weights):
 
 def test_a_later_call_takes_up_what_is_there(server, folder, weights):
     server.plan = [{"do": "file", "cut": 700000}, {"do": "status", "status": 500}]
-    message = fails(server, folder, r"the server has a problem \(500\) \(688.1 kB are here: the same command goes on from there\)")
+    message = fails(
+        server, folder, r"the server has a problem \(500\) \(688.1 kB are here: the same command goes on from there\)"
+    )
     assert "\n" not in message and names(folder) == [".%s.part" % NAME, ".%s.part.json" % NAME]
     server.plan, server.seen = ["file"], []
     fetch(server, folder)
@@ -203,15 +226,19 @@ def test_all_is_here_but_the_name(server, folder, weights):
     assert server.sent == 0 and (folder / NAME).read_bytes() == weights and names(folder) == [NAME]
 
 
-@pytest.mark.parametrize("plan", [
-    [{"do": "file", "cut": 700000}, {"do": "file", "ranges": False}],  # does not know ranges
-    [{"do": "file", "cut": 700000}, {"do": "file", "etag": '"two"'}],  # has another version by now
-    [{"do": "file", "cut": 700000}, "wrong_range", "file"],
-    [{"do": "file", "cut": 700000}, {"do": "status", "status": 416, "Content_Range": "bytes */5"}, "file"],
-    [{"do": "file", "cut": 0}, "file"],
-    [{"do": "file", "length": False}],
-    [{"do": "file", "stall": 3.0, "cut": 900000}, "file"],  # falls silent
-], ids=["no-ranges", "changed", "wrong-range", "416", "nothing", "no-length", "stalls"])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        [{"do": "file", "cut": 700000}, {"do": "file", "ranges": False}],  # does not know ranges
+        [{"do": "file", "cut": 700000}, {"do": "file", "etag": '"two"'}],  # has another version by now
+        [{"do": "file", "cut": 700000}, "wrong_range", "file"],
+        [{"do": "file", "cut": 700000}, {"do": "status", "status": 416, "Content_Range": "bytes */5"}, "file"],
+        [{"do": "file", "cut": 0}, "file"],
+        [{"do": "file", "length": False}],
+        [{"do": "file", "stall": 3.0, "cut": 900000}, "file"],  # falls silent
+    ],
+    ids=["no-ranges", "changed", "wrong-range", "416", "nothing", "no-length", "stalls"],
+)
 def test_servers_with_habits(server, folder, weights, plan):
     server.plan = plan
     fetch(server, folder, timeout=0.5)
@@ -250,12 +277,19 @@ def test_too_many_requests(server, folder, weights):
     assert time.time() - start > 0.9 and (folder / NAME).read_bytes() == weights
 
 
-@pytest.mark.parametrize("page, says", [
-    ({"do": "page", "body": QUOTA}, r"a web page instead of the file \(Too many users have viewed"),
-    ({"do": "page", "body": PAGE % b"sign in"}, r"a web page instead of the file \(Cannot retrieve the public link"),
-    ({"do": "page", "body": QUOTA, "kind": "application/octet-stream"}, r"a web page instead of the file;"),
-    ({"do": "page", "body": QUOTA, "status": 403}, r"the server refuses \(403\)"),
-], ids=["quota", "sign-in", "disguised", "403"])
+@pytest.mark.parametrize(
+    "page, says",
+    [
+        ({"do": "page", "body": QUOTA}, r"a web page instead of the file \(Too many users have viewed"),
+        (
+            {"do": "page", "body": PAGE % b"sign in"},
+            r"a web page instead of the file \(Cannot retrieve the public link",
+        ),
+        ({"do": "page", "body": QUOTA, "kind": "application/octet-stream"}, r"a web page instead of the file;"),
+        ({"do": "page", "body": QUOTA, "status": 403}, r"the server refuses \(403\)"),
+    ],
+    ids=["quota", "sign-in", "disguised", "403"],
+)
 def test_pages(server, folder, page, says):
     server.plan = [page]
     fails(server, folder, says)
@@ -283,9 +317,18 @@ def other_files(weights):
 
     arrays = {key: np.zeros(shape, "f4") for key, shape in safe_load.shape_tables()["mobilenetv3"].items()}
     yield "another network", pickle.dumps({"a": np.zeros(3, "f4")}, 4), "holds none of our networks"
-    yield "only the backbone", pickle.dumps({key: np.zeros(shape, "f4") for key, shape in
-                                             safe_load.backbone_shapes("mobilenetv3").items()}, 4), "the ImageNet backbone mobilenetv3"
-    yield "NaN", pickle.dumps(dict(arrays, **{"linear2.bias": np.full(1, np.nan, "f4")}), 4), "NaN or infinite values in linear2.bias"
+    yield (
+        "only the backbone",
+        pickle.dumps(
+            {key: np.zeros(shape, "f4") for key, shape in safe_load.backbone_shapes("mobilenetv3").items()}, 4
+        ),
+        "the ImageNet backbone mobilenetv3",
+    )
+    yield (
+        "NaN",
+        pickle.dumps(dict(arrays, **{"linear2.bias": np.full(1, np.nan, "f4")}), 4),
+        "NaN or infinite values in linear2.bias",
+    )
     yield "damaged", weights[:-1000] + bytes(1000), "damaged"
     yield "cut", weights[:-1000], "ends early"
     yield "code", pickle.dumps(Reduce(os.mkdir, "ran-code"), 4), "may run code"
@@ -375,8 +418,18 @@ def test_nothing_is_written_elsewhere(server, tmp_path):
     form = b'<form id="download-form" action="%s/confirmed" method="get"></form>' % server.url.encode()
     server.plan = [{"do": "page", "body": PAGE % form}, "file"]
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(zoo.__file__))))
-    environment = dict(os.environ, HOME=str(home), PYTHONPATH=root, KDSCFNET_WEIGHTS=str(folder), KDSCFNET_MIRROR=server.url,
-                       PYTHONDONTWRITEBYTECODE="1", XDG_CACHE_HOME="", TMPDIR=str(tmp_path / "none"))
-    subprocess.run([sys.executable, "-m", "kdscfnet", "weights", "fetch", "kd-r50"], cwd=str(here), env=environment, check=True)
+    environment = dict(
+        os.environ,
+        HOME=str(home),
+        PYTHONPATH=root,
+        KDSCFNET_WEIGHTS=str(folder),
+        KDSCFNET_MIRROR=server.url,
+        PYTHONDONTWRITEBYTECODE="1",
+        XDG_CACHE_HOME="",
+        TMPDIR=str(tmp_path / "none"),
+    )
+    subprocess.run(
+        [sys.executable, "-m", "kdscfnet", "weights", "fetch", "kd-r50"], cwd=str(here), env=environment, check=True
+    )
     assert names(home) == [] and names(here) == [] and names(folder) == [NAME]
     assert not (tmp_path / "none").exists()

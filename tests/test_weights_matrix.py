@@ -1,8 +1,9 @@
 """Full-size weight files of all three networks, both ways: paddle.save's into our reader, ours into paddle.load.
 
-Run on each row of scripts/matrix.sh, so on the card's stack (Paddle 2.2.0) and on Paddle 3.3.1. tests/weights_exchange.py
-has the rows read each other's files.
+Run on each row of scripts/matrix.sh, so on the card's stack (Paddle 2.2.0) and on Paddle 3.3.1.
+tests/weights_exchange.py has the rows read each other's files.
 """
+
 from __future__ import annotations
 
 import platform
@@ -28,7 +29,9 @@ def numbers(backbone):
             arrays[key] = np.arange(count, dtype=np.int64).reshape(shape)
         else:
             start = zlib.crc32(key.encode()) % 65536
-            arrays[key] = ((np.arange(start, start + count, dtype=np.int32) % 8191).astype(np.float32) / 8191 + 0.5).reshape(shape)
+            arrays[key] = (
+                (np.arange(start, start + count, dtype=np.int32) % 8191).astype(np.float32) / 8191 + 0.5
+            ).reshape(shape)
     return arrays
 
 

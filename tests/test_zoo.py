@@ -1,4 +1,5 @@
 """The release as data, the weights folder, ImageNet backbones, and `kdscfnet weights`."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -50,7 +51,11 @@ def test_the_release_agrees_with_the_recipes():
     for model in models:
         recipe = recipes.RECIPES[model.recipe]
         assert (model.title, model.backbone, model.teacher, model.test_size) == (
-            recipe.title, recipe.backbone, recipe.teacher, recipe.test_size)
+            recipe.title,
+            recipe.backbone,
+            recipe.teacher,
+            recipe.test_size,
+        )
     assert [backbone.backbone for backbone in zoo.release().backbones] == list(recipes.BACKBONES)
 
 
@@ -106,8 +111,14 @@ def test_finding_weights(folder, student):
     (folder / "deeper").mkdir()
     (folder / ".hidden").mkdir()
     write_weights(folder / "my run.pdparams", student)
-    for name in ("deeper/KD-SCFNet_STB.pdparams", "fs-scfnet.pdparams", "SCFNet_R50.pdparams", ".tmp-x.pdparams",
-                 ".hidden/a.pdparams", "notes.txt"):
+    for name in (
+        "deeper/KD-SCFNet_STB.pdparams",
+        "fs-scfnet.pdparams",
+        "SCFNet_R50.pdparams",
+        ".tmp-x.pdparams",
+        ".hidden/a.pdparams",
+        "notes.txt",
+    ):
         shutil.copy(str(folder / "my run.pdparams"), str(folder / name))
     (folder / "broken.pdparams").write_bytes(b"<html>")
     write_weights(folder / "head.pdparams", {"a": np.zeros(3, "f4")})
@@ -126,7 +137,9 @@ def test_finding_weights(folder, student):
     assert zoo.inspect_file(folder / "head.pdparams").kind == "other"
 
 
-@pytest.mark.parametrize("backbone, parameters", [("mobilenetv3", 800154), ("resnet50", 26148420), ("swin_b", 88359932)])
+@pytest.mark.parametrize(
+    "backbone, parameters", [("mobilenetv3", 800154), ("resnet50", 26148420), ("swin_b", 88359932)]
+)
 def test_parameter_counts(backbone, parameters):
     """architecture.md: trainable numbers and BatchNorm statistics."""
     arrays = {key: np.broadcast_to(np.float32(0), shape) for key, shape in safe_load.shape_tables()[backbone].items()}
@@ -140,8 +153,17 @@ def test_parameter_counts(backbone, parameters):
 def imagenet():
     """A file as PaddleClas publishes it: the backbone and the classifier's last layers."""
     arrays = random_arrays(safe_load.backbone_shapes("mobilenetv3"), seed=1)
-    arrays.update(random_arrays({"last_second_conv.conv.weight": (480, 80, 1, 1), "last_second_conv.bn._mean": (480,),
-                                 "last_conv.weight": (1280, 480, 1, 1), "fc.weight": (1280, 10), "fc.bias": (10,)}))
+    arrays.update(
+        random_arrays(
+            {
+                "last_second_conv.conv.weight": (480, 80, 1, 1),
+                "last_second_conv.bn._mean": (480,),
+                "last_conv.weight": (1280, 480, 1, 1),
+                "fc.weight": (1280, 10),
+                "fc.bias": (10,),
+            }
+        )
+    )
     return arrays
 
 
@@ -160,8 +182,13 @@ def test_backbone_by_path(folder, model, imagenet):
     decoder = model.linear2.weight.numpy()
     report = zoo.load_backbone(model, path)
     assert report.loaded == 262 and backbone_is(model, imagenet)
-    assert sorted(report.ignored) == ["fc.bias", "fc.weight", "last_conv.weight", "last_second_conv.bn._mean",
-                                      "last_second_conv.conv.weight"]
+    assert sorted(report.ignored) == [
+        "fc.bias",
+        "fc.weight",
+        "last_conv.weight",
+        "last_second_conv.bn._mean",
+        "last_second_conv.conv.weight",
+    ]
     assert (model.linear2.weight.numpy() == decoder).all()
     assert zoo.load_backbone(model, "none") is None
 
@@ -197,6 +224,15 @@ def test_backbone_auto(folder, model, imagenet, monkeypatch):
     assert len(asked) == 1
 
 
+def test_backbone_without_a_way_out(folder, model, monkeypatch):
+    monkeypatch.setenv("KDSCFNET_MIRROR", "http://127.0.0.1:9")  # nobody is there
+    with pytest.raises(WeightsError) as caught:
+        zoo.load_backbone(model, "auto", attempts=1)
+    for part in ("MobileNetV3_large_x0_5_pretrained.pdparams", str(folder), "https://", "--pretrained none"):
+        assert part in str(caught.value)
+    assert list(folder.iterdir()) == []
+
+
 def test_wrong_backbone_files(folder, model, imagenet, student):
     before = [tensor.numpy() for tensor in model.state_dict().values()]
     path = folder / "a.pdparams"
@@ -207,8 +243,10 @@ def test_wrong_backbone_files(folder, model, imagenet, student):
             zoo.load_backbone(model, path)
 
     refused(student, "holds a whole SCFNet, not the ImageNet weights")
-    refused({key: np.zeros(shape, "i1") for key, shape in safe_load.backbone_shapes("resnet50").items()},
-            "ImageNet weights of resnet50, not of mobilenetv3")
+    refused(
+        {key: np.zeros(shape, "i1") for key, shape in safe_load.backbone_shapes("resnet50").items()},
+        "ImageNet weights of resnet50, not of mobilenetv3",
+    )
     refused({key: value for key, value in imagenet.items() if key != "conv.conv.weight"}, "missing conv.conv.weight")
     refused(dict(imagenet, more=np.zeros(2, "f4")), "unexpected more")
     refused(dict(imagenet, **{"conv.bn._mean": np.full(8, np.nan, "f4")}), "NaN or infinite values in conv.bn._mean")
@@ -218,7 +256,7 @@ def test_wrong_backbone_files(folder, model, imagenet, student):
 def test_the_resnet_of_paddle_vision_is_ours():
     from paddle.vision.models import resnet50
 
-    arrays = {key: tensor for key, tensor in resnet50().state_dict().items()}
+    arrays = resnet50().state_dict()
     assert "fc.weight" in arrays and safe_load.identify_backbone(arrays) == "resnet50"
 
 
@@ -236,9 +274,13 @@ def test_verify(folder, student):
     for wrong in (dataclasses.replace(entry, sha256="0" * 64), dataclasses.replace(entry, md5="0" * 32)):
         with pytest.raises(WeightsError, match="is not the published file"):
             zoo.verify(path, wrong)
-    with pytest.raises(WeightsError, match="holds SCFNet with the backbone mobilenetv3, not SCFNet with the backbone resnet50"):
+    with pytest.raises(
+        WeightsError, match="holds SCFNet with the backbone mobilenetv3, not SCFNet with the backbone resnet50"
+    ):
         zoo.verify(path, zoo.release().find("fs-r50"))
-    with pytest.raises(WeightsError, match="holds SCFNet with the backbone mobilenetv3, not the ImageNet backbone mobilenetv3"):
+    with pytest.raises(
+        WeightsError, match="holds SCFNet with the backbone mobilenetv3, not the ImageNet backbone mobilenetv3"
+    ):
         zoo.verify(path, zoo.release().find("mobilenetv3"))
     # what is nearly a network is compared with that network
     write_weights(path, dict(list(student.items())[5:]))
@@ -275,7 +317,14 @@ def test_verify_verb(folder, student, capsys):
     write_weights(folder / "FS-SCFNet.pdparams", student)
     code, out, err = run(capsys, "verify", folder / "FS-SCFNet.pdparams")
     assert code == 0 and err == ""
-    for part in ("mobilenetv3", "800,154 parameters", "354 entries", "FS-SCFNet", "0.039", zoo.sha256(folder / "FS-SCFNet.pdparams")):
+    for part in (
+        "mobilenetv3",
+        "800,154 parameters",
+        "354 entries",
+        "FS-SCFNet",
+        "0.039",
+        zoo.sha256(folder / "FS-SCFNet.pdparams"),
+    ):
         assert part in out
     (folder / "bad.pdparams").write_bytes(b"cos\nsystem\n")
     code, out, err = run(capsys, "verify", folder / "bad.pdparams", folder / "FS-SCFNet.pdparams")
@@ -312,6 +361,11 @@ def test_the_wheels_copy_of_the_manifest(tmp_path):
     """Without a clone around it, the package reads the copy that setup.py puts beside zoo.py."""
     shutil.copytree(str(ROOT / "kdscfnet"), str(tmp_path / "kdscfnet"), ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(str(ROOT / "weights" / "manifest.yaml"), str(tmp_path / "kdscfnet" / "pretrained" / "manifest.yaml"))
-    out = subprocess.run([sys.executable, "-m", "kdscfnet", "weights", "list"], cwd=str(tmp_path), check=True,
-                         stdout=subprocess.PIPE, env=dict(os.environ, PYTHONPATH="", KDSCFNET_WEIGHTS="")).stdout.decode()
+    out = subprocess.run(
+        [sys.executable, "-m", "kdscfnet", "weights", "list"],
+        cwd=str(tmp_path),
+        check=True,
+        stdout=subprocess.PIPE,
+        env=dict(os.environ, PYTHONPATH="", KDSCFNET_WEIGHTS=""),
+    ).stdout.decode()
     assert "KD-SCFNet_STB.pdparams" in out and str(tmp_path / "weights") in out

@@ -3,9 +3,10 @@
     for python in PYTHON...; do $python tests/weights_exchange.py write FOLDER; done
     for python in PYTHON...; do $python tests/weights_exchange.py read FOLDER; done
 
-`write` leaves the files of all three networks (about 460 MB) by plain paddle.save, and one by us, which must be the same
-bytes on every stack. `read` reads all that is there with our reader and with plain paddle.load, bit by bit.
+`write` leaves the files of all three networks (460 MB) by plain paddle.save, and ours, which must be the same bytes
+on every stack. `read` reads all that is there with our reader and with plain paddle.load, bit by bit.
 """
+
 from __future__ import annotations
 
 import sys
@@ -27,7 +28,10 @@ def main(what, folder):
         arrays = numbers(backbone)
         if what == "write":
             count += len(list(written_by_paddle(folder, backbone, arrays)))
-            first, ours = folder / ("first-%s-ours.pdparams" % backbone), folder / ("%s-%s-new.pdparams" % (STACK, backbone))
+            first, ours = (
+                folder / ("first-%s-ours.pdparams" % backbone),
+                folder / ("%s-%s-new.pdparams" % (STACK, backbone)),
+            )
             write_weights(ours, arrays)
             if not first.exists():
                 ours.rename(first)
@@ -39,7 +43,10 @@ def main(what, folder):
         for path in sorted(folder.glob("*-%s-*.pdparams" % backbone)):
             check(path, arrays)
             count += 1
-    print("%s: %d files %s" % (STACK, count, "written" if what == "write" else "read, by our reader and by paddle.load: equal"))
+    print(
+        "%s: %d files %s"
+        % (STACK, count, "written" if what == "write" else "read, by our reader and by paddle.load: equal")
+    )
 
 
 if __name__ == "__main__":

@@ -112,8 +112,8 @@ def verify(files):
             continue
         found = good.found
         print("good  %s" % shown_path(path))
-        print("      %s, %s parameters, %d entries, %s, %s"
-              % (_what(found), "{:,}".format(found.parameters), good.report.loaded, good.report.format, amount(good.size)))
+        print("      %s, %s parameters, %d entries, %s, %s" % (
+            _what(found), f"{found.parameters:,}", good.report.loaded, good.report.format, amount(good.size)))
         if found.entry is not None:
             print("      by its name: %s%s" % (found.title, ", published MAE on ECSSD %.3f" % found.mae["ECSSD"]
                                                if found.mae else ""))
@@ -121,7 +121,7 @@ def verify(files):
             print("      %d entries are %s: they become float32 when loaded"
                   % (len(good.report.converted), " and ".join(sorted(set(good.report.converted.values())))))
         if good.report.ignored:
-            print("      not used: %s" % safe_load._some(list(good.report.ignored)))
+            print("      not used: %s" % safe_load.some(list(good.report.ignored)))
         print("      sha256 %s" % good.sha256)
     if bad and len(files) > 1:
         print("%d of %d files are bad" % (bad, len(files)), file=sys.stderr)
@@ -133,12 +133,14 @@ def convert(source, target, force=False):
     if os.path.exists(target) and not force:
         raise UserError("%s exists already: say --force to replace it" % shown_path(target))
     if not str(target).lower().endswith(safe_load.SUFFIXES):
-        raise UserError("%s: the name of a weight file ends with %s" % (shown_path(target), " or ".join(safe_load.SUFFIXES)))
+        raise UserError("%s: the name of a weight file ends with %s" % (
+            shown_path(target), " or ".join(safe_load.SUFFIXES)))
     arrays = safe_load.read_weights(source)
     backbone = safe_load.identify(arrays)
     if backbone:  # .safetensors files are sorted otherwise; .pdparams files get the order of the authors'
         table = safe_load.shape_tables()[backbone]
-        arrays = {key: arrays[key] for key in [*(k for k in table if k in arrays), *(k for k in arrays if k not in table)]}
+        keys = [key for key in table if key in arrays] + [key for key in arrays if key not in table]
+        arrays = {key: arrays[key] for key in keys}
     safe_load.write_weights(target, arrays)
     print("%s: %d arrays of %s" % (shown_path(target), len(arrays),
                                    "SCFNet with the backbone " + backbone if backbone else shown_path(source)))

@@ -1,8 +1,8 @@
 """Downloads that resume, and that get their name only when they are what they should be.
 
 gdown reads Google Drive's pages (the one that asks for a confirmation, the one that says that a quota is used up);
-requests does the rest. gdown's own download function is not used, because its oldest version that we support (Python 3.7)
-takes an error page for the file and cannot tell whether a server honoured the request to resume.
+requests does the rest. gdown's own download function is not used, because its oldest version that we support (on
+Python 3.7) takes an error page for the file and cannot tell whether a server honoured the request to resume.
 """
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class LoadReport:
         reasons = {}
         for key, why in self.ignored.items():
             reasons.setdefault(why, []).append(key)
-        parts += ["ignored: %s (%s)" % (_some(keys), why) for why, keys in reasons.items()]
+        parts += ["ignored: %s (%s)" % (some(keys), why) for why, keys in reasons.items()]
         return "; ".join(parts)
 
 
@@ -82,15 +82,16 @@ def load_weights(model, path):
     Returns a LoadReport. Raises WeightsError, one line; its attributes `missing`, `unexpected`, `mismatched` (key →
     what is wrong with its shape or dtype) and `non_finite` list everything. The model is as it was then.
     """
-    arrays, report = _read(path)
+    arrays, report = read_file(path)
     state = model.state_dict()
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     chosen = fit(arrays, shapes, report, model=getattr(model, "backbone", None))
-    _assign(state, chosen)
+    assign(state, chosen)
     return report
 
 
-def _assign(state, arrays):
+def assign(state, arrays):
+    """Put checked arrays into the tensors of a state dict."""
     for key, array in arrays.items():
         state[key].set_value(array)
 
@@ -145,13 +146,13 @@ def fit(arrays, shapes, report, model=None, unused=()):
 def _misfit(path, arrays, model, missing, unexpected, mismatched, non_finite):
     parts = []
     if missing:
-        parts.append("missing %s" % _some(missing))
+        parts.append("missing %s" % some(missing))
     if unexpected:
-        parts.append("unexpected %s" % _some(unexpected))
+        parts.append("unexpected %s" % some(unexpected))
     if mismatched:
-        parts.append("wrong: %s" % _some("%s %s" % item for item in mismatched.items()))
+        parts.append("wrong: %s" % some("%s %s" % item for item in mismatched.items()))
     if non_finite:
-        parts.append("NaN or infinite values in %s" % _some(non_finite))
+        parts.append("NaN or infinite values in %s" % some(non_finite))
     wanted = "the network%s" % (" (%s)" % model if model else "")
     text = "%s: does not fit %s: %s" % (path, wanted, "; ".join(parts))
     if non_finite:
@@ -162,14 +163,16 @@ def _misfit(path, arrays, model, missing, unexpected, mismatched, non_finite):
             text = "%s: holds SCFNet with the backbone %s, not %s: use --backbone %s, or another file" % (
                 path, other, model or "this network", other)
         elif backbone:
-            text = "%s: holds only the ImageNet backbone %s, not a whole SCFNet: it is for --pretrained" % (path, backbone)
+            text = "%s: holds only the ImageNet backbone %s, not a whole SCFNet: it is for --pretrained" % (
+                path, backbone)
     error = WeightsError(text)
     error.missing, error.unexpected = missing, unexpected
     error.mismatched, error.non_finite = mismatched, non_finite
     return error
 
 
-def _some(names, limit=3):
+def some(names, limit=3):
+    """A few of `names` for a message, and how many more there are."""
     names = [shown(name, 100)[1:-1] for name in names]
     if len(names) <= limit + 1:
         return ", ".join(names)
@@ -191,10 +194,11 @@ def read_weights(path, lazy=False):
 
     Raises WeightsError, one line, where the file is no weight file or is damaged.
     """
-    return _read(path, lazy)[0]
+    return read_file(path, lazy)[0]
 
 
-def _read(path, lazy=False):
+def read_file(path, lazy=False):
+    """(arrays as `read_weights` gives them, a LoadReport with the file's format)."""
     path = os.fspath(path)
     name = shown_path(path)
     file, size = open_regular(path)
@@ -254,7 +258,7 @@ def _arrays_of(tree, name, report):
         advice = ""
         if any(type(value) is dict for key, value in tree.items() if key != NAME_TABLE):
             advice = ": it may be a whole training checkpoint; the weights alone are wanted"
-        raise WeightsError("%s: holds entries that are no arrays: %s%s" % (name, _some(others), advice))
+        raise WeightsError("%s: holds entries that are no arrays: %s%s" % (name, some(others), advice))
     if not arrays:
         raise WeightsError("%s: holds no arrays" % name)
     return arrays

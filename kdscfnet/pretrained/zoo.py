@@ -249,7 +249,7 @@ def verify(path, entry=None):
     checksum where the release has one). Returns Verified; raises WeightsError with what is wrong."""
     path = Path(path)
     name = shown_path(path)
-    arrays, report = safe_load._read(path)
+    arrays, report = safe_load.read_file(path)
     backbone, kind = safe_load.identify(arrays), "scfnet"
     if backbone is None:
         backbone, kind = safe_load.identify_backbone(arrays), "backbone"
@@ -311,7 +311,7 @@ def _limit(entry):
     return (16 << 20) + 12 * sum(_product(shape) for shape in shapes)
 
 
-# ImageNet weights of the backbones -------------------------------------------------------------------------------------
+# ImageNet weights of the backbones -----------------------------------------------------------------------------------
 
 
 def find_backbone(backbone, folder=None):
@@ -343,10 +343,15 @@ def load_backbone(model, source, folder=None, **options):
         return None
     if source == "auto":
         entry = next(item for item in release().backbones if item.backbone == model.backbone)
-        path = find_backbone(model.backbone, folder) or fetch(entry, folder, **options)
+        path = find_backbone(model.backbone, folder)
+        if path is None:
+            try:
+                path = fetch(entry, folder, **options)
+            except WeightsError as error:
+                raise WeightsError("%s; or start from random numbers: --pretrained none" % error)
     else:
         path = source
-    arrays, report = safe_load._read(path)
+    arrays, report = safe_load.read_file(path)
     state = model.bkbone.state_dict()
     if safe_load.identify(arrays):
         raise WeightsError("%s: holds a whole SCFNet, not the ImageNet weights of a backbone that --pretrained takes"
@@ -357,5 +362,5 @@ def load_backbone(model, source, folder=None, **options):
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     chosen = safe_load.fit(arrays, shapes, report, "backbone " + model.backbone,
                            safe_load.CLASSIFIER[model.backbone])
-    safe_load._assign(state, chosen)
+    safe_load.assign(state, chosen)
     return report
