@@ -38,9 +38,9 @@ def prepare_image(image, size, out=None):
         out = np.empty((3, height, width), np.float32)
     # Channel by channel, with a table for the normalisation: the same numbers (within 1e-6) as normalising and
     # resizing the whole image, in a twentieth of the time.
-    for channel, plane in enumerate(cv2.split(image)):
-        cv2.resize(cv2.LUT(plane, np.ascontiguousarray(_NORMALIZED[:, channel])), (width, height), dst=out[channel],
-                   interpolation=cv2.INTER_LINEAR)
+    for channel in range(3):
+        normalized = cv2.LUT(cv2.extractChannel(image, channel), np.ascontiguousarray(_NORMALIZED[:, channel]))
+        cv2.resize(normalized, (width, height), dst=out[channel], interpolation=cv2.INTER_LINEAR)
     return out
 
 

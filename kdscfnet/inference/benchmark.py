@@ -1,15 +1,12 @@
 """Where the time of a prediction goes: what `kdscfnet benchmark` does.
 
-Each measurement is a process of its own (`python -m kdscfnet.inference.benchmark` with a JSON request on standard
-input), so that peak memory and thread settings belong to one engine.
+Each measurement is a process of its own, so that peak memory and thread settings belong to one engine.
 """
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +14,7 @@ import time
 import numpy as np
 
 from kdscfnet.errors import UserError
+from kdscfnet.inference.child import Crashed, in_child
 
 STAGES = ("read", "prepare", "network", "finish", "write")
 
@@ -146,16 +144,12 @@ def _engines(text, weights):
 
 
 def _in_a_process(request):
-    environment = dict(os.environ, OMP_NUM_THREADS="1", FLAGS_paddle_num_threads=str(request["threads"]))
-    # what is not on the path of the interpreter itself (a clone that is not installed)
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
-    done = subprocess.run([sys.executable, "-m", "kdscfnet.inference.benchmark"], input=json.dumps(request).encode(),
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["exit code %d" % done.returncode]
-        raise UserError("the run with %s failed: %s" % (request["engine"], lines[-1]))
-    return json.loads(done.stdout.decode().splitlines()[-1])
+    threads = str(request["threads"])
+    try:
+        return in_child("kdscfnet.inference.benchmark:measure",
+                        {"OMP_NUM_THREADS": threads, "FLAGS_paddle_num_threads": threads}, **request)
+    except Crashed as crash:
+        raise UserError("the run with %s failed: %s" % (request["engine"], crash))
 
 
 def _median(results):
@@ -222,9 +216,3 @@ def _versions():
             pass
     return found
 
-
-if __name__ == "__main__":
-    try:
-        print(json.dumps(measure(**json.load(sys.stdin))))
-    except UserError as error:
-        sys.exit(str(error))

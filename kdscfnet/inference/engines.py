@@ -19,7 +19,6 @@ from kdscfnet.inference.weights import backbone_of, test_size
 
 ENGINES = ("auto", "onnxruntime", "paddle")
 _CHUNK = 4  # images per call of ONNX Runtime
-INSTALL_ONNX = "pip install onnxruntime onnx paddle2onnx"
 
 
 def say(message):
@@ -61,7 +60,7 @@ class OnnxNetwork:
         from kdscfnet.inference.export import find_or_export
 
         if importlib.util.find_spec("onnxruntime") is None:
-            raise UserError("ONNX Runtime is not installed: %s" % INSTALL_ONNX)
+            raise UserError("ONNX Runtime is not installed: %s" % install_onnx())
         self.path, self.about = find_or_export(weights, backbone, size)
         self.backbone = self.about.get("backbone", backbone)
         self.test_size = self.about.get("test_size")
@@ -101,7 +100,15 @@ def open_session(path, threads):
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of many types, none of them public
+        raise UserError("ONNX Runtime cannot load %s (%s)" % (path, str(error).strip().splitlines()[-1][:200]))
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    shape = inputs[0].shape
+    if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or inputs[0].type != "tensor(float)" or not outputs:
+        raise UserError("%s is not an exported SCFNet: its input is %s" % (path, shape))
+    return session
 
 
 class PaddleNetwork:
@@ -120,7 +127,11 @@ class PaddleNetwork:
         from kdscfnet.models.scfnet import SCFNet
         from kdscfnet.pretrained.safe_load import load_weights
 
-        paddle.set_device(device or ("gpu" if paddle.device.get_device().startswith("gpu") else "cpu"))
+        if device:
+            try:
+                paddle.set_device(device)
+            except Exception as error:  # of several types
+                raise UserError("there is no device %s for Paddle (%s)" % (device, str(error).strip().splitlines()[-1][:200]))
         backbone = backbone or backbone_of(weights)
         self._paddle = paddle
         self.on_gpu = paddle.device.get_device().startswith("gpu")
@@ -148,17 +159,21 @@ def open_network(weights, backbone=None, engine="auto", size=None, threads=None,
     if engine == "auto" and not exported:
         if (device or "").startswith("gpu") or (device is None and paddle_has_gpu()):
             return PaddleNetwork(weights, backbone, device, threads)
-        lacking = [name for name in ("onnxruntime",) if importlib.util.find_spec(name) is None]
-        if lacking:
-            say("ONNX Runtime is not installed, so Paddle runs the network, several times slower: %s" % INSTALL_ONNX)
-            return PaddleNetwork(weights, backbone, "cpu", threads)
+        if importlib.util.find_spec("onnxruntime") is None:
+            if importlib.util.find_spec("paddle") is None:
+                raise UserError("neither ONNX Runtime nor Paddle is installed: pip install paddlepaddle, then "
+                                + install_onnx())
+            say("ONNX Runtime is not installed, so Paddle runs the network, several times slower: %s" % install_onnx())
+            return PaddleNetwork(weights, backbone, device, threads)
         from kdscfnet.inference.export import CannotExport
 
         try:
             return OnnxNetwork(weights, backbone, size, threads)
         except CannotExport as error:
+            if importlib.util.find_spec("paddle") is None:
+                raise
             say("%s; so Paddle runs the network, several times slower" % error)
-            return PaddleNetwork(weights, backbone, "cpu", threads)
+            return PaddleNetwork(weights, backbone, device, threads)
     return OnnxNetwork(weights, backbone, size, threads)
 
 
@@ -178,8 +193,7 @@ def paddle_has_gpu():
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False
     if "paddle" not in sys.modules:
-        spec = importlib.util.find_spec("paddle")
-        if spec is None or not spec.origin or not _built_with_cuda(os.path.dirname(spec.origin)):
+        if _paddle_version("cuda_version") in ("", "False", "None"):
             return False
         driver = ("/dev/nvidia0", "/proc/driver/nvidia/version", "/dev/dxg",
                   os.path.join(os.environ.get("SystemRoot", "C:\\Windows"), "System32", "nvcuda.dll"))
@@ -189,12 +203,22 @@ def paddle_has_gpu():
     return bool(paddle.device.is_compiled_with_cuda()) and paddle.device.get_device().startswith("gpu")
 
 
-def _built_with_cuda(package):
-    for name in ("version.py", os.path.join("version", "__init__.py")):
+def install_onnx():
+    """The command that installs what ONNX Runtime and the export need beside the Paddle that is here."""
+    version = _paddle_version("full_version") or "3"
+    return 'pip install onnxruntime onnx "paddle2onnx%s"' % (">=2,<3" if version.startswith("3") else ">=1,<2")
+
+
+def _paddle_version(name):
+    """A line of Paddle's version file ("full_version", "cuda_version"), read without importing Paddle; "" without one."""
+    spec = importlib.util.find_spec("paddle")
+    if spec is None or not spec.origin:
+        return ""
+    for path in ("version.py", os.path.join("version", "__init__.py")):
         try:
-            with open(os.path.join(package, name), encoding="utf-8") as file:
-                found = re.search(r"^cuda_version\s*=\s*['\"](.*?)['\"]", file.read(), re.M)
+            with open(os.path.join(os.path.dirname(spec.origin), path), encoding="utf-8") as file:
+                found = re.search(r"^%s\s*=\s*['\"](.*?)['\"]" % name, file.read(), re.M)
         except OSError:
             continue
-        return bool(found) and found.group(1) not in ("False", "None", "")
-    return False
+        return found.group(1) if found else ""
+    return ""

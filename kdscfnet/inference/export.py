@@ -1,7 +1,6 @@
 """Exporting the network: ONNX and Paddle's inference format, checked against dygraph before anything is written."""
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import importlib.util
@@ -17,11 +16,12 @@ import numpy as np
 import kdscfnet
 from kdscfnet.errors import UserError
 from kdscfnet.files import atomic_path, write_json
+from kdscfnet.inference.child import Crashed, in_child
 from kdscfnet.inference.weights import DEFAULT_SIZE, as_size, backbone_of, test_size
 
 FORMAT = 1  # of the sidecar, and of what an exported network is; another number: exported anew
-OPSET = 13
-IR_VERSION = 7  # the oldest that opset 13 allows, for old versions of ONNX Runtime
+OPSET = 14
+IR_VERSION = 7  # the oldest that opset 14 allows, for old versions of ONNX Runtime
 TOLERANCE = 1e-5  # of the logits' range: the greatest difference to dygraph that an export may have
 
 
@@ -71,13 +71,31 @@ def find_or_export(weights, backbone=None, size=None):
     folder = weights.parent if _is_writable(weights.parent) else cache_folder()
     swin_size = swin_size if backbone == "swin_b" else None
     path = folder / name(swin_size)
-    from kdscfnet.inference.engines import say
-
     lacking = _lacking()
     if lacking:
         raise CannotExport(lacking)
+    from kdscfnet.inference.engines import say
+
+    folder.mkdir(parents=True, exist_ok=True)
     say("exporting the network for ONNX Runtime, once per weight file, to %s" % path)
-    return path, export_onnx(weights, backbone, path, swin_size)
+    return path, export_in_child("onnx", weights, backbone, path, swin_size)
+
+
+def export_in_child(kind, weights, backbone, target, size=None):
+    """`export_onnx` or `export_paddle` (kind "onnx" or "paddle") in a process of its own, on the CPU.
+
+    Exporters print a lot, take memory that Paddle does not give back, and some end the process where they fail.
+    Returns the sidecar. Raises CannotExport where the process crashed.
+    """
+    from kdscfnet.inference.engines import available_cores
+
+    threads = str(available_cores())
+    try:
+        return in_child("kdscfnet.inference.export:export_" + kind,
+                        {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads, "FLAGS_paddle_num_threads": threads},
+                        weights=str(weights), backbone=backbone, target=str(target), size=size)
+    except Crashed as crash:
+        raise CannotExport("the network could not be exported (%s)" % crash)
 
 
 def _is_writable(folder):
@@ -87,13 +105,13 @@ def _is_writable(folder):
 
 def _lacking():
     """What keeps this machine from exporting, as a line with the command that installs it; "" where nothing does."""
-    from kdscfnet.inference.engines import INSTALL_ONNX
+    from kdscfnet.inference.engines import install_onnx
 
     names = [name for name in ("onnx", "onnxruntime", "paddle", "paddle2onnx") if importlib.util.find_spec(name) is None]
     if not names:
         return ""
     return "the network cannot be exported without %s: %s" % (
-        " and ".join(names), "pip install paddlepaddle" if names == ["paddle"] else INSTALL_ONNX)
+        " and ".join(names), "pip install paddlepaddle" if names == ["paddle"] else install_onnx())
 
 
 def cache_folder():
@@ -157,8 +175,7 @@ def export_onnx(weights, backbone, target, size=None):
     with tempfile.TemporaryDirectory(prefix="kdscfnet-export-") as folder:
         made = os.path.join(folder, "network.onnx")
         reference = dygraph_outputs(network, size)
-        with quiet():
-            _convert(_save_static(network, os.path.join(folder, "static"), size), made)
+        _convert(_save_static(network, os.path.join(folder, "static"), size), made)
         session = open_session(made, 1)
         differences = compare(reference, lambda image: session.run(None, {"image": image})[0])
         about = describe(weights, backbone, size, differences)
@@ -168,18 +185,17 @@ def export_onnx(weights, backbone, target, size=None):
     return about
 
 
-def export_paddle(weights, backbone, prefix, size=None):
-    """Export the network of `weights` as a Paddle inference model: prefix.pdiparams and prefix.json (Paddle 3) or
-    prefix.pdmodel (Paddle 2), and the sidecar prefix.paddle.json. Arguments, check and errors as for `export_onnx`.
+def export_paddle(weights, backbone, target, size=None):
+    """Export the network of `weights` as a Paddle inference model: target.pdiparams and target.json (Paddle 3) or
+    target.pdmodel (Paddle 2), and the sidecar target.paddle.json. Arguments, check and errors as for `export_onnx`.
 
-    Returns (sidecar, paths of the files and of the sidecar).
+    Returns the sidecar.
     """
-    prefix = Path(prefix)
+    prefix = Path(target)
     network = _load(weights, backbone)
     with tempfile.TemporaryDirectory(prefix="kdscfnet-export-") as folder:
         reference = dygraph_outputs(network, size)
-        with quiet():
-            made = _save_static(network, os.path.join(folder, "network"), size)
+        made = _save_static(network, os.path.join(folder, "network"), size)
         program = made + _program_suffix(made)
         predictor = _inference_predictor(program, made + ".pdiparams")
         differences = compare(reference, predictor)
@@ -189,9 +205,8 @@ def export_paddle(weights, backbone, prefix, size=None):
         about["paddle"] = sys.modules["paddle"].__version__
         about["run"] = "paddle.inference; on a CPU with config.disable_mkldnn(): these kernels of 3.3 fail on this network"
         _put(files)
-    beside = prefix.with_name(prefix.name + ".paddle.json")
-    write_json(beside, about)
-    return about, list(files.values()) + [beside]
+    write_json(prefix.with_name(prefix.name + ".paddle.json"), about)
+    return about
 
 
 def sidecar(path):
@@ -338,7 +353,7 @@ def _convert(prefix, target):
     import paddle2onnx
 
     # Without a target file nothing is run over the result. (The default tries Polygraphy, which installs packages.)
-    data = paddle2onnx.export(prefix + _program_suffix(prefix), prefix + ".pdiparams", None, OPSET, False)
+    data = paddle2onnx.export(prefix + _program_suffix(prefix), prefix + ".pdiparams", None, OPSET, True)
     network = onnx.load_from_string(data)
     network.ir_version = IR_VERSION
     _tidy(network)
@@ -371,26 +386,6 @@ def _put(files):
     for made, target in files.items():
         with atomic_path(target) as temporary:
             shutil.copyfile(made, temporary)
-
-
-@contextlib.contextmanager
-def quiet():
-    """Keep what C++ libraries print off the user's terminal, and out of a result that goes to standard output."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [(number, os.dup(number)) for number in (1, 2)]
-    sink = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for number, _ in saved:
-            os.dup2(sink, number)
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, copy in saved:
-            os.dup2(copy, number)
-            os.close(copy)
-        os.close(sink)
 
 
 def export_command(args):
@@ -429,12 +424,10 @@ def export_command(args):
     with tempfile.TemporaryDirectory(prefix=".tmp-export-", dir=str(prefix.parent)) as folder:
         staged = Path(folder) / prefix.name  # all formats or none
         for each in formats:
-            if each == "onnx":
-                target = staged.with_name(prefix.name + ".onnx")
-                about, files = export_onnx(weights, backbone, target, size), [target, sidecar(target)]
-            else:
-                about, files = export_paddle(weights, backbone, staged, size)
-            made.append((each, about, [path.name for path in files]))
+            target = staged.with_name(prefix.name + ".onnx") if each == "onnx" else staged
+            before = set(os.listdir(folder))
+            about = export_in_child(each, weights, backbone, target, size)
+            made.append((each, about, sorted(set(os.listdir(folder)) - before)))
         for _, _, names in made:
             for name in names:
                 os.replace(str(staged.with_name(name)), str(prefix.with_name(name)))

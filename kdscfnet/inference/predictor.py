@@ -6,9 +6,10 @@ import os
 import numpy as np
 
 from kdscfnet.data.transforms import prepare_image
-from kdscfnet.errors import UserError
+from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.inference.engines import available_cores, open_network
 from kdscfnet.inference.finish import to_map
+from kdscfnet.inference.pipeline import run
 from kdscfnet.inference.weights import DEFAULT_SIZE, as_size, resolve
 from kdscfnet.recipes import BACKBONES
 
@@ -52,15 +53,21 @@ class Predictor:
         return self.network.name
 
     def __call__(self, image):
-        return self.batch([image])[0]
+        image = self.read(image)
+        return to_map(self.logits([image])[0, 0], image.shape[0], image.shape[1])
 
     def batch(self, images):
-        """Maps of several images (paths or arrays, of any sizes), in their order: a list of uint8 H×W."""
-        images = [self.read(image) for image in images]
-        if not images:
-            return []
-        logits = self.logits(images)
-        return [to_map(logits[i, 0], image.shape[0], image.shape[1]) for i, image in enumerate(images)]
+        """Maps of several images (paths or arrays, of any sizes), in their order: a list of uint8 H×W.
+
+        Spreads the images over the cores (ONNX Runtime) or runs them in batches (Paddle).
+        """
+        maps = []
+        for image, saliency, _, failure in run(self, images, lambda image: (self.read(image), None),
+                                               lambda item, image, saliency: saliency, keep_image=False):
+            if failure is not None:
+                raise BadImageError(image if isinstance(image, (str, os.PathLike)) else "image %d" % len(maps), failure)
+            maps.append(saliency)
+        return maps
 
     def logits(self, images, threads=None):
         """The finest logits of several images, uint8 H×W×3 RGB: float32 N×1×h×w at the network's size."""
@@ -71,7 +78,7 @@ class Predictor:
 
     def read(self, image):
         """A path or an array → uint8 H×W×3 RGB."""
-        if isinstance(image, (str, bytes, os.PathLike)):
+        if isinstance(image, (str, os.PathLike)):
             from kdscfnet.inference.readers import read_any
 
             return read_any(image)[0]

@@ -7,6 +7,7 @@ import sys
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.inference import writers
 from kdscfnet.inference.engines import say
+from kdscfnet.pretrained.pickles import shown_path
 
 
 def predict(args):
@@ -32,7 +33,7 @@ def predict(args):
     if pending:  # otherwise the network is not needed
         predictor = _open(args)
         if not args.quiet:
-            say("%s, %s, %d×%d, on %s" % (os.path.basename(predictor.weights), predictor.backbone,
+            say("%s, %s, %d×%d, on %s" % (shown_path(os.path.basename(predictor.weights)), predictor.backbone,
                                           predictor.size[1], predictor.size[0], _where(predictor)))
         report = predict_files(predictor, images, args.overwrite, threshold, show_progress=not args.quiet and len(images) > 1)
         for job in videos:
@@ -91,7 +92,7 @@ def _stream(args, kinds, threshold):
     if not to_file and sys.stdout.isatty():
         raise UserError("the result is a picture, which a terminal cannot show: add > result%s, or -o" % suffix)
     if to_file and os.path.exists(args.output) and not args.overwrite:
-        say("%s is there already (--overwrite makes it again)" % args.output)
+        say("%s is there already (--overwrite makes it again)" % shown_path(args.output))
         return 0
     data = sys.stdin.buffer.read()
     if not data:
@@ -114,16 +115,14 @@ def _stream(args, kinds, threshold):
 
 def _summary(report, args):
     for path, note in report.notes:
-        print("  %s: %s" % (path, note), file=sys.stderr)
+        print("  %s: %s" % (shown_path(path), note), file=sys.stderr)
     for path, reason in report.failed:
-        print("  %s: %s" % (path, reason), file=sys.stderr)
-    if not args.quiet:
+        print("  FAILED %s: %s" % (shown_path(path), reason), file=sys.stderr)
+    if not args.quiet or report.failed:
         parts = ["%d done" % len(report.done)]
         if report.skipped:
             parts.append("%d there already (--overwrite makes them again)" % len(report.skipped))
         if report.failed:
-            parts.append("%d could not be read" % len(report.failed))
-        print("%s in %s" % (", ".join(parts), args.output))
-    elif report.failed:
-        print("kdscfnet predict: %d files could not be read" % len(report.failed), file=sys.stderr)
+            parts.append("%d failed" % len(report.failed))
+        say("%s; results: %s" % (", ".join(parts), shown_path(args.output)))
     return 1 if report.failed else 0

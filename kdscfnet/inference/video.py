@@ -32,7 +32,10 @@ def predict_video(predictor, job, overwrite=False, threshold=0.5, frames=False, 
     """
     if not frames and not overwrite and all(os.path.exists(path) for path in job.outputs.values()):
         return 0, "skipped: its results are there already"
-    capture = cv2.VideoCapture(job.input)
+    try:
+        capture = cv2.VideoCapture(job.input)
+    except (UnicodeError, SystemError, cv2.error):  # a name that is not Unicode
+        raise BadImageError(job.input, "OpenCV cannot open a video of that name")
     try:
         if not capture.isOpened():
             raise BadImageError(job.input, "not a video that OpenCV can read")
