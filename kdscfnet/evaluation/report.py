@@ -50,7 +50,7 @@ def write_report(results, folder, warnings=()):
         if figure is not None:
             data = pictures.encoded(figure, "png", dpi=130)
             write_bytes(os.path.join(folder, "%s-maps.png" % _file_name(name)), data)
-            shown.append(_image(data, "png", "best, median and worst maps of %s" % name, "grid"))
+            shown.append(_image(data, "png", "best, median and worst maps of %s" % name, "grid", figure))
         sections.append(_section(table, scored, shown))
     path = os.path.join(folder, PAGE)
     write_text(path, _page(results, found[0], sections, notes))
@@ -74,9 +74,11 @@ def _file_name(name):
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
-def _image(data, kind, alt, style):
+def _image(data, kind, alt, style, figure=None):
+    """An <img> with its data inside, of at most 125 pixels for an inch of `figure`."""
+    width = "" if figure is None else ' style="max-width: %dpx"' % round(125 * figure.get_figwidth())
     encoded = base64.b64encode(data).decode("ascii")
-    return '<img class="%s" alt="%s" src="data:image/%s;base64,%s">' % (style, html.escape(alt), kind, encoded)
+    return '<img class="%s"%s alt="%s" src="data:image/%s;base64,%s">' % (style, width, html.escape(alt), kind, encoded)
 
 
 def _section(table, scored, shown):
