@@ -1,6 +1,6 @@
 """The board of a run in headless Chromium: for tests/test_board.py, and for the picture in docs/.
 
-python tests/board_browser.py RUN PICTURE.png      a screenshot of what `visualdl --logdir RUN` shows
+python tests/board_browser.py RUN PICTURE.png [/sample/image]      a screenshot of what `visualdl --logdir RUN` shows
 """
 
 from __future__ import annotations
@@ -100,9 +100,10 @@ return Array.from(document.querySelectorAll('canvas')).filter(canvas => {
     if (!canvas.width || !canvas.height) return false;
     const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
     let coloured = 0;
-    for (let i = 0; i < data.length; i += 4)
-        if (data[i + 3] > 200 && Math.max(data[i], data[i+1], data[i+2]) - Math.min(data[i], data[i+1], data[i+2]) > 100)
-            coloured++;
+    for (let i = 0; i < data.length; i += 4) {
+        const [red, green, blue, opacity] = data.slice(i, i + 4);
+        if (opacity > 200 && Math.max(red, green, blue) - Math.min(red, green, blue) > 100) coloured++;
+    }
     return coloured > 100;
 }).length;
 """
@@ -122,8 +123,7 @@ def pictures(driver):
 
 
 if __name__ == "__main__":
-    with board(sys.argv[1]) as address, chromium(int((sys.argv[4:] or [1400])[0]), int((sys.argv[5:] or [900])[0])) as page:
+    with board(sys.argv[1]) as address, chromium(1400, 1150) as page:
         page.get(address + (sys.argv[3] if len(sys.argv) > 3 else "/scalar"))
         time.sleep(8)
-        print(text_of(page))
         page.save_screenshot(sys.argv[2])
