@@ -320,7 +320,8 @@ def train(
                     step_stack.enter_context(parallel.no_exchange(forward))
                 with autocast() if autocast else contextlib.nullcontext():
                     total, parts = step_function(forward, images, targets, epoch)
-                losses = paddle.stack([value.detach().astype("float32").reshape([]) for value in [total, *parts]])
+                # reshaped, since a scalar is of shape [1] before Paddle 2.5 and of shape [] after
+                losses = paddle.concat([value.detach().astype("float32").reshape([1]) for value in [total, *parts]])
                 if share != 1:
                     total = total * share
                     losses = losses * share
