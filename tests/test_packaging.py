@@ -101,11 +101,14 @@ def imports_of(path):
             yield node.module.split(".")[0]
 
 
-def test_every_import_is_a_requirement():
-    """What the package imports is the standard library, Paddle, or named in requirements/base.txt or onnx.txt."""
-    declared = {
-        dependencies.module_of(package) for name in ("base", "cpu", "onnx") for package in dependencies.read(name)
-    }
+@pytest.mark.parametrize(
+    "folders, names",
+    [(["kdscfnet"], ["base", "cpu", "onnx"]), (["tests", "benchmarks"], ["base", "cpu", "onnx", "test"])],
+    ids=["the package", "tests and benchmarks"],
+)
+def test_every_import_is_a_requirement(folders, names):
+    """What is imported is the standard library, this project's, or named in these files of requirements/."""
+    declared = {dependencies.module_of(package) for name in names for package in dependencies.read(name)}
     stdlib = getattr(sys, "stdlib_module_names", None)
     if stdlib is None:  # Python 3.9 and older: whatever is found beside os.py or built in
         folder = os.path.dirname(os.__file__)
@@ -122,11 +125,13 @@ def test_every_import_is_a_requirement():
 
     # tried first, done without: an older Python lacks the one, a newer setuptools the other
     either_way = {"importlib_metadata", "pkg_resources"}
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    ours = {"kdscfnet"} | {path.stem for path in files if "tests" in path.parts or "benchmarks" in path.parts}
     undeclared = {
         "%s imports %s" % (path.relative_to(ROOT), name)
-        for path in (ROOT / "kdscfnet").rglob("*.py")
+        for path in files
         for name in imports_of(path)
-        if name not in declared | either_way | {"kdscfnet"} and not is_stdlib(name)
+        if name not in declared | either_way | ours and not is_stdlib(name)
     }
     assert not undeclared
 
