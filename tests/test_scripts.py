@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -289,3 +290,23 @@ def test_a_row_without_a_result_is_a_failure(tmp_path):
 def test_matrix_knows_its_rows(clone, machine):
     code, output, log = machine(clone / "scripts/matrix.sh", "py99")
     assert code == 2 and "no row 'py99'" in output
+
+
+# CI skips nothing
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one process", "two processes"])
+def test_a_skipped_test_fails_ci(tmp_path, workers):
+    if workers:
+        pytest.importorskip("xdist")
+    shutil.copy(str(ROOT / "tests/conftest.py"), str(tmp_path / "conftest.py"))
+    (tmp_path / "test_it.py").write_text("import pytest\ndef test_it():\n    pytest.skip('for a reason')\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, "test_it.py"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "KDSCFNET_"))}
+    environment["PYTHONPATH"] = str(ROOT)
+    for strict, code in (("", 0), ("1", 1)):
+        done = subprocess.run(
+            command, cwd=str(tmp_path), env=dict(environment, KDSCFNET_NO_SKIPS=strict), capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stdout
+        assert ("CI skips no test" in done.stdout) == bool(code) and "1 skipped" in done.stdout
