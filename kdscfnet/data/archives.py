@@ -1,0 +1,222 @@
+"""Unpacking data sets from the zip files in which they are handed around, into data/<SET>/image and data/<SET>/mask.
+
+AI Studio mounts them as data/data97810/*.zip, one set in a file or several, at any depth, some with further zip files
+inside, some with the images in one file and the masks in another.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+import zlib
+
+from kdscfnet.data.datasets import _CANONICAL, _IMAGE_FOLDER, _MASK_FOLDER, canonical_name
+from kdscfnet.errors import UserError
+from kdscfnet.images import IMAGE_SUFFIXES
+from kdscfnet.progress import progress
+
+OTHER_ARCHIVES = (".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
+_TRAINING_SETS = ("DUTS-TR", "KD-SOD80K")
+_KNOWN = set(_CANONICAL.values())
+# says nothing about which set it is
+_GENERIC = re.compile(r"^(data|datasets?|sod|saliency|train|training|test|testing|val|archive|\d*)$", re.I)
+# of the zip file's own name: DUT-OMRON-image.zip, ECSSD_gt.zip
+_PART = re.compile(r"([-_. ]*(images?|imgs?|masks?|gts?|ground[-_]?truths?|pixelwise|png|jpg))+$", re.I)
+
+
+def unpack(mounts, data, say=print):
+    """Unpack the zip files under some folders into `data`; what is there already is left as it is.
+
+    Args:
+        mounts: folders to look through, with their sub-folders; those that are not there count as empty.
+        data: where the sets go: data/<SET>/image, data/<SET>/mask, and the set's list of names if it has one.
+
+    Returns {name of the set: folder} of all sets that came from zip files, now or earlier. A folder of images is there
+    whole or not at all. Raises UserError for a damaged file, and where the disk is too small.
+    """
+    found = collections.OrderedDict()
+    seen = set()
+    for mount in mounts:
+        for path, relative in _archives(os.fspath(mount), os.fspath(data)):
+            if os.path.realpath(path) in seen:
+                continue
+            seen.add(os.path.realpath(path))
+            if path.lower().endswith(OTHER_ARCHIVES):
+                say("left alone: %s is no zip file: unpack it by hand into %s" % (path, data))
+                continue
+            for name in _unpack_one(path, relative, os.fspath(data), say):
+                found[name] = os.path.join(os.fspath(data), name)
+    return found
+
+
+def _archives(mount, data):
+    """(path, path within the mount) of the archives under a folder; sets that are unpacked are not looked through."""
+    for folder, folders, files in os.walk(mount):
+        inside_data = os.path.realpath(folder) == os.path.realpath(data)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not (inside_data and f in _KNOWN))
+        for file in sorted(files):
+            if file.lower().endswith((".zip",) + OTHER_ARCHIVES) and not file.startswith("."):
+                path = os.path.join(folder, file)
+                yield path, os.path.relpath(path, os.path.dirname(os.path.abspath(mount)))
+
+
+def _unpack_one(path, relative, data, say, source=None):
+    """Unpack one zip file; `relative` is a path that may tell which set it is. Yields the names of its sets."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_damage_is_named(relative))
+        archive = stack.enter_context(zipfile.ZipFile(source or path))
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+        infos = [info for info in infos if not any(p.startswith((".", "__MACOSX")) for p in _parts(info.filename))]
+        folders, inner = plan([info.filename for info in infos], relative)
+        by_name = {info.filename: info for info in infos}
+        if not folders and not inner:
+            say("left alone: %s holds no data set that is known here" % path)
+        sets = []
+        for (name, kind), members in folders.items():
+            if name not in sets:
+                sets.append(name)
+            target = os.path.join(data, name, kind)
+            if os.path.exists(target):
+                say("%s: there already" % target)
+                continue
+            size = sum(by_name[member].file_size for member in members)
+            _require_space(data, size, relative)
+            _extract(archive, members, target, "%s/%s" % (name, kind))
+            say("%s: %d files from %s" % (target, len(members), relative))
+        for member in inner:
+            size = by_name[member].file_size
+            _require_space(data, size, relative)
+            os.makedirs(data, exist_ok=True)
+            # a zip file inside a zip file is read here and there, which only a file of its own allows
+            with tempfile.TemporaryFile(prefix=".tmp-", dir=data) as copy:
+                with archive.open(member) as stream:
+                    shutil.copyfileobj(stream, copy, 1 << 20)
+                sets += _unpack_one(path, os.path.join(relative, *_parts(member)), data, say, copy)
+    return list(collections.OrderedDict.fromkeys(sets))
+
+
+def plan(names, archive):
+    """What a zip file holds.
+
+    Args:
+        names: of its members, with "/" or "\\" between folders.
+        archive: its own path, whose last parts may tell which set it is: data97810/ECSSD.zip.
+
+    Returns ({(set, "image" or "mask"): {member: file name}}, [members that are zip files]). Lists of names, train.txt
+    or test.txt, are members of (set, "image") under the name ../train.txt.
+    """
+    folders = collections.OrderedDict()
+    inner = sorted(name for name in names if name.lower().endswith(".zip"))
+    by_folder = collections.OrderedDict()
+    for name in sorted(names):
+        parts = _parts(name)
+        if os.path.splitext(parts[-1])[1].lower() in IMAGE_SUFFIXES:
+            by_folder.setdefault(parts[:-1], []).append(name)
+    homes = {}
+    for folder, members in by_folder.items():
+        last = folder[-1] if folder else ""
+        kinds, home = None, folder[:-1]
+        if _IMAGE_FOLDER.match(last):
+            kinds = {"image": members}
+        elif _MASK_FOLDER.match(last):
+            kinds = {"mask": members}
+        set_name = _set_name(folder if kinds is None else home, last, archive)
+        if kinds is None:
+            if set_name not in _KNOWN:
+                continue  # pictures of something else
+            home, kinds = folder, _by_suffix(members, archive)
+        homes[home] = set_name
+        for kind, chosen in kinds.items():
+            files = folders.setdefault((set_name, kind), collections.OrderedDict())
+            for member in chosen:
+                name = _parts(member)[-1]
+                if name in files.values():  # of another folder: 1/001.jpg, 2/001.jpg
+                    name = "_".join(_parts(member)[-2:])
+                files[member] = name
+    for name in sorted(names):
+        parts = _parts(name)
+        key = (homes.get(parts[:-1]), "image")
+        if parts[-1] in ("train.txt", "test.txt") and key in folders:
+            folders[key][name] = "../" + parts[-1]
+    return folders, inner
+
+
+def _parts(name):
+    return tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+
+
+def _by_suffix(members, archive):
+    """Images and masks side by side in one folder, or images alone."""
+    jpegs = [m for m in members if m.lower().endswith((".jpg", ".jpeg"))]
+    if jpegs and len(jpegs) < len(members):
+        return {"image": jpegs, "mask": [m for m in members if m not in set(jpegs)]}
+    stem = os.path.splitext(os.path.basename(archive))[0]
+    is_mask = _PART.search(stem) and not re.search(r"(images?|imgs?|jpg)$", stem, re.I)
+    return {"mask" if is_mask else "image": members}
+
+
+def _set_name(home, last, archive):
+    """The name of the set whose folders are in `home` (a tuple of folder names) of the zip file `archive`."""
+    parts = _parts(os.path.splitext(archive)[0])
+    # DUTS-TE/DUTS-TE-Image; DUTS-TE-Image alone; ECSSD.zip; data97810/ECSSD/images.zip
+    candidates = [*reversed(home), last, *reversed(parts)]
+    candidates = [bare for candidate in candidates for bare in (candidate, _PART.sub("", candidate)) if bare]
+    for candidate in candidates:
+        if canonical_name(candidate) in _KNOWN:
+            return canonical_name(candidate)
+    nothing = (_GENERIC, _IMAGE_FOLDER, _MASK_FOLDER)
+    own = [candidate for candidate in candidates if not any(pattern.match(candidate) for pattern in nothing)]
+    return re.sub(r"[^\w.-]", "_", own[0]) if own else "unnamed"
+
+
+def _require_space(data, size, relative):
+    folder = os.path.abspath(data)
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise UserError("%s needs %.1f GB in %s, and %.1f are free" % (relative, size / 1e9, folder, free / 1e9))
+
+
+def _extract(archive, members, target, title):
+    """Write members to a folder that gets its name when it is complete."""
+    home = os.path.dirname(target)
+    os.makedirs(home, exist_ok=True)
+    for entry in os.listdir(home):  # of a process that was killed
+        if entry.startswith(".tmp-" + os.path.basename(target)):
+            shutil.rmtree(os.path.join(home, entry), ignore_errors=True)
+    temporary = tempfile.mkdtemp(prefix=".tmp-%s-" % os.path.basename(target), dir=home)
+    try:
+        lists = []
+        for member, name in progress(members.items(), total=len(members), desc=title, unit=" files", leave=False):
+            place = os.path.join(temporary, os.path.basename(name))
+            if name.startswith("../"):
+                lists.append(place)
+            with archive.open(member) as source, open(place, "wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+        for place in lists:
+            os.replace(place, os.path.join(home, os.path.basename(place)))
+        os.chmod(temporary, 0o755)  # mkdtemp makes it private
+        os.rename(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(home)  # if nothing else is in it
+        raise
+
+
+@contextlib.contextmanager
+def _damage_is_named(relative):
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise UserError("%s is damaged (%s): upload or download it again" % (relative, error))
+    except NotImplementedError as error:
+        raise UserError("%s cannot be unpacked here (%s): unpack it by hand" % (relative, error))
+    except RuntimeError as error:  # what zipfile raises for a password
+        raise UserError("%s: %s" % (relative, error))
