@@ -86,6 +86,29 @@ def test_no_whole_checkpoint_is_said(data, tmp_path, monkeypatch, capsys):
     assert "none of its checkpoints is whole" in capsys.readouterr().err
 
 
+def test_a_worker_that_dies_is_said_and_the_run_resumes(data, whole, tmp_path, monkeypatch, capsys):
+    import multiprocessing
+
+    real = trainer.learning_rate
+
+    def rate(step, *rest):
+        if step == 4:
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid, signal.SIGKILL)
+        return real(step, *rest)
+
+    monkeypatch.setattr(trainer, "learning_rate", rate)
+    words = ["--checkpoint-steps", "2", "--workers", "2", "--epochs", "30"]
+    assert run_small(data, tmp_path / "run", *words) == 2
+    said = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("kdscfnet train:")]
+    assert len(said) == 1 and "a worker of the loader died" in said[0] and "--resume auto" in said[0]
+    monkeypatch.undo()
+    assert checkpoint.newest_checkpoint(str(tmp_path / "run" / "checkpoints"))["step"] >= 2
+    stop_at(monkeypatch, (20,), signal.SIGTERM)  # later than any batch that was loaded ahead
+    assert run_small(data, tmp_path / "run", *words, "--resume", "auto") == 130
+    assert losses_of(tmp_path / "run")[1][3:] == losses_of(whole)[1][3:]
+
+
 def test_resume_auto_begins_where_there_is_nothing_and_ends_where_all_is_done(data, whole, capsys):
     assert run_small(data, whole, "--resume", "auto", "--checkpoint-steps", "2") == 0
     assert "is complete" in capsys.readouterr().out

@@ -175,10 +175,19 @@ def batches(samples, plan, workers=0):
                 raise LoaderError(bytes(targets.numpy()).decode("utf-8"))
             yield images, (targets if samples.targets is not None else None), int(step.numpy()[0]), float(share.numpy()[0])
     except (RuntimeError, SystemError, OSError) as error:
-        if "worker" not in str(error).lower():
-            raise
-        raise LoaderError("a worker of the loader died (out of memory?): %s; continue with --resume auto, and fewer "
-                          "--workers if it happens again" % str(error).strip().splitlines()[-1])
+        raise as_loader_error(error) or error
+
+
+def as_loader_error(error):
+    """A LoaderError where `error` is Paddle's word that a worker died, else None.
+
+    Paddle notices by a signal, so its error can come up in whatever the main process is doing.
+    """
+    text = str(error)
+    if "dataloader" not in text.lower() and "worker" not in text.lower():
+        return None
+    line = next((part.strip() for part in text.splitlines() if "loader" in part.lower()), text.strip().splitlines()[0])
+    return LoaderError("a worker of the loader died (out of memory?): %s" % line)
 
 
 def _worker_init(_):

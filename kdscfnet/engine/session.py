@@ -69,7 +69,7 @@ def resume_command(args):
 
 def run_training(recipe, args):
     """Carry out `kdscfnet train` for one recipe; returns the exit code."""
-    from kdscfnet.data.loader import TrainingSamples, scan
+    from kdscfnet.data.loader import LoaderError, TrainingSamples, as_loader_error, scan
     from kdscfnet.engine.device import select_device
 
     line = select_device(args.device)  # imports Paddle with its threads; everything below may use it
@@ -190,6 +190,12 @@ def run_training(recipe, args):
         if first:
             print("kdscfnet train: %s" % interruption, file=sys.stderr)
         return 130
+    except (SystemError, RuntimeError, LoaderError) as error:
+        known = error if isinstance(error, LoaderError) else as_loader_error(error)
+        if known is None:
+            raise
+        raise UserError("%s. The last checkpoint in %s is whole; fewer --workers need less memory. %s"
+                        % (known, run.checkpoints, resume_command(args)))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
