@@ -1,9 +1,11 @@
 """From the words of the command line to a training that runs: everything is looked at before anything is written."""
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shlex
+import signal
 import sys
 import warnings
 from dataclasses import asdict
@@ -65,6 +67,17 @@ def resume_command(args):
             position = len([w for w in before[:index] if not w.startswith("--resume")])
             del words[position]
     return "Go on with: kdscfnet " + " ".join(shlex.quote(word) for word in words) + " --resume auto"
+
+
+def _until_the_loader_is_silent(function, *args, **kwargs):
+    """Call `function`; afterwards, also after an error, Paddle's handler for dead workers is taken away: it raises once
+    for every worker, and the second time nobody would expect it."""
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        with contextlib.suppress(ValueError):  # not in the main thread (a notebook's)
+            signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
 
 
 def run_training(recipe, args):
@@ -167,7 +180,8 @@ def run_training(recipe, args):
         say("going on with %s after step %d" % (run.folder, checkpoint["step"]))
     shown = [i * len(images) // 4 for i in range(4)]
     try:
-        final = train(
+        final = _until_the_loader_is_silent(
+            train,
             model, step, TrainingSamples(images, targets or None, args.seed), recipe, run, about,
             seed=args.seed,
             accumulate=args.accumulate,
