@@ -174,6 +174,16 @@ def test_the_scaler_scales_skips_and_resumes(tmp_path, monkeypatch):
     assert_same_run(tmp_path / "skipping", tmp_path / "stopped")
 
 
+def test_losses_are_summed_in_float32_whatever_the_network_returns():
+    from kdscfnet.engine.steps import DistillationStep, TeacherMapStep
+
+    outputs = [tensor(np.random.RandomState(i).standard_normal((2, 1, 16, 16))) for i in range(4)]  # float64 for float16
+    mask = tensor(golden_inputs.mask(2, 2, 16, 16))
+    for step in (SupervisedStep(), DistillationStep(lambda images: outputs[0]), TeacherMapStep()):
+        total, parts = step(lambda images: outputs, None, mask, 0)
+        assert all(value.dtype == paddle.float32 for value in [total, *parts])
+
+
 def test_paddles_scaler_state_survives_a_checkpoint(tmp_path):
     from kdscfnet.engine.trainer import _plain, _scaler_state
     from kdscfnet.pretrained.pickles import read_pickle, write_pickle

@@ -11,11 +11,16 @@ from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.losses import distillation_loss, soft_target_loss, supervised_loss
 
 
+def _outputs(model, images):
+    """The four logit maps as float32: in mixed precision they come as float16, whose sums over 352² pixels overflow."""
+    return [output if output.dtype == paddle.float32 else output.astype("float32") for output in model(images)]
+
+
 class SupervisedStep:
     """targets: masks, float32 N×1×H×W in [0, 1]."""
 
     def __call__(self, model, images, targets, epoch):
-        return supervised_loss(model(images), targets, epoch)
+        return supervised_loss(_outputs(model, images), targets, epoch)
 
 
 class DistillationStep:
@@ -29,14 +34,14 @@ class DistillationStep:
 
     def __call__(self, model, images, targets, epoch):
         teacher_logits = self.teacher(images)
-        return distillation_loss(model(images), teacher_logits)
+        return distillation_loss(_outputs(model, images), teacher_logits.astype("float32"))
 
 
 class TeacherMapStep:
     """targets: the teacher's saliency maps, float32 N×1×H×W in [0, 1], augmented with the images."""
 
     def __call__(self, model, images, targets, epoch):
-        return soft_target_loss(model(images), targets)
+        return soft_target_loss(_outputs(model, images), targets)
 
 
 class PaddleTeacher:
