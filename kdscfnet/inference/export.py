@@ -362,12 +362,19 @@ def _convert(prefix, target):
 
 
 def _tidy(network):
-    """Name the output, and drop initializers that nothing uses (ONNX Runtime warns about each)."""
+    """Name the output, mend what paddle2onnx gets wrong, and drop initializers that nothing uses (ONNX Runtime warns)."""
+    import onnx
+
     graph = network.graph
     old = graph.output[0].name
     graph.output[0].name = "logits"
     used = set()
     for node in graph.node:
+        if node.op_type == "Pad":
+            # paddle2onnx 2.1 leaves the value to whatever is in memory; this network pads with zeros
+            if not any(value.name == "zero" for value in graph.initializer):
+                graph.initializer.append(onnx.numpy_helper.from_array(np.array(0, np.float32), "zero"))
+            node.input[2] = "zero"
         node.output[:] = ["logits" if name == old else name for name in node.output]
         node.input[:] = ["logits" if name == old else name for name in node.input]
         used.update(node.input)

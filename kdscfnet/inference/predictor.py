@@ -45,7 +45,8 @@ class Predictor:
         self.backbone = self.network.backbone
         self.size = as_size(size or self.network.size or self.network.test_size or DEFAULT_SIZE[self.backbone])
         if self.network.size not in (None, self.size):
-            raise UserError("%s is for images of %d×%d, not of %d×%d" % ((self.weights,) + self.network.size + self.size))
+            raise UserError("%s was exported for a size of %d×%d, not %d×%d"
+                            % ((self.weights,) + self.network.size + self.size))
 
     @property
     def engine(self):

@@ -1,0 +1,131 @@
+"""What a user names, as jobs: folders, patterns, names of results, and nothing that overwrites an input."""
+from __future__ import annotations
+
+import os
+
+import pytest
+from predicting import picture, save
+
+from kdscfnet.errors import UserError
+from kdscfnet.inference.inputs import find, plan
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """photos/{a.jpg, b.png, sub/c.jpg, sub/deep/d.webp, clip.mp4, notes.txt, .hidden.jpg}; the working folder is tmp_path."""
+    folder = tmp_path / "photos"
+    for name in ("a.jpg", "b.png", "sub/c.jpg", "sub/deep/d.webp", ".hidden.jpg", ".trash/e.jpg"):
+        save(folder / name, picture(8, 8))
+    (folder / "clip.mp4").write_bytes(b"")
+    (folder / "notes.txt").write_text("no picture")
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def results(jobs):
+    return {job.input: job.outputs for job in jobs}
+
+
+def test_a_folder_keeps_its_sub_folders(photos):
+    images, videos = plan(["photos"], "out", ["map"])
+    assert results(images) == {
+        "photos/a.jpg": {"map": "out/a.png"},
+        "photos/b.png": {"map": "out/b.png"},
+        "photos/sub/c.jpg": {"map": "out/sub/c.png"},
+        "photos/sub/deep/d.webp": {"map": "out/sub/deep/d.png"},
+    }
+    assert results(videos) == {"photos/clip.mp4": {"map": "out/clip.mp4"}}
+
+
+def test_several_kinds_have_folders(photos):
+    images, videos = plan(["photos/a.jpg", "photos/clip.mp4"], "out", ["map", "overlay"], frames=True)
+    assert results(images) == {"photos/a.jpg": {"map": "out/map/a.png", "overlay": "out/overlay/a.jpg"}}
+    assert results(videos) == {"photos/clip.mp4": {"map": "out/map/clip", "overlay": "out/overlay/clip"}}
+
+
+def test_patterns(photos):
+    assert [job.input for job in plan(["photos/*.jpg"], "out", ["map"])[0]] == ["photos/a.jpg"]
+    images, _ = plan(["photos/**/*.*"], "out", ["map"])
+    assert results(images)["photos/sub/deep/d.webp"] == {"map": "out/sub/deep/d.png"}
+    assert not any(os.path.basename(job.input).startswith(".") for job in images)
+    with pytest.raises(UserError, match="nothing is called like"):
+        plan(["photos/*.gif"], "out", ["map"])
+
+
+def test_a_file_with_brackets_in_its_name_is_no_pattern(photos):
+    save(photos / "x[1].jpg", picture(8, 8))
+    assert [job.input for job in plan(["photos/x[1].jpg"], "out", ["map"])[0]] == ["photos/x[1].jpg"]
+
+
+def test_equal_names_keep_their_suffix(photos):
+    save(photos / "a.png", picture(8, 8))
+    outputs = results(plan(["photos"], "out", ["map"])[0])
+    assert outputs["photos/a.jpg"] == {"map": "out/a.jpg.png"}
+    assert outputs["photos/a.png"] == {"map": "out/a.png.png"}
+    assert outputs["photos/b.png"] == {"map": "out/b.png"}
+
+
+def test_one_file_named_twice_is_done_once(photos):
+    assert len(plan(["photos/a.jpg", "photos/../photos/a.jpg", "photos"], "out", ["map"])[0]) == 4
+
+
+def test_several_folders_have_their_own(photos):
+    save(photos.parent / "more" / "a.jpg", picture(8, 8))
+    outputs = results(plan(["photos", "more"], "out", ["map"])[0])
+    assert outputs["photos/a.jpg"] == {"map": "out/photos/a.png"} and outputs["more/a.jpg"] == {"map": "out/more/a.png"}
+    save(photos.parent / "elsewhere" / "photos" / "a.jpg", picture(8, 8))
+    with pytest.raises(UserError, match="several folders are called photos"):
+        plan(["photos", "elsewhere/photos"], "out", ["map"])
+
+
+def test_files_of_one_name_from_two_places(photos):
+    save(photos.parent / "more" / "a.jpg", picture(8, 8))
+    with pytest.raises(UserError, match="would have one result"):
+        plan(["photos/a.jpg", "more/a.jpg"], "out", ["map"])
+
+
+@pytest.mark.parametrize("inputs, output, kinds, message", [
+    (["nowhere"], "out", ["map"], "there is no file or folder nowhere"),
+    (["photos/notes.txt", "nowhere.jpg"], "out", ["map"], "there is no file or folder nowhere.jpg"),
+    (["empty"], "out", ["map"], "empty holds no images and no videos"),
+    (["photos"], "photos", ["map"], "results cannot go to the folder of the inputs"),
+    (["photos"], "photos/sub/..", ["map"], "results cannot go to the folder of the inputs"),
+    (["photos/b.png"], "photos", ["map"], "would overwrite the input"),
+    (["photos/b.png"], "photos/b.png", ["map"], "would overwrite the input"),
+    (["photos/b.png"], "link.png", ["map"], "would overwrite the input"),
+    (["photos/b.png"], "folder_link", ["map"], "would overwrite the input"),
+    (["photos"], "out.png", ["map"], "more than one result"),
+    (["photos/a.jpg"], "out.png", ["map", "mask"], "more than one result"),
+    (["photos/a.jpg"], "out.jpg", ["map"], "a map is written as .png"),
+    (["photos/a.jpg"], "out.jpg", ["cutout"], "a cutout is written as .png"),
+    (["photos/a.jpg"], "out.mp4", ["map"], "is a video, and the input is an image"),
+    (["photos/clip.mp4"], "out.png", ["map"], "cannot hold a video"),
+    (["photos/a.jpg"], "photos/notes.txt", ["map"], "is a file, and results go to a folder"),
+])
+def test_wrong_use_is_told(photos, inputs, output, kinds, message):
+    (photos.parent / "empty").mkdir()
+    os.symlink(str(photos / "b.png"), "link.png")
+    os.symlink(str(photos), "folder_link")
+    with pytest.raises(UserError, match=message.replace(".", r"\.")) as caught:
+        plan(inputs, output, kinds)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_result_may_be_named(photos):
+    assert results(plan(["photos/a.jpg"], "maps/result.png", ["map"])[0]) == {"photos/a.jpg": {"map": "maps/result.png"}}
+    assert results(plan(["photos/a.jpg"], "result.png", ["overlay"])[0]) == {"photos/a.jpg": {"overlay": "result.png"}}
+    assert results(plan(["photos/clip.mp4"], "result.avi", ["map"])[1]) == {"photos/clip.mp4": {"map": "result.avi"}}
+
+
+def test_earlier_results_inside_the_folder_are_no_inputs(photos):
+    before = [job.input for job in plan(["photos"], "photos/maps", ["map"])[0]]
+    save(photos / "maps" / "a.png", picture(8, 8))
+    assert [job.input for job in plan(["photos"], "photos/maps", ["map"])[0]] == before
+    # a folder above the inputs holds them, and no results of theirs
+    assert len(plan(["photos"], ".", ["map"])[0]) == 5
+
+
+def test_find_takes_other_suffixes_when_they_are_named(photos):
+    save(photos / "scan.png", picture(8, 8)).rename(photos / "scan.dat")
+    images, _ = find(["photos/scan.dat"])
+    assert [(item.path, item.name) for item in images] == [("photos/scan.dat", "scan")]

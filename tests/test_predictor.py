@@ -1,0 +1,163 @@
+"""Predictor: maps equal to the authors', by either engine, of any size."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from predicting import exported_file, needs_export, picture, predictor, save, weight_file
+
+from kdscfnet import Predictor
+from kdscfnet.errors import BadImageError, UserError, WeightsError
+
+ENGINES = ("paddle", "onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def authors_weights(shared, tmp_path_factory):
+    """The authors' weights in a folder of ours, where the exported network may go."""
+    source = shared / "weights" / "scfnet_m3_authors_code.pdparams"
+    path = tmp_path_factory.mktemp("weights") / source.name
+    path.write_bytes(source.read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_maps_equal_the_authors(shared, authors_weights, engine):
+    if engine == "onnxruntime":
+        needs_export()
+    predict = Predictor(str(authors_weights), engine=engine)
+    assert predict.engine == engine and predict.size == (352, 352)
+    goldens = sorted((shared / "golden" / "maps").glob("*.png"))
+    assert len(goldens) == 20
+    images = [shared / "data" / "ECSSD" / "image" / (path.stem + ".jpg") for path in goldens]
+    for image, golden, made in zip(images, goldens, predict.batch(images)):
+        expected = cv2.imread(str(golden), cv2.IMREAD_UNCHANGED)
+        assert made.shape == expected.shape and made.dtype == np.uint8
+        assert np.abs(made.astype(int) - expected).max() <= 1, image
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (3, 2000), (2000, 3), (301, 400), (1200, 1600)])
+def test_engines_agree_at_odd_sizes(height, width):
+    image = picture(height, width)
+    maps = [predictor(engine)(image) for engine in ENGINES]
+    assert maps[0].shape == (height, width)
+    assert np.abs(maps[0].astype(int) - maps[1]).max() <= 1
+
+
+def test_engines_agree_at_another_size():
+    for size in (96, (64, 160)):
+        maps = [predictor(engine, size)(picture(90, 120)) for engine in ENGINES]
+        assert np.abs(maps[0].astype(int) - maps[1]).max() <= 1
+
+
+def test_teachers_by_both_engines():
+    """ResNet-50 at any size; Swin-B, exported for one size, small here so that the test is short."""
+    needs_export()
+    image = picture(70, 100)
+    for backbone, size in (("resnet50", None), ("swin_b", 96)):
+        path = weight_file(backbone)
+        maps = [Predictor(str(path), backbone, engine, size)(image) for engine in ENGINES]
+        assert np.abs(maps[0].astype(int) - maps[1]).max() <= 1
+        assert np.ptp(maps[0]) > 0
+        os.unlink(str(path))  # they are large
+
+
+def test_a_path_and_its_pixels_give_one_map(tmp_path):
+    image = picture(40, 50)
+    path = save(tmp_path / "image.png", image)
+    predict = predictor("paddle", 64)
+    np.testing.assert_array_equal(predict(path), predict(image))
+    np.testing.assert_array_equal(predict(str(path)), predict(image))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_batch_gives_the_maps_of_its_images(engine):
+    images = [picture(20 + 3 * i, 60 - 2 * i, i) for i in range(9)]
+    predict = predictor(engine, 64)
+    maps = predict.batch(images)
+    assert [m.shape for m in maps] == [i.shape[:2] for i in images]
+    for image, made in zip(images, maps):
+        assert np.abs(predict(image).astype(int) - made).max() <= 1
+    assert predict.batch([]) == []
+
+
+def test_a_bad_image_in_a_batch_is_named(tmp_path):
+    good = save(tmp_path / "good.png", picture())
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nothing")
+    with pytest.raises(BadImageError, match="bad.png"):
+        predictor("paddle", 64).batch([good, bad])
+
+
+@pytest.mark.parametrize("image", [
+    np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)])
+def test_other_arrays_are_refused(image):
+    with pytest.raises(UserError, match="uint8 H×W×3"):
+        predictor("paddle", 64)(image)
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"backbone": "vgg"}, "backbone is 'vgg'"),
+    ({"engine": "tensorrt"}, "engine is 'tensorrt'"),
+    ({"size": 0}, "size is 0"),
+    ({"threads": 0}, "threads is 0"),
+])
+def test_wrong_arguments(options, message):
+    with pytest.raises(UserError, match=message):
+        Predictor(str(weight_file()), **options)
+
+
+def test_missing_and_wrong_weights(tmp_path):
+    with pytest.raises(UserError, match="there is no weight file"):
+        Predictor(str(tmp_path / "none.pdparams"))
+    with pytest.raises(UserError, match="is a folder"):
+        Predictor(str(tmp_path))
+    page = tmp_path / "page.pdparams"
+    page.write_text("<html>quota</html>")
+    for engine in ("paddle", "auto"):
+        with pytest.raises(WeightsError):
+            Predictor(str(page), engine=engine)
+    with pytest.raises(WeightsError, match="mobilenetv3"):
+        Predictor(str(weight_file()), "resnet50", engine="paddle")
+
+
+def test_the_size_of_a_released_model_follows_its_name(tmp_path):
+    for name, size in (("KD-SCFNet_STB.pdparams", 384), ("KD-SCFNet_R50.pdparams", 352), ("mine.pdparams", 352)):
+        path = tmp_path / name
+        path.write_bytes(weight_file().read_bytes())
+        assert Predictor(str(path), engine="paddle").size == (size, size)
+    assert Predictor(str(path), engine="paddle", size=(32, 64)).size == (32, 64)
+
+
+def test_the_backbone_can_be_left_to_the_file():
+    assert Predictor(str(weight_file()), backbone="auto", engine="paddle").backbone == "mobilenetv3"
+
+
+def test_memory_stays_flat_over_3000_predictions():
+    """At a small network size, so that it is short; benchmarks/prediction.py does it at 352²."""
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("needs /proc")
+    needs_export()
+    program = """
+import sys, numpy as np
+from kdscfnet import Predictor
+predict = Predictor(sys.argv[1], size=64)
+rng = np.random.RandomState(0)
+images = [rng.randint(0, 256, (int(h), int(w), 3)).astype(np.uint8) for h, w in rng.randint(40, 160, (50, 2))]
+def resident():
+    return int(open("/proc/self/statm").read().split()[1])
+for number in range(1, 3001):
+    predict(images[number % 50])
+    if number == 300:
+        early = resident()
+print(resident() / early, "paddle" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(exported_file())], stdout=subprocess.PIPE, check=True,
+                          env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
+    ratio, imported_paddle = done.stdout.split()
+    assert float(ratio) < 1.05
+    assert imported_paddle == b"False"
