@@ -40,8 +40,7 @@ def plan(inputs, output, kinds, frames=False):
             raise UserError("%s is a file, and results go to a folder: choose another name for -o" % output)
         jobs = ([Job(item.path, {kind: _target(output, kinds, kind, item.name, writers.SUFFIXES[kind]) for kind in kinds})
                  for item in images],
-                [Job(item.path, {kind: _target(output, kinds, kind, item.name, "" if frames else ".mp4") for kind in kinds})
-                 for item in videos])
+                [_video_job(item, output, kinds, frames) for item in videos])
     _refuse_overwriting(jobs[0] + jobs[1])
     return jobs
 
@@ -167,6 +166,13 @@ def _one_result(images, videos, output, kinds, frames):
     if suffix != writers.SUFFIXES[kinds[0]] and (writers.SUFFIXES[kinds[0]] == ".png" or suffix == ".jpeg"):
         raise UserError("a %s is written as %s: name it so, or name a folder for -o" % (kinds[0], writers.SUFFIXES[kinds[0]]))
     return [Job(images[0].path, {kinds[0]: output})], []
+
+
+def _video_job(item, output, kinds, frames):
+    from kdscfnet.inference.video import result_suffix
+
+    suffix = "" if frames else result_suffix(item.path)
+    return Job(item.path, {kind: _target(output, kinds, kind, item.name, suffix) for kind in kinds})
 
 
 def _target(output, kinds, kind, name, suffix):

@@ -16,6 +16,17 @@ from kdscfnet.progress import progress
 DEFAULT_RATE = 25.0  # frames a second, where a video does not say
 
 
+def result_suffix(path):
+    """".mp4", or ".avi" where results are of odd width or height, which OpenCV writes in no other format."""
+    try:
+        capture = cv2.VideoCapture(path)
+    except (UnicodeError, SystemError, cv2.error):
+        return ".mp4"
+    sides = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    capture.release()
+    return ".avi" if any(side % 2 for side in sides) else ".mp4"
+
+
 def predict_video(predictor, job, overwrite=False, threshold=0.5, frames=False, show_progress=True):
     """Make the results of one video: videos with as many frames, of the same rate and size; sound is not copied.
 
@@ -128,13 +139,16 @@ class _Sink:
     def write(self, frame):
         if self.writer is None:
             size = frame.shape[1], frame.shape[0]
-            for code in ("mp4v", "MJPG"):
-                self.writer = cv2.VideoWriter(self.path, cv2.VideoWriter_fourcc(*code), self.rate, size)
-                if self.writer.isOpened():
-                    break
+            suffix = os.path.splitext(self.path)[1].lower()
+            if suffix == ".avi":
+                self.writer = cv2.VideoWriter(self.path, cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter_fourcc(*"MJPG"), self.rate, size)
+            elif size[0] % 2 or size[1] % 2:  # FFmpeg in OpenCV would cut a column or a row off
+                raise UserError("OpenCV writes %s videos of even width and height, not of %d×%d: name the result .avi, or "
+                                "take --frames" % ((suffix,) + size))
             else:
-                raise UserError("OpenCV cannot write %s videos of %d×%d here: --frames writes pictures"
-                                % ((os.path.splitext(self.path)[1],) + size))
+                self.writer = cv2.VideoWriter(self.path, cv2.VideoWriter_fourcc(*"mp4v"), self.rate, size)
+            if not self.writer.isOpened():
+                raise UserError("OpenCV cannot write %s videos here: name the result .mp4 or .avi, or take --frames" % suffix)
         self.writer.write(frame)
 
     def close(self):
