@@ -36,6 +36,13 @@ def add_network_arguments(parser):
 
 
 def run(args):
+    import os
+    import warnings
+
+    # A broken file is reported by us, in one line at the end, and not also by the libraries in the midst of the bar
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     from kdscfnet.inference.program import predict
 
     return predict(args)

@@ -144,10 +144,8 @@ def _engines(text, weights):
 
 
 def _in_a_process(request):
-    threads = str(request["threads"])
     try:
-        return in_child("kdscfnet.inference.benchmark:measure",
-                        {"OMP_NUM_THREADS": threads, "FLAGS_paddle_num_threads": threads}, **request)
+        return in_child("kdscfnet.inference.benchmark:measure", **request)
     except Crashed as crash:
         raise UserError("the run with %s failed: %s" % (request["engine"], crash))
 

@@ -10,10 +10,10 @@ import os
 import re
 import sys
 import threading
-import warnings
 
 import numpy as np
 
+from kdscfnet.compat import import_paddle
 from kdscfnet.errors import UserError
 from kdscfnet.inference.weights import backbone_of, test_size
 
@@ -114,6 +114,8 @@ def open_session(path, threads):
 class PaddleNetwork:
     """The network in dygraph Paddle, on `device` ("cpu", "gpu", "gpu:0"; default: a GPU where there is one).
 
+    `threads` counts where Paddle has not been imported yet.
+
     network(images): float32 N×3×h×w numpy → the finest logits, float32 N×1×h×w numpy.
     """
 
@@ -122,16 +124,16 @@ class PaddleNetwork:
 
     def __init__(self, weights, backbone=None, device=None, threads=None):
         if threads and "paddle" not in sys.modules:
+            # a stated number goes before the environment's; the second variable counts at the first computation
             os.environ["FLAGS_paddle_num_threads"] = str(threads)
-        paddle = import_paddle()
+            os.environ.pop("OMP_NUM_THREADS", None)
+        paddle = import_paddle(threads)
+        from kdscfnet.engine.device import select_device
         from kdscfnet.models.scfnet import SCFNet
         from kdscfnet.pretrained.safe_load import load_weights
 
         if device:
-            try:
-                paddle.set_device(device)
-            except Exception as error:  # of several types
-                raise UserError("there is no device %s for Paddle (%s)" % (device, str(error).strip().splitlines()[-1][:200]))
+            select_device(device)
         backbone = backbone or backbone_of(weights)
         self._paddle = paddle
         self.on_gpu = paddle.device.get_device().startswith("gpu")
@@ -175,17 +177,6 @@ def open_network(weights, backbone=None, engine="auto", size=None, threads=None,
             say("%s; so Paddle runs the network, several times slower" % error)
             return PaddleNetwork(weights, backbone, device, threads)
     return OnnxNetwork(weights, backbone, size, threads)
-
-
-def import_paddle():
-    """The module paddle, without the warning about a compiler cache that its import gives."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import paddle
-    except ImportError as error:
-        raise UserError("Paddle cannot be imported (%s): pip install paddlepaddle, or paddlepaddle-gpu" % error)
-    return paddle
 
 
 def paddle_has_gpu():

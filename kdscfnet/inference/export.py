@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import kdscfnet
+from kdscfnet.compat import import_paddle
 from kdscfnet.errors import UserError
 from kdscfnet.files import atomic_path, write_json
 from kdscfnet.inference.child import Crashed, in_child
@@ -283,8 +284,6 @@ def compare(reference, run):
 
 
 def _load(weights, backbone):
-    from kdscfnet.inference.engines import import_paddle
-
     paddle = import_paddle()
     from kdscfnet.models.scfnet import SCFNet
     from kdscfnet.pretrained.safe_load import load_weights

@@ -41,7 +41,7 @@ class Predictor:
         self.threads = threads or available_cores()
         backbone = None if backbone == "auto" else backbone
         self.weights = resolve(weights)
-        self.network = open_network(self.weights, backbone, engine, size, self.threads, device)
+        self.network = open_network(self.weights, backbone, engine, size, threads, device)
         self.backbone = self.network.backbone
         self.size = as_size(size or self.network.size or self.network.test_size or DEFAULT_SIZE[self.backbone])
         if self.network.size not in (None, self.size):

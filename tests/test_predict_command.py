@@ -1,0 +1,263 @@
+"""`kdscfnet predict` and `kdscfnet benchmark` as a user runs them."""
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from predicting import exported_file, needs_export, picture, predictor, save, weight_file
+from test_readers import broken_files
+from test_video import about, make_video
+
+from kdscfnet import cli
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A working folder with photos/{a.jpg, b.png, sub/ü 中.jpg}."""
+    for number, name in enumerate(("a.jpg", "b.png", "sub/ü 中.jpg")):
+        save(tmp_path / "photos" / name, picture(30 + number, 40, number))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "photos"
+
+
+def predict(*arguments, weights=True, size="32", engine="paddle"):
+    arguments = ["predict", *map(str, arguments)]
+    if weights:
+        arguments += ["--weights", str(weight_file()), "--size", size, "--engine", engine]
+    return cli.main(arguments)
+
+
+def tree(folder):
+    return sorted(str(path.relative_to(folder)).replace(os.sep, "/") for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder(photos, tmp_path, capsys):
+    assert predict("photos", "-o", "out") == 0
+    assert tree(tmp_path / "out") == ["a.png", "b.png", "sub/ü 中.png"]
+    error = capsys.readouterr().err
+    assert "3 done; results: out" in error and "3/3" in error
+    for source, made in (("photos/a.jpg", "out/a.png"), ("photos/sub/ü 中.jpg", "out/sub/ü 中.png")):
+        written = cv2.imdecode(np.fromfile(made, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert np.abs(predictor("paddle", 32)(source).astype(int) - written).max() <= 1
+        assert written.dtype == np.uint8 and written.ndim == 2
+
+    # again: nothing is made, and the network is not even opened
+    os.utime("out/a.png", (1, 1))
+    assert predict("photos", "-o", "out", "--weights", weight_file(), weights=False) == 0
+    assert os.stat("out/a.png").st_mtime == 1
+    assert "0 done, 3 there already (--overwrite makes them again)" in capsys.readouterr().err
+    assert predict("photos", "-o", "out", "--overwrite", "--quiet") == 0
+    assert os.stat("out/a.png").st_mtime != 1
+    assert capsys.readouterr() == ("", "")
+
+
+def test_all_kinds_in_one_run(photos, tmp_path):
+    assert predict("photos/*.jpg", "-o", "out", "--save", "map,mask,cutout,overlay,grid", "--threshold", "adaptive") == 0
+    assert tree(tmp_path / "out") == ["cutout/a.png", "grid/a.jpg", "map/a.png", "mask/a.png", "overlay/a.jpg"]
+    mask = cv2.imread("out/mask/a.png", cv2.IMREAD_UNCHANGED)
+    assert set(np.unique(mask)) <= {0, 255} and mask.shape == (30, 40)
+    assert cv2.imread("out/cutout/a.png", cv2.IMREAD_UNCHANGED).shape == (30, 40, 4)
+    assert cv2.imread("out/overlay/a.jpg").shape == (30, 40, 3)
+    assert cv2.imread("out/grid/a.jpg").shape == (30, 4 * 40 + 18, 3)
+
+
+def test_turned_and_animated_files_through_the_command(tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture(30, 50)).save("in/turned.jpg", exif=exif.tobytes())
+    frames = [Image.fromarray(picture(20, 30, seed)) for seed in (0, 1)]
+    frames[0].save("in/moving.gif", save_all=True, append_images=frames[1:])
+    assert predict("in", "-o", "out") == 0
+    assert cv2.imread("out/turned.png").shape[:2] == (50, 30)
+    assert cv2.imread("out/moving.png").shape[:2] == (20, 30)
+    assert "in/moving.gif: animated: the map is of the first frame" in capsys.readouterr().err
+
+
+def test_broken_files_are_reported_at_the_end(photos, tmp_path, capsys):
+    for name, data in broken_files(photos, picture()).items():
+        (photos / name).write_bytes(data)
+    assert predict("photos", "-o", "out") == 1
+    error = capsys.readouterr().err
+    assert "3 done, 10 failed; results: out" in error
+    for name in broken_files(photos, picture()):
+        assert "FAILED photos/%s: " % name in error
+    assert "Traceback" not in error
+    assert len(tree(tmp_path / "out")) == 3
+    assert predict("photos/empty.jpg", "-o", "one.png", "--quiet") == 1
+    assert "FAILED photos/empty.jpg: the file is empty" in capsys.readouterr().err
+
+
+def test_inputs_stay_as_they_are(photos):
+    before = {name: (photos / name).read_bytes() for name in tree(photos)}
+    assert predict("photos", "-o", "photos") == 2
+    assert predict("photos/b.png", "-o", "photos/b.png") == 2
+    assert predict("photos/b.png", "-o", "photos", "--overwrite") == 2
+    assert predict("photos", "-o", "photos/out") == 0
+    assert {name: (photos / name).read_bytes() for name in tree(photos) if not name.startswith("out/")} == before
+
+
+def test_videos(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    make_video(tmp_path / "in" / "clip.avi", 7, code="MJPG")
+    save(tmp_path / "in" / "still.png", picture(20, 30))
+    (tmp_path / "in" / "bad.mp4").write_bytes(b"no video")
+    assert predict("in", "-o", "out") == 1
+    assert tree(tmp_path / "out") == ["clip.mp4", "still.png"]
+    assert about(tmp_path / "out" / "clip.mp4")[0] == 7
+    error = capsys.readouterr().err
+    assert "FAILED in/bad.mp4: not a video that OpenCV can read" in error and "7/7" in error
+    assert predict("in/clip.avi", "-o", "frames", "--frames", "--save", "map,mask") == 0
+    assert len(tree(tmp_path / "frames")) == 14 and "map/clip/000007.png" in tree(tmp_path / "frames")
+    assert predict("in/clip.avi", "-o", "frames", "--frames", "--save", "map,mask") == 0
+    assert "0 done, 1 there already" in capsys.readouterr().err
+
+
+class Binary:
+    """A standard stream that is a pipe."""
+
+    def __init__(self, data=b""):
+        self.buffer = io.BytesIO(data)
+
+    def isatty(self):
+        return False
+
+    def flush(self):
+        pass
+
+
+def test_standard_input_to_standard_output(tmp_path, monkeypatch, capsys):
+    image = picture(30, 40)
+    data = save(tmp_path / "a.png", image).read_bytes()
+    out = Binary()
+    monkeypatch.setattr(sys, "stdin", Binary(data))
+    monkeypatch.setattr(sys, "stdout", out)
+    assert predict("-", "--save", "cutout") == 0
+    decoded = cv2.imdecode(np.frombuffer(out.buffer.getvalue(), np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(decoded[..., 2::-1], image)
+    np.testing.assert_array_equal(decoded[..., 3], predictor("paddle", 32)(image))
+
+    monkeypatch.setattr(sys, "stdin", Binary(data))
+    assert predict("-", "-o", tmp_path / "result.png") == 0
+    assert cv2.imread(str(tmp_path / "result.png")).shape == (30, 40, 3)
+    for stdin, code, message in ((b"", 2, "standard input is empty"), (b"text", 1, "standard input: not an image")):
+        monkeypatch.setattr(sys, "stdin", Binary(stdin))
+        monkeypatch.setattr(sys, "stdout", Binary())
+        assert predict("-") == code
+        assert message in capsys.readouterr().err
+        assert sys.stdout.buffer.getvalue() == b""
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["photos"], "name a folder for the results: -o OUT"),
+    (["photos", "-o", ""], "-o is empty"),
+    (["photos", "-o", "out", "--save", "heatmap"], "--save heatmap: choose from map, mask, cutout, overlay, grid"),
+    (["photos", "-o", "out", "--save", ","], "choose from"),
+    (["photos", "-o", "out", "--threshold", "2"], "from 0 to 1, or adaptive"),
+    (["photos", "-o", "out", "--size", "0"], "--size 0: 1 or more"),
+    (["photos", "-o", "out", "--threads", "0"], "threads is 0"),
+    (["nowhere", "-o", "out"], "there is no file or folder nowhere"),
+    (["-", "photos", "-o", "out"], "goes alone"),
+    (["-", "-o", "out.jpg"], "a map is written as .png"),
+    (["-", "-o", "photos"], "photos is a folder"),
+    (["-", "--save", "map,mask", "-o", "out.png"], "one result"),
+    (["photos", "-o", "out", "--weights", "nowhere.pdparams"], "there is no weight file nowhere.pdparams"),
+    (["photos", "-o", "out", "--weights", "kd-r51"], "there is no 'kd-r51' in the release"),
+    (["photos", "-o", "out", "--weights", "photos"], "photos is a folder: name a weight file"),
+    (["photos", "-o", "out", "--engine", "paddle", "--weights", "photos/a.jpg"], "photos/a.jpg"),
+    (["photos", "-o", "out", "--device", "gpu:99", "--engine", "paddle"], "--device gpu:99: "),
+])
+def test_wrong_use_is_one_line_and_code_2(photos, tmp_path, capsys, arguments, message):
+    if "--weights" not in arguments:
+        arguments = arguments + ["--weights", str(weight_file())]
+    assert predict(*arguments, weights=False) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_are_found_in_the_weights_folder(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KDSCFNET_WEIGHTS", str(tmp_path / "none"))
+    assert predict("photos", "-o", "out", weights=False) == 2
+    assert "there are no weights" in capsys.readouterr().err
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("FS-SCFNet.pdparams", "KD-SCFNet_STB.pdparams", "own.pdparams"):
+        (folder / name).write_bytes(weight_file().read_bytes())
+    monkeypatch.setenv("KDSCFNET_WEIGHTS", str(folder))
+    assert predict("photos/a.jpg", "-o", "out", "--engine", "paddle", weights=False) == 0
+    assert "KD-SCFNet_STB.pdparams, mobilenetv3, 384×384" in capsys.readouterr().err  # the best of the card
+    assert predict("photos/a.jpg", "-o", "out2", "--engine", "paddle", "--weights", "fs-m3", weights=False) == 0
+    assert "FS-SCFNet.pdparams, mobilenetv3, 352×352" in capsys.readouterr().err
+    assert predict("photos/a.jpg", "-o", "out3", "--weights", "kd-r50", weights=False) == 2
+    assert "kdscfnet weights fetch kd-r50" in capsys.readouterr().err
+
+
+def test_a_read_only_results_folder_is_told(photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert predict("photos", "-o", "file/out") == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and "file" in error.splitlines()[-1]
+
+
+def test_the_first_run_and_the_next(photos, tmp_path):
+    """In a shell, with a fresh copy of the weights: exported once, then neither exported nor Paddle imported."""
+    needs_export()
+    weights = tmp_path / "w" / "student.pdparams"
+    weights.parent.mkdir()
+    weights.write_bytes(weight_file().read_bytes())
+    program = "import sys; from kdscfnet.cli import main; code = main(sys.argv[1:]); " \
+              "print('paddle' in sys.modules, file=sys.stderr); sys.exit(code)"
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    said = []
+    for out in ("first", "second"):
+        done = subprocess.run([sys.executable, "-c", program, "predict", "photos/a.jpg", "-o", out, "--weights", str(weights)],
+                              env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
+        assert done.stdout == b""
+        said.append(done.stderr.decode().splitlines())
+    assert sum("exporting the network" in line for line in said[0]) == 1
+    assert not any("exporting" in line for line in said[1])
+    assert [lines[-1] for lines in said] == ["False", "False"]
+    assert (tmp_path / "first" / "a.png").read_bytes() == (tmp_path / "second" / "a.png").read_bytes()
+    assert len(list(weights.parent.glob("student.*.onnx"))) == 1
+
+
+def test_benchmark(photos, tmp_path, capsys):
+    needs_export()
+    exported_file()
+    code = cli.main(["benchmark", "photos", "--count", "2", "--rounds", "1", "--threads", "1", "--size", "32",
+                     "--weights", str(weight_file()), "--json", "figures.json"])
+    out = capsys.readouterr().out
+    assert code == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [(row["engine"], row["threads"]) for row in figures["results"]] == [("onnxruntime", 1), ("paddle", 1)]
+    for row in figures["results"]:
+        assert set(row["milliseconds"]) == {"read", "prepare", "network", "finish", "write"}
+        assert all(value > 0 for value in row["milliseconds"].values())
+        assert row["overlapped_per_s"] > 0 and row["peak_memory_mb"] > 20
+        assert row["engine"] in out
+    assert "2 images" in out
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--engine", "tensorrt"], "choose from onnxruntime, paddle"),
+    (["--threads", "two"], "numbers from 1"),
+    (["--count", "0"], "numbers from 1"),
+    (["--json", "."], "is a folder"),
+    (["nowhere"], "there is no file or folder nowhere"),
+])
+def test_wrong_use_of_benchmark(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["benchmark", "--weights", str(weight_file())] + arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
