@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
+import importlib.machinery
 import os
 import subprocess
 import sys
@@ -111,13 +111,13 @@ def test_every_import_is_a_requirement(folders, names):
     declared = {dependencies.module_of(package) for name in names for package in dependencies.read(name)}
     stdlib = getattr(sys, "stdlib_module_names", None)
     if stdlib is None:  # Python 3.9 and older: whatever is found beside os.py or built in
-        folder = os.path.dirname(os.__file__)
+        library = os.path.dirname(os.__file__)
+        library = [library, os.path.join(library, "lib-dynload")]
 
         def is_stdlib(name):
-            spec = importlib.util.find_spec(name)
-            return name in sys.builtin_module_names or (
-                spec is not None and str(spec.origin).startswith(folder) and "site-packages" not in str(spec.origin)
-            )
+            # not by sys.modules, where other packages put their own pickle
+            found = importlib.machinery.PathFinder.find_spec(name, library)
+            return name in sys.builtin_module_names or (found is not None and found.origin is not None)
     else:
 
         def is_stdlib(name):
