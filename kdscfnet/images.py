@@ -40,7 +40,7 @@ def mask_mean(mask):
 
 
 def write_png(path, image, sync=True):
-    """Write uint8 H×W, H×W×3 (RGB) or H×W×4 (RGBA) to `path` as PNG, whole or not at all (`sync`: files.write_bytes)."""
+    """Write uint8 H×W, H×W×3 (RGB) or H×W×4 (RGBA) as PNG, whole or not at all (`sync`: see files.write_bytes)."""
     write_bytes(path, encode_png(image), sync)
 
 
@@ -70,7 +70,7 @@ def read_bytes(path):
 
 
 def decode(data, path, flags=cv2.IMREAD_COLOR):
-    """Decode the bytes of an image file; `path` is for the message. Returns what cv2.imread(path, flags) would (BGR)."""
+    """Decode the bytes of an image file; `path` is for the message. Returns what cv2.imread(path, flags) does (BGR)."""
     check_whole(data, path)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

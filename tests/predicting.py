@@ -1,4 +1,5 @@
 """What the tests of prediction share: weight files with the golden weights, exported once, and pictures."""
+
 from __future__ import annotations
 
 import atexit

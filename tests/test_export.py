@@ -1,4 +1,5 @@
 """Exported networks: where they are kept, when they are trusted, and that a wrong one is never written."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -168,8 +169,18 @@ def test_the_command(tmp_path, capsys):
     """Both formats, for a stated size; the Paddle format alone on stacks without an exporter to ONNX."""
     both = all(importlib.util.find_spec(name) for name in ("paddle2onnx", "onnx", "onnxruntime"))
     out = tmp_path / "out"
-    arguments = ["export", "--weights", str(weight_file()), "-o", str(out / "net"), "--size", "64", "96",
-                 "--format", "both" if both else "paddle"]
+    arguments = [
+        "export",
+        "--weights",
+        str(weight_file()),
+        "-o",
+        str(out / "net"),
+        "--size",
+        "64",
+        "96",
+        "--format",
+        "both" if both else "paddle",
+    ]
     assert cli.main(arguments) == 0
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     assert {"net.pdiparams", "net.paddle.json"} | ({"net.onnx", "net.onnx.json"} if both else set()) < set(before)
@@ -200,12 +211,15 @@ def test_the_command(tmp_path, capsys):
         Predictor(str(out / "net.onnx"))
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["-o", "out", "--weights", "nowhere.pdparams"], "there is no weight file nowhere.pdparams"),
-    (["-o", "out.onnx", "--format", "both"], "is one file"),
-    (["-o", "out", "--size", "1", "2", "3"], "--size takes"),
-    (["-o", "out", "--size", "0"], "--size takes"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["-o", "out", "--weights", "nowhere.pdparams"], "there is no weight file nowhere.pdparams"),
+        (["-o", "out.onnx", "--format", "both"], "is one file"),
+        (["-o", "out", "--size", "1", "2", "3"], "--size takes"),
+        (["-o", "out", "--size", "0"], "--size takes"),
+    ],
+)
 def test_wrong_use_of_the_command(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     if "--weights" not in arguments:
@@ -219,7 +233,9 @@ def test_wrong_use_of_the_command(tmp_path, monkeypatch, capsys, arguments, mess
 def lacking(monkeypatch, *names):
     """As if packages were not installed."""
     find_spec = engines.importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None if name in names else find_spec(name, *more))
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *more: None if name in names else find_spec(name, *more)
+    )
 
 
 def bare_copy(tmp_path):
@@ -286,9 +302,15 @@ def test_what_is_no_network_is_told(tmp_path):
 
 
 def test_prediction_does_not_import_paddle(student):
-    program = ("import sys; from kdscfnet import Predictor; import numpy as np; "
-               "predict = Predictor(sys.argv[1]); predict(np.zeros((9, 9, 3), np.uint8)); "
-               "print(predict.engine, [m for m in ('paddle', 'paddleseg', 'onnx', 'matplotlib', 'scipy') if m in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", program, str(student)], stdout=subprocess.PIPE, check=True,
-                          env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
+    program = (
+        "import sys; from kdscfnet import Predictor; import numpy as np; "
+        "predict = Predictor(sys.argv[1]); predict(np.zeros((9, 9, 3), np.uint8)); "
+        "print(predict.engine, [m for m in ('paddle', 'paddleseg', 'onnx', 'matplotlib', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(student)],
+        stdout=subprocess.PIPE,
+        check=True,
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+    )
     assert done.stdout.decode().strip() == "onnxruntime []"

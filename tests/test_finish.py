@@ -1,4 +1,5 @@
 """From logits to an 8-bit map: sigmoid, bilinear resize with align_corners=True, × 255, rounded."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -43,9 +44,13 @@ def test_it_equals_paddle():
 
     logits = (np.random.RandomState(0).standard_normal((352, 352)) * 6).astype(np.float32)
     for size in [(300, 400), (1, 5), (700, 31)]:
-        resized = F.interpolate(F.sigmoid(paddle.to_tensor(logits[None, None])), size=size, mode="bilinear", align_corners=True)
+        resized = F.interpolate(
+            F.sigmoid(paddle.to_tensor(logits[None, None])), size=size, mode="bilinear", align_corners=True
+        )
         floats = resized.numpy()[0, 0] * 255
-        written = cv2.imdecode(cv2.imencode(".png", floats)[1], cv2.IMREAD_UNCHANGED)  # OpenCV rounds, as for the authors
+        written = cv2.imdecode(
+            cv2.imencode(".png", floats)[1], cv2.IMREAD_UNCHANGED
+        )  # OpenCV rounds, as for the authors
         assert np.abs(to_map(logits, *size).astype(int) - written).max() <= 1
         assert (to_map(logits, *size) != written).mean() < 1e-3
 

@@ -1,4 +1,5 @@
 """What a user names, as jobs: folders, patterns, names of results, and nothing that overwrites an input."""
+
 from __future__ import annotations
 
 import os
@@ -12,7 +13,7 @@ from kdscfnet.inference.inputs import find, plan
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """photos/{a.jpg, b.png, sub/c.jpg, sub/deep/d.webp, clip.mp4, notes.txt, .hidden.jpg}; the working folder is tmp_path."""
+    """photos/{a.jpg, b.png, sub/c.jpg, sub/deep/d.webp, clip.mp4, notes.txt, .hidden.jpg}, in the working folder."""
     folder = tmp_path / "photos"
     for name in ("a.jpg", "b.png", "sub/c.jpg", "sub/deep/d.webp", ".hidden.jpg", ".trash/e.jpg"):
         save(folder / name, picture(8, 8))
@@ -84,24 +85,27 @@ def test_files_of_one_name_from_two_places(photos):
         plan(["photos/a.jpg", "more/a.jpg"], "out", ["map"])
 
 
-@pytest.mark.parametrize("inputs, output, kinds, message", [
-    (["nowhere"], "out", ["map"], "there is no file or folder nowhere"),
-    (["photos/notes.txt", "nowhere.jpg"], "out", ["map"], "there is no file or folder nowhere.jpg"),
-    (["empty"], "out", ["map"], "empty holds no images and no videos"),
-    (["photos"], "photos", ["map"], "results cannot go to the folder of the inputs"),
-    (["photos"], "photos/sub/..", ["map"], "results cannot go to the folder of the inputs"),
-    (["photos/b.png"], "photos", ["map"], "would overwrite the input"),
-    (["photos/b.png"], "photos/b.png", ["map"], "would overwrite the input"),
-    (["photos/b.png"], "link.png", ["map"], "would overwrite the input"),
-    (["photos/b.png"], "folder_link", ["map"], "would overwrite the input"),
-    (["photos"], "out.png", ["map"], "more than one result"),
-    (["photos/a.jpg"], "out.png", ["map", "mask"], "more than one result"),
-    (["photos/a.jpg"], "out.jpg", ["map"], "a map is written as .png"),
-    (["photos/a.jpg"], "out.jpg", ["cutout"], "a cutout is written as .png"),
-    (["photos/a.jpg"], "out.mp4", ["map"], "is a video, and the input is an image"),
-    (["photos/clip.mp4"], "out.png", ["map"], "cannot hold a video"),
-    (["photos/a.jpg"], "photos/notes.txt", ["map"], "is a file, and results go to a folder"),
-])
+@pytest.mark.parametrize(
+    "inputs, output, kinds, message",
+    [
+        (["nowhere"], "out", ["map"], "there is no file or folder nowhere"),
+        (["photos/notes.txt", "nowhere.jpg"], "out", ["map"], "there is no file or folder nowhere.jpg"),
+        (["empty"], "out", ["map"], "empty holds no images and no videos"),
+        (["photos"], "photos", ["map"], "results cannot go to the folder of the inputs"),
+        (["photos"], "photos/sub/..", ["map"], "results cannot go to the folder of the inputs"),
+        (["photos/b.png"], "photos", ["map"], "would overwrite the input"),
+        (["photos/b.png"], "photos/b.png", ["map"], "would overwrite the input"),
+        (["photos/b.png"], "link.png", ["map"], "would overwrite the input"),
+        (["photos/b.png"], "folder_link", ["map"], "would overwrite the input"),
+        (["photos"], "out.png", ["map"], "more than one result"),
+        (["photos/a.jpg"], "out.png", ["map", "mask"], "more than one result"),
+        (["photos/a.jpg"], "out.jpg", ["map"], "a map is written as .png"),
+        (["photos/a.jpg"], "out.jpg", ["cutout"], "a cutout is written as .png"),
+        (["photos/a.jpg"], "out.mp4", ["map"], "is a video, and the input is an image"),
+        (["photos/clip.mp4"], "out.png", ["map"], "cannot hold a video"),
+        (["photos/a.jpg"], "photos/notes.txt", ["map"], "is a file, and results go to a folder"),
+    ],
+)
 def test_wrong_use_is_told(photos, inputs, output, kinds, message):
     (photos.parent / "empty").mkdir()
     os.symlink(str(photos / "b.png"), "link.png")
@@ -112,7 +116,9 @@ def test_wrong_use_is_told(photos, inputs, output, kinds, message):
 
 
 def test_one_result_may_be_named(photos):
-    assert results(plan(["photos/a.jpg"], "maps/result.png", ["map"])[0]) == {"photos/a.jpg": {"map": "maps/result.png"}}
+    assert results(plan(["photos/a.jpg"], "maps/result.png", ["map"])[0]) == {
+        "photos/a.jpg": {"map": "maps/result.png"}
+    }
     assert results(plan(["photos/a.jpg"], "result.png", ["overlay"])[0]) == {"photos/a.jpg": {"overlay": "result.png"}}
     assert results(plan(["photos/clip.mp4"], "result.avi", ["map"])[1]) == {"photos/clip.mp4": {"map": "result.avi"}}
 

@@ -1,4 +1,5 @@
 """`kdscfnet predict` and `kdscfnet benchmark` as a user runs them."""
+
 from __future__ import annotations
 
 import io
@@ -58,7 +59,9 @@ def test_a_folder(photos, tmp_path, capsys):
 
 
 def test_all_kinds_in_one_run(photos, tmp_path):
-    assert predict("photos/*.jpg", "-o", "out", "--save", "map,mask,cutout,overlay,grid", "--threshold", "adaptive") == 0
+    assert (
+        predict("photos/*.jpg", "-o", "out", "--save", "map,mask,cutout,overlay,grid", "--threshold", "adaptive") == 0
+    )
     assert tree(tmp_path / "out") == ["cutout/a.png", "grid/a.jpg", "map/a.png", "mask/a.png", "overlay/a.jpg"]
     mask = cv2.imread("out/mask/a.png", cv2.IMREAD_UNCHANGED)
     assert set(np.unique(mask)) <= {0, 255} and mask.shape == (30, 40)
@@ -158,25 +161,28 @@ def test_standard_input_to_standard_output(tmp_path, monkeypatch, capsys):
         assert sys.stdout.buffer.getvalue() == b""
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["photos"], "name a folder for the results: -o OUT"),
-    (["photos", "-o", ""], "-o is empty"),
-    (["photos", "-o", "out", "--save", "heatmap"], "--save heatmap: choose from map, mask, cutout, overlay, grid"),
-    (["photos", "-o", "out", "--save", ","], "choose from"),
-    (["photos", "-o", "out", "--threshold", "2"], "from 0 to 1, or adaptive"),
-    (["photos", "-o", "out", "--size", "0"], "--size 0: 1 or more"),
-    (["photos", "-o", "out", "--threads", "0"], "threads is 0"),
-    (["nowhere", "-o", "out"], "there is no file or folder nowhere"),
-    (["-", "photos", "-o", "out"], "goes alone"),
-    (["-", "-o", "out.jpg"], "a map is written as .png"),
-    (["-", "-o", "photos"], "photos is a folder"),
-    (["-", "--save", "map,mask", "-o", "out.png"], "one result"),
-    (["photos", "-o", "out", "--weights", "nowhere.pdparams"], "there is no weight file nowhere.pdparams"),
-    (["photos", "-o", "out", "--weights", "kd-r51"], "there is no 'kd-r51' in the release"),
-    (["photos", "-o", "out", "--weights", "photos"], "photos is a folder: name a weight file"),
-    (["photos", "-o", "out", "--engine", "paddle", "--weights", "photos/a.jpg"], "photos/a.jpg"),
-    (["photos", "-o", "out", "--device", "gpu:99", "--engine", "paddle"], "--device gpu:99: "),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["photos"], "name a folder for the results: -o OUT"),
+        (["photos", "-o", ""], "-o is empty"),
+        (["photos", "-o", "out", "--save", "heatmap"], "--save heatmap: choose from map, mask, cutout, overlay, grid"),
+        (["photos", "-o", "out", "--save", ","], "choose from"),
+        (["photos", "-o", "out", "--threshold", "2"], "from 0 to 1, or adaptive"),
+        (["photos", "-o", "out", "--size", "0"], "--size 0: 1 or more"),
+        (["photos", "-o", "out", "--threads", "0"], "threads is 0"),
+        (["nowhere", "-o", "out"], "there is no file or folder nowhere"),
+        (["-", "photos", "-o", "out"], "goes alone"),
+        (["-", "-o", "out.jpg"], "a map is written as .png"),
+        (["-", "-o", "photos"], "photos is a folder"),
+        (["-", "--save", "map,mask", "-o", "out.png"], "one result"),
+        (["photos", "-o", "out", "--weights", "nowhere.pdparams"], "there is no weight file nowhere.pdparams"),
+        (["photos", "-o", "out", "--weights", "kd-r51"], "there is no 'kd-r51' in the release"),
+        (["photos", "-o", "out", "--weights", "photos"], "photos is a folder: name a weight file"),
+        (["photos", "-o", "out", "--engine", "paddle", "--weights", "photos/a.jpg"], "photos/a.jpg"),
+        (["photos", "-o", "out", "--device", "gpu:99", "--engine", "paddle"], "--device gpu:99: "),
+    ],
+)
 def test_wrong_use_is_one_line_and_code_2(photos, tmp_path, capsys, arguments, message):
     if "--weights" not in arguments:
         arguments = arguments + ["--weights", str(weight_file())]
@@ -216,13 +222,19 @@ def test_the_first_run_and_the_next(photos, tmp_path):
     weights = tmp_path / "w" / "student.pdparams"
     weights.parent.mkdir()
     weights.write_bytes(weight_file().read_bytes())
-    program = "import sys; from kdscfnet.cli import main; code = main(sys.argv[1:]); " \
-              "print('paddle' in sys.modules, file=sys.stderr); sys.exit(code)"
+    program = (
+        "import sys; from kdscfnet.cli import main; code = main(sys.argv[1:]); "
+        "print('paddle' in sys.modules, file=sys.stderr); sys.exit(code)"
+    )
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     said = []
     for out in ("first", "second"):
-        done = subprocess.run([sys.executable, "-c", program, "predict", "photos/a.jpg", "-o", out, "--weights", str(weights)],
-                              env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", program, "predict", "photos/a.jpg", "-o", out, "--weights", str(weights)],
+            env=environment,
+            capture_output=True,
+            check=True,
+        )
         assert done.stdout == b""
         said.append(done.stderr.decode().splitlines())
     assert sum("exporting the network" in line for line in said[0]) == 1
@@ -235,8 +247,24 @@ def test_the_first_run_and_the_next(photos, tmp_path):
 def test_benchmark(photos, tmp_path, capsys):
     needs_export()
     exported_file()
-    code = cli.main(["benchmark", "photos", "--count", "2", "--rounds", "1", "--threads", "1", "--size", "32",
-                     "--weights", str(weight_file()), "--json", "figures.json"])
+    code = cli.main(
+        [
+            "benchmark",
+            "photos",
+            "--count",
+            "2",
+            "--rounds",
+            "1",
+            "--threads",
+            "1",
+            "--size",
+            "32",
+            "--weights",
+            str(weight_file()),
+            "--json",
+            "figures.json",
+        ]
+    )
     out = capsys.readouterr().out
     assert code == 0
     figures = json.loads((tmp_path / "figures.json").read_text())
@@ -249,13 +277,16 @@ def test_benchmark(photos, tmp_path, capsys):
     assert "2 images" in out
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--engine", "tensorrt"], "choose from onnxruntime, paddle"),
-    (["--threads", "two"], "numbers from 1"),
-    (["--count", "0"], "numbers from 1"),
-    (["--json", "."], "is a folder"),
-    (["nowhere"], "there is no file or folder nowhere"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--engine", "tensorrt"], "choose from onnxruntime, paddle"),
+        (["--threads", "two"], "numbers from 1"),
+        (["--count", "0"], "numbers from 1"),
+        (["--json", "."], "is a folder"),
+        (["nowhere"], "there is no file or folder nowhere"),
+    ],
+)
 def test_wrong_use_of_benchmark(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["benchmark", "--weights", str(weight_file())] + arguments) == 2

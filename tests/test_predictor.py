@@ -1,4 +1,5 @@
 """Predictor: maps equal to the authors', by either engine, of any size."""
+
 from __future__ import annotations
 
 import os
@@ -93,19 +94,29 @@ def test_a_bad_image_in_a_batch_is_named(tmp_path):
         predictor("paddle", 64).batch([good, bad])
 
 
-@pytest.mark.parametrize("image", [
-    np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
 def test_other_arrays_are_refused(image):
     with pytest.raises(UserError, match="uint8 H×W×3"):
         predictor("paddle", 64)(image)
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"backbone": "vgg"}, "backbone is 'vgg'"),
-    ({"engine": "tensorrt"}, "engine is 'tensorrt'"),
-    ({"size": 0}, "size is 0"),
-    ({"threads": 0}, "threads is 0"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"backbone": "vgg"}, "backbone is 'vgg'"),
+        ({"engine": "tensorrt"}, "engine is 'tensorrt'"),
+        ({"size": 0}, "size is 0"),
+        ({"threads": 0}, "threads is 0"),
+    ],
+)
 def test_wrong_arguments(options, message):
     with pytest.raises(UserError, match=message):
         Predictor(str(weight_file()), **options)
@@ -156,8 +167,12 @@ for number in range(1, 3001):
         early = resident()
 print(resident() / early, "paddle" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", program, str(exported_file())], stdout=subprocess.PIPE, check=True,
-                          env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(exported_file())],
+        stdout=subprocess.PIPE,
+        check=True,
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+    )
     ratio, imported_paddle = done.stdout.split()
     assert float(ratio) < 1.05
     assert imported_paddle == b"False"

@@ -1,4 +1,5 @@
 """Every kind of image file people have, with a real file of each kind."""
+
 from __future__ import annotations
 
 import cv2
@@ -38,8 +39,11 @@ def test_all_orientations(tmp_path, image, suffix, orientation):
     path = tmp_path / ("turned." + suffix)
     options = {"exif": exif.tobytes() if suffix != "tif" else exif}
     Image.fromarray(image).save(str(path), **dict(options, **({"lossless": True} if suffix == "webp" else {})))
-    stored = image if suffix != "jpg" else cv2.imdecode(
-        np.fromfile(str(path), np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)[..., ::-1]
+    stored = (
+        image
+        if suffix != "jpg"
+        else cv2.imdecode(np.fromfile(str(path), np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)[..., ::-1]
+    )
     made, note = read_any(path)
     np.testing.assert_array_equal(made, UPRIGHT[orientation](stored))
     assert note is None
@@ -111,8 +115,12 @@ def test_animated_files_give_their_first_frame_and_say_so(tmp_path, image, suffi
         pytest.skip("this Pillow writes no WebP")
     path = tmp_path / ("moving." + suffix)
     first = Image.fromarray(image)
-    first.save(str(path), save_all=True, append_images=[ImageOps.mirror(first), ImageOps.invert(first)],
-               **({"lossless": True} if suffix == "webp" else {}))
+    first.save(
+        str(path),
+        save_all=True,
+        append_images=[ImageOps.mirror(first), ImageOps.invert(first)],
+        **({"lossless": True} if suffix == "webp" else {}),
+    )
     made, note = read_any(path)
     assert note == FIRST_FRAME
     assert np.abs(made.astype(int) - image).mean() < (8 if suffix == "gif" else 1e-9)  # a GIF has 256 colours

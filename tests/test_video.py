@@ -1,4 +1,5 @@
 """Videos: frames in, a video or frames out, as many, at the same rate and size."""
+
 from __future__ import annotations
 
 import cv2
@@ -42,11 +43,14 @@ def predict():
     return predictor("paddle", 32)
 
 
-@pytest.mark.parametrize("name, rate, size, code", [
-    ("clip.mp4", 25.0, (64, 48), "mp4v"),
-    ("ntsc.mp4", 30000 / 1001, (80, 50), "mp4v"),
-    ("odd.avi", 24.0, (75, 49), "MJPG"),
-])
+@pytest.mark.parametrize(
+    "name, rate, size, code",
+    [
+        ("clip.mp4", 25.0, (64, 48), "mp4v"),
+        ("ntsc.mp4", 30000 / 1001, (80, 50), "mp4v"),
+        ("odd.avi", 24.0, (75, 49), "MJPG"),
+    ],
+)
 def test_two_hundred_frames(tmp_path, capsys, name, rate, size, code):
     source = make_video(tmp_path / name, 200, rate, size, code)
     target = tmp_path / "out" / ("map" + result_suffix(str(source)))

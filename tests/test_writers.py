@@ -1,4 +1,5 @@
 """What is made of a map."""
+
 from __future__ import annotations
 
 import cv2
@@ -24,10 +25,14 @@ def saliency():
 
 def test_masks(saliency):
     for threshold in (0.0, 0.25, 0.5, 1.0):
-        np.testing.assert_array_equal(writers.make_mask(saliency, threshold), np.where(saliency >= threshold * 255, 255, 0))
+        np.testing.assert_array_equal(
+            writers.make_mask(saliency, threshold), np.where(saliency >= threshold * 255, 255, 0)
+        )
     adaptive = writers.make_mask(saliency, "adaptive")
     np.testing.assert_array_equal(adaptive, np.where(saliency >= min(2 * saliency.mean(), 255), 255, 0))
-    assert writers.make_mask(np.full((3, 3), 200, np.uint8), "adaptive").max() == 0  # twice the mean is above every level
+    assert (
+        writers.make_mask(np.full((3, 3), 200, np.uint8), "adaptive").max() == 0
+    )  # twice the mean is above every level
     assert writers.make_mask(saliency).dtype == np.uint8
 
 
@@ -40,7 +45,8 @@ def test_thresholds():
 
 def test_a_cutout_is_the_image_with_the_map_as_its_opacity(image, saliency):
     decoded = cv2.imdecode(
-        np.frombuffer(writers.encode(writers.make_cutout(image, saliency), ".png"), np.uint8), cv2.IMREAD_UNCHANGED)
+        np.frombuffer(writers.encode(writers.make_cutout(image, saliency), ".png"), np.uint8), cv2.IMREAD_UNCHANGED
+    )
     np.testing.assert_array_equal(decoded[..., 2::-1], image)
     np.testing.assert_array_equal(decoded[..., 3], saliency)
 

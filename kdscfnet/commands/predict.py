@@ -3,18 +3,31 @@
 One kind of result goes to OUT/<name>.png, several to OUT/<kind>/<name>.png; sub-folders of inputs are kept. A result
 that is there already is not made again. `kdscfnet predict - < photo.jpg > map.png` reads and writes streams.
 """
+
 from __future__ import annotations
 
 KINDS = "map, mask, cutout, overlay, grid"
 
 
 def add_arguments(parser):
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a folder, a pattern ('photos/**/*.jpg'), a "
-                        "video, or - for standard input")
-    parser.add_argument("-o", "--output", metavar="OUT", help="a folder, or the name of a single result; may be left out "
-                        "when the input is -, for standard output")
-    parser.add_argument("--save", default="map", metavar="KINDS", help="what to make, with commas: %s (default: map)" % KINDS)
-    parser.add_argument("--threshold", default="0.5", metavar="T", help="of masks: 0 to 1, or adaptive (twice the map's mean)")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="an image, a folder, a pattern ('photos/**/*.jpg'), a video, or - for standard input",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="a folder, or the name of a single result; may be left out when the input is -, for standard output",
+    )
+    parser.add_argument(
+        "--save", default="map", metavar="KINDS", help="what to make, with commas: %s (default: map)" % KINDS
+    )
+    parser.add_argument(
+        "--threshold", default="0.5", metavar="T", help="of masks: 0 to 1, or adaptive (twice the map's mean)"
+    )
     parser.add_argument("--frames", action="store_true", help="a video becomes a folder of pictures, not a video")
     parser.add_argument("--overwrite", action="store_true", help="make results again that are there already")
     add_network_arguments(parser)
@@ -23,14 +36,30 @@ def add_arguments(parser):
 
 def add_network_arguments(parser):
     """What `predict` and `benchmark` let a user choose of the network."""
-    parser.add_argument("--weights", metavar="FILE", help="a weight file, an exported .onnx, or a name of the release "
-                        "(default: the best student in the weights folder)")
-    parser.add_argument("--backbone", default="auto", choices=("auto", "mobilenetv3", "resnet50", "swin_b"),
-                        help="default: the one in the file")
-    parser.add_argument("--engine", default="auto", choices=("auto", "onnxruntime", "paddle"),
-                        help="default: Paddle on a GPU, else ONNX Runtime, else Paddle")
-    parser.add_argument("--size", type=int, metavar="PIXELS", help="side of the network's square input (default: the "
-                        "model's test size, 352 or 384)")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="a weight file, an exported .onnx, or a name of the release "
+        "(default: the best student in the weights folder)",
+    )
+    parser.add_argument(
+        "--backbone",
+        default="auto",
+        choices=("auto", "mobilenetv3", "resnet50", "swin_b"),
+        help="default: the one in the file",
+    )
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        choices=("auto", "onnxruntime", "paddle"),
+        help="default: Paddle on a GPU, else ONNX Runtime, else Paddle",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        metavar="PIXELS",
+        help="side of the network's square input (default: the model's test size, 352 or 384)",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
     parser.add_argument("--device", metavar="DEVICE", help="for Paddle: cpu, gpu or gpu:0")
 

@@ -2,6 +2,7 @@
 
 Each measurement is a process of its own, so that peak memory and thread settings belong to one engine.
 """
+
 from __future__ import annotations
 
 import importlib.util
@@ -22,8 +23,8 @@ STAGES = ("read", "prepare", "network", "finish", "write")
 def measure(weights, backbone, engine, threads, size, images, device=None):
     """Predict `images` (paths) one by one, stage by stage, then all at once.
 
-    Returns milliseconds per image for each of STAGES (medians), images per second one by one and overlapped, the engine's
-    start in seconds, and the peak memory of the process in MB.
+    Returns milliseconds per image for each of STAGES (medians), images per second one by one and overlapped, the
+    engine's start in seconds, and the peak memory of the process in MB.
     """
     from kdscfnet.data.transforms import prepare_image
     from kdscfnet.inference import writers
@@ -106,8 +107,19 @@ def benchmark_command(args):
             images = make_photographs(folder, args.count)
         if not images:
             raise UserError("there are no images among the inputs")
-        requests = [dict(weights=weights, backbone=args.backbone, engine=engine, threads=number, size=args.size,
-                         images=images, device=args.device) for engine in engines for number in threads]
+        requests = [
+            {
+                "weights": weights,
+                "backbone": args.backbone,
+                "engine": engine,
+                "threads": number,
+                "size": args.size,
+                "images": images,
+                "device": args.device,
+            }
+            for engine in engines
+            for number in threads
+        ]
         rounds = [[] for _ in requests]
         with progress(total=args.rounds * len(requests), desc="benchmark", unit=" runs") as bar:
             for _ in range(args.rounds):
@@ -119,8 +131,13 @@ def benchmark_command(args):
         "weights": str(weights),
         "images": len(images),
         "rounds": args.rounds,
-        "machine": {"cores": cores, "processor": _processor(), "system": platform.platform(),
-                    "python": platform.python_version(), "versions": _versions()},
+        "machine": {
+            "cores": cores,
+            "processor": _processor(),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "versions": _versions(),
+        },
         "results": rows,
     }
     print(table(figures))
@@ -132,8 +149,11 @@ def benchmark_command(args):
 
 
 def _engines(text, weights):
-    installed = [engine for engine, package in (("onnxruntime", "onnxruntime"), ("paddle", "paddle"))
-                 if importlib.util.find_spec(package)]
+    installed = [
+        engine
+        for engine, package in (("onnxruntime", "onnxruntime"), ("paddle", "paddle"))
+        if importlib.util.find_spec(package)
+    ]
     if text in (None, "", "auto"):
         return [engine for engine in installed if engine != "paddle" or not weights.lower().endswith(".onnx")]
     engines = [engine.strip() for engine in text.split(",") if engine.strip()]
@@ -155,27 +175,51 @@ def _median(results):
     for key in ("start_s", "one_by_one_per_s", "overlapped_per_s", "peak_memory_mb"):
         values = [result[key] for result in results if result[key] is not None]
         row[key] = round(float(np.median(values)), 3) if values else None
-    row["milliseconds"] = {stage: round(float(np.median([result["milliseconds"][stage] for result in results])), 3)
-                           for stage in STAGES}
+    row["milliseconds"] = {
+        stage: round(float(np.median([result["milliseconds"][stage] for result in results])), 3) for stage in STAGES
+    }
     return row
 
 
 def table(figures):
     """The figures as text."""
-    rows = [("engine", "threads") + STAGES + ("one by one", "overlapped", "memory", "start"),
-            ("", "") + ("ms",) * len(STAGES) + ("images/s", "images/s", "MB", "s")]
+    rows = [
+        ("engine", "threads") + STAGES + ("one by one", "overlapped", "memory", "start"),
+        ("", "") + ("ms",) * len(STAGES) + ("images/s", "images/s", "MB", "s"),
+    ]
     for row in figures["results"]:
         memory = row["peak_memory_mb"]
-        rows.append((row["engine"], "%d" % row["threads"]) + tuple("%.2f" % row["milliseconds"][s] for s in STAGES)
-                    + ("%.1f" % row["one_by_one_per_s"], "%.1f" % row["overlapped_per_s"],
-                       "%.0f" % memory if memory else "-", "%.2f" % row["start_s"]))
+        rows.append(
+            (row["engine"], "%d" % row["threads"])
+            + tuple("%.2f" % row["milliseconds"][s] for s in STAGES)
+            + (
+                "%.1f" % row["one_by_one_per_s"],
+                "%.1f" % row["overlapped_per_s"],
+                "%.0f" % memory if memory else "-",
+                "%.2f" % row["start_s"],
+            )
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
-                       for column, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]
     first = figures["results"][0]
-    lines.append("%d images, %d rounds, medians; %s at %d×%d; %s, %d cores"
-                 % (figures["images"], figures["rounds"], first["backbone"], first["size"][1], first["size"][0],
-                    figures["machine"]["processor"], figures["machine"]["cores"]))
+    lines.append(
+        "%d images, %d rounds, medians; %s at %d×%d; %s, %d cores"
+        % (
+            figures["images"],
+            figures["rounds"],
+            first["backbone"],
+            first["size"][1],
+            first["size"][0],
+            figures["machine"]["processor"],
+            figures["machine"]["cores"],
+        )
+    )
     return "\n".join(lines)
 
 
@@ -213,4 +257,3 @@ def _versions():
         except PackageNotFoundError:
             pass
     return found
-

@@ -1,8 +1,9 @@
 """Running a function in a Python process of its own.
 
-For work whose libraries may end the process (exporters in C++ do), print where results go, or keep memory that the caller
-must not pay for.
+For work whose libraries may end the process (exporters in C++ do), print where results go, or keep memory that the
+caller must not pay for.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -22,7 +23,7 @@ class Crashed(Exception):
 def in_child(function, environment=None, **arguments):
     """Call `function` ("package.module:name") with keyword arguments of plain JSON types, in a new process.
 
-    Returns its result, which must be JSON too. A UserError in it is raised here, with its class where that can be found.
+    Returns its result, which must be JSON too. A UserError in it is raised here, with its class where that is known.
     Raises Crashed where the process ended without a result.
     """
     settings = dict(os.environ, **(environment or {}))
@@ -31,9 +32,13 @@ def in_child(function, environment=None, **arguments):
     settings["PYTHONPATH"] = os.pathsep.join(filter(None, [root, settings.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory(prefix="kdscfnet-") as folder:
         answer = os.path.join(folder, "answer.json")
-        done = subprocess.run([sys.executable, "-m", "kdscfnet.inference.child", answer], env=settings,
-                              input=json.dumps([function, arguments]).encode(), stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            [sys.executable, "-m", "kdscfnet.inference.child", answer],
+            env=settings,
+            input=json.dumps([function, arguments]).encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         if done.returncode or not os.path.exists(answer):
             lines = [line.strip() for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
             errors_said = [line for line in lines if "Error" in line or "ERROR" in line]

@@ -3,6 +3,7 @@
 Both are called with float32 N×3×h×w, normalised, and return the finest logits, float32 N×1×h×w. Neither Paddle nor ONNX
 Runtime is imported before it is needed, and with ONNX Runtime and an exported network Paddle never is.
 """
+
 from __future__ import annotations
 
 import importlib.util
@@ -87,8 +88,10 @@ class OnnxNetwork:
             raise ValueError("%s is for %d×%d images, not %d×%d" % ((self.path,) + self.size + tuple(images.shape[2:])))
         session = self._session(threads or self.threads)
         images = np.ascontiguousarray(images, np.float32)
-        chunks = [session.run(None, {self._input: images[start : start + self._chunk]})[0]
-                  for start in range(0, len(images), self._chunk)]
+        chunks = [
+            session.run(None, {self._input: images[start : start + self._chunk]})[0]
+            for start in range(0, len(images), self._chunk)
+        ]
         return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
 
 
@@ -163,8 +166,9 @@ def open_network(weights, backbone=None, engine="auto", size=None, threads=None,
             return PaddleNetwork(weights, backbone, device, threads)
         if importlib.util.find_spec("onnxruntime") is None:
             if importlib.util.find_spec("paddle") is None:
-                raise UserError("neither ONNX Runtime nor Paddle is installed: pip install paddlepaddle, then "
-                                + install_onnx())
+                raise UserError(
+                    "neither ONNX Runtime nor Paddle is installed: pip install paddlepaddle, then " + install_onnx()
+                )
             say("ONNX Runtime is not installed, so Paddle runs the network, several times slower: %s" % install_onnx())
             return PaddleNetwork(weights, backbone, device, threads)
         from kdscfnet.inference.export import CannotExport
@@ -186,8 +190,12 @@ def paddle_has_gpu():
     if "paddle" not in sys.modules:
         if _paddle_version("cuda_version") in ("", "False", "None"):
             return False
-        driver = ("/dev/nvidia0", "/proc/driver/nvidia/version", "/dev/dxg",
-                  os.path.join(os.environ.get("SystemRoot", "C:\\Windows"), "System32", "nvcuda.dll"))
+        driver = (
+            "/dev/nvidia0",
+            "/proc/driver/nvidia/version",
+            "/dev/dxg",
+            os.path.join(os.environ.get("SystemRoot", "C:\\Windows"), "System32", "nvcuda.dll"),
+        )
         if not any(os.path.exists(path) for path in driver):
             return False
     paddle = import_paddle()
@@ -201,7 +209,7 @@ def install_onnx():
 
 
 def _paddle_version(name):
-    """A line of Paddle's version file ("full_version", "cuda_version"), read without importing Paddle; "" without one."""
+    """An entry of Paddle's version file (`full_version`, `cuda_version`), without importing Paddle; "" where unknown."""
     spec = importlib.util.find_spec("paddle")
     if spec is None or not spec.origin:
         return ""

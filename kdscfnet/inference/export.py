@@ -1,4 +1,5 @@
 """Exporting the network: ONNX and Paddle's inference format, checked against dygraph before anything is written."""
+
 from __future__ import annotations
 
 import datetime
@@ -42,8 +43,8 @@ def file_sha256(path):
 def find_or_export(weights, backbone=None, size=None):
     """The exported network of a weight file: (path of the .onnx file, its sidecar as a dict).
 
-    It is kept beside the weights, named by their hash, or in the user's cache where that folder is read-only. One that is
-    there is verified before it is used, and exported anew where it is not what it should be.
+    It is kept beside the weights, named by their hash, or in the user's cache where that folder is read-only. One that
+    is there is verified before it is used, and exported anew where it is not what it should be.
 
     Args:
         weights: a weight file, or an exported network (.onnx).
@@ -88,13 +89,15 @@ def export_in_child(kind, weights, backbone, target, size=None):
     Exporters print a lot, take memory that Paddle does not give back, and some end the process where they fail.
     Returns the sidecar. Raises CannotExport where the process crashed.
     """
-    from kdscfnet.inference.engines import available_cores
-
-    threads = str(available_cores())
     try:
-        return in_child("kdscfnet.inference.export:export_" + kind,
-                        {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads, "FLAGS_paddle_num_threads": threads},
-                        weights=str(weights), backbone=backbone, target=str(target), size=size)
+        return in_child(
+            "kdscfnet.inference.export:export_" + kind,
+            {"CUDA_VISIBLE_DEVICES": ""},
+            weights=str(weights),
+            backbone=backbone,
+            target=str(target),
+            size=size,
+        )
     except Crashed as crash:
         raise CannotExport("the network could not be exported (%s)" % crash)
 
@@ -108,11 +111,15 @@ def _lacking():
     """What keeps this machine from exporting, as a line with the command that installs it; "" where nothing does."""
     from kdscfnet.inference.engines import install_onnx
 
-    names = [name for name in ("onnx", "onnxruntime", "paddle", "paddle2onnx") if importlib.util.find_spec(name) is None]
+    names = [
+        name for name in ("onnx", "onnxruntime", "paddle", "paddle2onnx") if importlib.util.find_spec(name) is None
+    ]
     if not names:
         return ""
     return "the network cannot be exported without %s: %s" % (
-        " and ".join(names), "pip install paddlepaddle" if names == ["paddle"] else install_onnx())
+        " and ".join(names),
+        "pip install paddlepaddle" if names == ["paddle"] else install_onnx(),
+    )
 
 
 def cache_folder():
@@ -201,10 +208,12 @@ def export_paddle(weights, backbone, target, size=None):
         predictor = _inference_predictor(program, made + ".pdiparams")
         differences = compare(reference, predictor)
         about = describe(weights, backbone, size, differences)
-        files = {path: prefix.with_name(prefix.name + path[len(made):]) for path in (program, made + ".pdiparams")}
+        files = {path: prefix.with_name(prefix.name + path[len(made) :]) for path in (program, made + ".pdiparams")}
         about["files"] = [{"name": target.name, "sha256": file_sha256(path)} for path, target in files.items()]
         about["paddle"] = sys.modules["paddle"].__version__
-        about["run"] = "paddle.inference; on a CPU with config.disable_mkldnn(): these kernels of 3.3 fail on this network"
+        about["run"] = (
+            "paddle.inference; on a CPU with config.disable_mkldnn(): these kernels of 3.3 fail on this network"
+        )
         _put(files)
     write_json(prefix.with_name(prefix.name + ".paddle.json"), about)
     return about
@@ -228,22 +237,35 @@ def describe(weights, backbone, size, differences):
         "backbone": backbone,
         "weights": {"file": Path(weights).name, "sha256": file_sha256(weights)},
         "test_size": input_size,
-        "input": {"name": "image", "dtype": "float32", "layout": "NCHW",
-                  "shape": [None, 3] + list(size or (None, None))},
+        "input": {
+            "name": "image",
+            "dtype": "float32",
+            "layout": "NCHW",
+            "shape": [None, 3] + list(size or (None, None)),
+        },
         "output": {"name": "logits", "dtype": "float32", "layout": "NCHW", "what": "the finest logits"},
         "preparation": [
             {"step": "read", "colours": "RGB", "range": [0, 255], "orientation": "as EXIF says"},
             {"step": "normalise", "formula": "(image - mean) / std", "mean": MEAN.tolist(), "std": STD.tolist()},
-            {"step": "resize", "size": input_size, "interpolation": "bilinear", "align_corners": False,
-             "antialias": False},
+            {
+                "step": "resize",
+                "size": input_size,
+                "interpolation": "bilinear",
+                "align_corners": False,
+                "antialias": False,
+            },
         ],
         "finish": [
             {"step": "sigmoid"},
             {"step": "resize", "size": "the image's own", "interpolation": "bilinear", "align_corners": True},
             {"step": "scale", "factor": 255, "rounding": "nearest, halves to even", "dtype": "uint8"},
         ],
-        "difference": {"to": "dygraph Paddle", "tolerance": TOLERANCE,
-                       "unit": "greatest absolute difference / range of the logits", "measured": differences},
+        "difference": {
+            "to": "dygraph Paddle",
+            "tolerance": TOLERANCE,
+            "unit": "greatest absolute difference / range of the logits",
+            "measured": differences,
+        },
     }
 
 
@@ -272,14 +294,18 @@ def compare(reference, run):
     for image, expected in reference:
         got = run(image)
         if got.shape != expected.shape or not np.isfinite(got).all():
-            raise UserError("the exported network gives %s for %s, dygraph %s: nothing was written"
-                            % (got.shape, image.shape, expected.shape))
+            raise UserError(
+                "the exported network gives %s for %s, dygraph %s: nothing was written"
+                % (got.shape, image.shape, expected.shape)
+            )
         difference, extent = float(np.abs(got - expected).max()), float(np.ptp(expected))
         relative = difference / extent if extent else float(difference > 0)
         found.append({"shape": list(image.shape), "difference": difference, "range": extent, "relative": relative})
         if not relative < TOLERANCE:
-            raise UserError("the exported network differs from dygraph by %.1e of the logits' range on %s, more than %.0e: "
-                            "nothing was written" % (relative, "×".join(map(str, image.shape)), TOLERANCE))
+            raise UserError(
+                "the exported network differs from dygraph by %.1e of the logits' range on %s, more than %.0e: "
+                "nothing was written" % (relative, "×".join(map(str, image.shape)), TOLERANCE)
+            )
     return found
 
 
@@ -317,8 +343,10 @@ def _save_static(network, prefix, size):
         paddle.jit.save(network, prefix, input_spec=[paddle.static.InputSpec(shape, "float32", "image")])
     except Exception as error:  # Paddle 2.2 and Swin-B
         lines = [line.strip() for line in str(error).splitlines() if "Error:" in line] or [type(error).__name__]
-        raise CannotExport("Paddle %s cannot trace this network (%s): export it with Paddle 2.6 or later"
-                           % (paddle.__version__, lines[-1][:200]))
+        raise CannotExport(
+            "Paddle %s cannot trace this network (%s): export it with Paddle 2.6 or later"
+            % (paddle.__version__, lines[-1][:200])
+        )
     return prefix
 
 
@@ -361,7 +389,7 @@ def _convert(prefix, target):
 
 
 def _tidy(network):
-    """Name the output, mend what paddle2onnx gets wrong, and drop initializers that nothing uses (ONNX Runtime warns)."""
+    """Name the output, mend what paddle2onnx gets wrong, and drop initializers that nothing uses."""
     import onnx
 
     graph = network.graph
@@ -380,8 +408,10 @@ def _tidy(network):
     kept = [value for value in graph.initializer if value.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    for value, names in ((graph.input[0], ("batch", None, "height", "width")),
-                         (graph.output[0], ("batch", None, "height", "width"))):
+    for value, names in (
+        (graph.input[0], ("batch", None, "height", "width")),
+        (graph.output[0], ("batch", None, "height", "width")),
+    ):
         for dimension, name in zip(value.type.tensor_type.shape.dim, names):
             if name and dimension.dim_param:
                 dimension.dim_param = name
@@ -415,7 +445,9 @@ def export_command(args):
         prefix = prefix / Path(weights).stem
     elif prefix.suffix.lower() == ".onnx":
         if formats != ("onnx",):
-            raise UserError("%s is one file: name a folder, or a name without .onnx, for a Paddle inference model" % prefix)
+            raise UserError(
+                "%s is one file: name a folder, or a name without .onnx, for a Paddle inference model" % prefix
+            )
         prefix = prefix.with_name(prefix.name[: -len(".onnx")])
 
     def named(suffix):

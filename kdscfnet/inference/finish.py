@@ -1,4 +1,5 @@
 """From the network's finest logits to an 8-bit saliency map of the image's own size."""
+
 from __future__ import annotations
 
 import collections

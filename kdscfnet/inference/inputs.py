@@ -1,4 +1,5 @@
 """What a user names, files, folders, patterns, videos, as a list of jobs with the paths of their results."""
+
 from __future__ import annotations
 
 import collections
@@ -12,8 +13,34 @@ from kdscfnet.inference import writers
 from kdscfnet.inference.pipeline import Job
 
 # taken from folders; a file that is named itself may have any suffix
-FOLDER_SUFFIXES = IMAGE_SUFFIXES + (".gif", ".jfif", ".jpe", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".apng", ".tga")
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mts")
+FOLDER_SUFFIXES = IMAGE_SUFFIXES + (
+    ".gif",
+    ".jfif",
+    ".jpe",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".pnm",
+    ".avif",
+    ".apng",
+    ".tga",
+)
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".avi",
+    ".mkv",
+    ".webm",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".flv",
+    ".3gp",
+    ".ogv",
+    ".mts",
+)
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 # A file to predict, and its name among the results: a relative path without suffix.
@@ -29,7 +56,7 @@ def plan(inputs, output, kinds, frames=False):
         kinds: of writers.KINDS. One kind goes to output/<name>.png, several to output/<kind>/<name>.png.
         frames: results of videos are folders of pictures, not videos.
 
-    Returns (image jobs, video jobs). Raises UserError for what is not there, and where a result would overwrite an input.
+    Returns (image jobs, video jobs). Raises UserError for what is not there, and where an input would be overwritten.
     """
     single = _is_file_name(output)
     images, videos = find(inputs, None if single else output)
@@ -38,9 +65,15 @@ def plan(inputs, output, kinds, frames=False):
     else:
         if os.path.exists(output) and not os.path.isdir(output):
             raise UserError("%s is a file, and results go to a folder: choose another name for -o" % output)
-        jobs = ([Job(item.path, {kind: _target(output, kinds, kind, item.name, writers.SUFFIXES[kind]) for kind in kinds})
-                 for item in images],
-                [_video_job(item, output, kinds, frames) for item in videos])
+        jobs = (
+            [
+                Job(
+                    item.path, {kind: _target(output, kinds, kind, item.name, writers.SUFFIXES[kind]) for kind in kinds}
+                )
+                for item in images
+            ],
+            [_video_job(item, output, kinds, frames) for item in videos],
+        )
     _refuse_overwriting(jobs[0] + jobs[1])
     return jobs
 
@@ -138,7 +171,10 @@ def _real_folder(folder):
 
 
 def _is_hidden(match, pattern):
-    return any(part.startswith(".") and part not in (".", "..") for part in match.split(os.sep)) and "/." not in "/" + pattern
+    return (
+        any(part.startswith(".") and part not in (".", "..") for part in match.split(os.sep))
+        and "/." not in "/" + pattern
+    )
 
 
 def _fixed_part(pattern):
@@ -162,9 +198,13 @@ def _one_result(images, videos, output, kinds, frames):
             raise UserError("%s cannot hold a video: name a folder or a file like out.mp4 for -o" % output)
         return [], [Job(videos[0].path, {kinds[0]: output})]
     if suffix in VIDEO_SUFFIXES:
-        raise UserError("%s is a video, and the input is an image: name a folder or a file like out.png for -o" % output)
+        raise UserError(
+            "%s is a video, and the input is an image: name a folder or a file like out.png for -o" % output
+        )
     if suffix != writers.SUFFIXES[kinds[0]] and (writers.SUFFIXES[kinds[0]] == ".png" or suffix == ".jpeg"):
-        raise UserError("a %s is written as %s: name it so, or name a folder for -o" % (kinds[0], writers.SUFFIXES[kinds[0]]))
+        raise UserError(
+            "a %s is written as %s: name it so, or name a folder for -o" % (kinds[0], writers.SUFFIXES[kinds[0]])
+        )
     return [Job(images[0].path, {kinds[0]: output})], []
 
 
@@ -185,5 +225,7 @@ def _refuse_overwriting(jobs):
     for job in jobs:
         for path in job.outputs.values():
             if _real(path) in inputs:
-                raise UserError("the result %s would overwrite the input %s: choose another name for -o"
-                                % (path, inputs[_real(path)]))
+                raise UserError(
+                    "the result %s would overwrite the input %s: choose another name for -o"
+                    % (path, inputs[_real(path)])
+                )

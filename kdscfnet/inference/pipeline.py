@@ -1,4 +1,5 @@
 """Saliency maps of many images: reading, preparing, network, finishing and writing overlap on the available cores."""
+
 from __future__ import annotations
 
 import collections
@@ -32,7 +33,9 @@ class Report:
     notes: list = field(default_factory=list)  # (input, what was noticed)
 
 
-def predict_files(predictor, jobs, overwrite=False, threshold=0.5, title="predict", show_progress=True, batch_size=None):
+def predict_files(
+    predictor, jobs, overwrite=False, threshold=0.5, title="predict", show_progress=True, batch_size=None
+):
     """Make the results of many image files.
 
     Args:
@@ -60,7 +63,9 @@ def predict_files(predictor, jobs, overwrite=False, threshold=0.5, title="predic
         writers.write(job.outputs, image, saliency, threshold)
 
     with progress(total=len(todo), desc=title, disable=not show_progress) as bar:
-        for job, _, note, failure in run(predictor, todo, lambda job: read_any(job.input), finish, keep_image, batch_size):
+        for job, _, note, failure in run(
+            predictor, todo, lambda job: read_any(job.input), finish, keep_image, batch_size
+        ):
             if failure is None:
                 report.done.append(job.input)
             else:
@@ -93,8 +98,7 @@ def run(predictor, items, read, finish, keep_image=True, batch_size=None):
     with contextlib.ExitStack() as stack:
         if not alone:
             stack.enter_context(one_opencv_thread())
-        for found in engine(predictor, items, read, finish, keep_image, batch_size, alone):
-            yield found
+        yield from engine(predictor, items, read, finish, keep_image, batch_size, alone)
 
 
 def _take(iterator, count):
@@ -108,8 +112,7 @@ def _take(iterator, count):
 def _chain(first, rest):
     while first:  # forgets what it has given
         yield first.pop(0)
-    for item in rest:
-        yield item
+    yield from rest
 
 
 def _side_by_side(predictor, items, read, finish, keep_image, batch_size, alone):

@@ -1,4 +1,5 @@
 """Saliency maps of images, in memory: `Predictor`."""
+
 from __future__ import annotations
 
 import os
@@ -45,8 +46,9 @@ class Predictor:
         self.backbone = self.network.backbone
         self.size = as_size(size or self.network.size or self.network.test_size or DEFAULT_SIZE[self.backbone])
         if self.network.size not in (None, self.size):
-            raise UserError("%s was exported for a size of %d×%d, not %d×%d"
-                            % ((self.weights,) + self.network.size + self.size))
+            raise UserError(
+                "%s was exported for a size of %d×%d, not %d×%d" % ((self.weights,) + self.network.size + self.size)
+            )
 
     @property
     def engine(self):
@@ -63,8 +65,13 @@ class Predictor:
         Spreads the images over the cores (ONNX Runtime) or runs them in batches (Paddle).
         """
         maps = []
-        for image, saliency, _, failure in run(self, images, lambda image: (self.read(image), None),
-                                               lambda item, image, saliency: saliency, keep_image=False):
+        for image, saliency, _, failure in run(
+            self,
+            images,
+            lambda image: (self.read(image), None),
+            lambda item, image, saliency: saliency,
+            keep_image=False,
+        ):
             if failure is not None:
                 raise BadImageError(image if isinstance(image, (str, os.PathLike)) else "image %d" % len(maps), failure)
             maps.append(saliency)

@@ -1,4 +1,5 @@
 """What `kdscfnet predict` does."""
+
 from __future__ import annotations
 
 import os
@@ -27,15 +28,28 @@ def predict(args):
     from kdscfnet.inference.pipeline import Report, predict_files
 
     images, videos = plan(args.inputs, args.output, kinds, args.frames)
-    pending = images + videos if args.overwrite or args.frames and videos else [
-        job for job in images + videos if not all(os.path.exists(path) for path in job.outputs.values())]
+    pending = (
+        images + videos
+        if args.overwrite or args.frames and videos
+        else [job for job in images + videos if not all(os.path.exists(path) for path in job.outputs.values())]
+    )
     report = Report(skipped=[job.input for job in images + videos])
     if pending:  # otherwise the network is not needed
         predictor = _open(args)
         if not args.quiet:
-            say("%s, %s, %d×%d, on %s" % (shown_path(os.path.basename(predictor.weights)), predictor.backbone,
-                                          predictor.size[1], predictor.size[0], _where(predictor)))
-        report = predict_files(predictor, images, args.overwrite, threshold, show_progress=not args.quiet and len(images) > 1)
+            say(
+                "%s, %s, %d×%d, on %s"
+                % (
+                    shown_path(os.path.basename(predictor.weights)),
+                    predictor.backbone,
+                    predictor.size[1],
+                    predictor.size[0],
+                    _where(predictor),
+                )
+            )
+        report = predict_files(
+            predictor, images, args.overwrite, threshold, show_progress=not args.quiet and len(images) > 1
+        )
         for job in videos:
             _video(predictor, job, args, threshold, report)
     return _summary(report, args)
@@ -78,8 +92,8 @@ def _video(predictor, job, args, threshold, report):
 
 def _stream(args, kinds, threshold):
     """Standard input to standard output, or to the file that -o names."""
-    from kdscfnet.inference.readers import decode_any
     from kdscfnet.files import write_bytes
+    from kdscfnet.inference.readers import decode_any
 
     if len(kinds) > 1:
         raise UserError("standard input gives one result: name one kind with --save")

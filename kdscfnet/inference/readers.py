@@ -1,4 +1,5 @@
 """Reading images of every kind people have: OpenCV where it is exact, Pillow for what OpenCV cannot read."""
+
 from __future__ import annotations
 
 import io
@@ -77,4 +78,6 @@ def _decode_with_pillow(data, path):
     except MemoryError:
         raise
     except Exception as error:
-        raise BadImageError(path, "not an image that OpenCV or Pillow can decode (%s)" % str(error).splitlines()[0][:100])
+        raise BadImageError(
+            path, "not an image that OpenCV or Pillow can decode (%s)" % str(error).splitlines()[0][:100]
+        )

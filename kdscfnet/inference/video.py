@@ -1,4 +1,5 @@
 """Saliency of videos: frames in, a video or frames out, by OpenCV."""
+
 from __future__ import annotations
 
 import contextlib
@@ -17,7 +18,7 @@ DEFAULT_RATE = 25.0  # frames a second, where a video does not say
 
 
 def result_suffix(path):
-    """".mp4", or ".avi" where results are of odd width or height, which OpenCV writes in no other format."""
+    """ ".mp4", or ".avi" where results are of odd width or height, which OpenCV writes in no other format."""
     try:
         capture = cv2.VideoCapture(path)
     except (UnicodeError, SystemError, cv2.error):
@@ -63,8 +64,10 @@ def _predict(predictor, job, capture, overwrite, threshold, frames, show_progres
         rate, note = DEFAULT_RATE, "the video does not say its rate: %g frames a second are taken" % DEFAULT_RATE
 
     def paths(number):
-        return {kind: os.path.join(folder, "%06d%s" % (number, writers.SUFFIXES[kind]))
-                for kind, folder in job.outputs.items()}
+        return {
+            kind: os.path.join(folder, "%06d%s" % (number, writers.SUFFIXES[kind]))
+            for kind, folder in job.outputs.items()
+        }
 
     def wanted():
         number = 0
@@ -94,8 +97,14 @@ def _predict(predictor, job, capture, overwrite, threshold, frames, show_progres
         if not frames:
             sinks = {kind: _Sink(stack.enter_context(atomic_path(path)), rate) for kind, path in job.outputs.items()}
         try:
-            bar = stack.enter_context(progress(total=expected if expected > 0 else None, unit=" frames",
-                                               desc=os.path.basename(job.input), disable=not show_progress))
+            bar = stack.enter_context(
+                progress(
+                    total=expected if expected > 0 else None,
+                    unit=" frames",
+                    desc=os.path.basename(job.input),
+                    disable=not show_progress,
+                )
+            )
             for _, pictures, _, failure in pipeline.run(predictor, wanted(), _read, finish):
                 if failure is not None:
                     raise BadImageError(job.input, failure)
@@ -141,14 +150,20 @@ class _Sink:
             size = frame.shape[1], frame.shape[0]
             suffix = os.path.splitext(self.path)[1].lower()
             if suffix == ".avi":
-                self.writer = cv2.VideoWriter(self.path, cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter_fourcc(*"MJPG"), self.rate, size)
+                self.writer = cv2.VideoWriter(
+                    self.path, cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter_fourcc(*"MJPG"), self.rate, size
+                )
             elif size[0] % 2 or size[1] % 2:  # FFmpeg in OpenCV would cut a column or a row off
-                raise UserError("OpenCV writes %s videos of even width and height, not of %d×%d: name the result .avi, or "
-                                "take --frames" % ((suffix,) + size))
+                raise UserError(
+                    "OpenCV writes %s videos of even width and height, not of %d×%d: name the result .avi, or "
+                    "take --frames" % ((suffix,) + size)
+                )
             else:
                 self.writer = cv2.VideoWriter(self.path, cv2.VideoWriter_fourcc(*"mp4v"), self.rate, size)
             if not self.writer.isOpened():
-                raise UserError("OpenCV cannot write %s videos here: name the result .mp4 or .avi, or take --frames" % suffix)
+                raise UserError(
+                    "OpenCV cannot write %s videos here: name the result .mp4 or .avi, or take --frames" % suffix
+                )
         self.writer.write(frame)
 
     def close(self):

@@ -1,4 +1,5 @@
 """Which weight file to predict with, which network it holds, and the size it was made for. Imports no Paddle."""
+
 from __future__ import annotations
 
 import os
@@ -17,8 +18,8 @@ def resolve(weights=None):
     """The path of a weight file.
 
     Args:
-        weights: a path; a name of the release that `kdscfnet weights list` shows; or None: the best student in the weights
-            folder, a published one before others.
+        weights: a path; a name of the release that `kdscfnet weights list` shows; or None: the best student in the
+            weights folder, a published one before others.
 
     Raises UserError with what to do where there is none.
     """
@@ -31,8 +32,10 @@ def resolve(weights=None):
     if weights is None:
         found = zoo.find_weights()
         if not found:
-            raise UserError("there are no weights in %s: kdscfnet weights fetch kd-stb gets some, --weights names others"
-                            % os.path.abspath(str(zoo.weights_folder())))
+            raise UserError(
+                "there are no weights in %s: kdscfnet weights fetch kd-stb gets some, --weights names others"
+                % os.path.abspath(str(zoo.weights_folder()))
+            )
         return str(min(found, key=_preference).path)
     name = os.fspath(weights)
     if os.sep in name or os.path.splitext(name)[1]:
@@ -42,7 +45,9 @@ def resolve(weights=None):
         raise UserError("%s is an ImageNet backbone, which makes no saliency maps: name a model" % name)
     path = zoo.weights_folder() / entry.file
     if not path.is_file():
-        raise UserError("%s is not here yet: kdscfnet weights fetch %s, or %s" % (name, entry.recipe, zoo.how_to_get(entry)))
+        raise UserError(
+            "%s is not here yet: kdscfnet weights fetch %s, or %s" % (name, entry.recipe, zoo.how_to_get(entry))
+        )
     return str(path)
 
 
@@ -61,7 +66,7 @@ def backbone_of(weights):
 
 
 def test_size(weights, backbone):
-    """The side of the network's input that a weight file is tested at: by its name in the release, else by its backbone."""
+    """The side of the network's input at test time: by the file's name in the release, else by its backbone."""
     from kdscfnet.pretrained import zoo
 
     stem = os.path.splitext(os.path.basename(str(weights)))[0].lower()

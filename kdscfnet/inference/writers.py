@@ -1,4 +1,5 @@
 """What can be made of a saliency map: the map, a mask, a cut-out, an overlay, a grid."""
+
 from __future__ import annotations
 
 import os
@@ -24,7 +25,7 @@ _JPEG_SIDE = 65500  # pixels, of libjpeg
 
 
 def parse_threshold(text):
-    """"adaptive", or a number from 0 to 1."""
+    """ "adaptive", or a number from 0 to 1."""
     if text == "adaptive":
         return text
     try:
@@ -96,10 +97,14 @@ def encode(picture, suffix):
     if suffix.lower() == ".png":
         return encode_png(picture)
     if max(picture.shape[:2]) > _JPEG_SIDE:
-        raise BadImageError("", "%d×%d pixels are more than a JPEG file can hold" % (picture.shape[1], picture.shape[0]))
+        raise BadImageError(
+            "", "%d×%d pixels are more than a JPEG file can hold" % (picture.shape[1], picture.shape[0])
+        )
     if picture.ndim == 2:
         picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    done, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    )
     if not done:
         raise ValueError("OpenCV could not encode a picture of %d×%d as JPEG" % picture.shape[:2])
     return data.tobytes()
