@@ -209,7 +209,7 @@ def install_onnx():
 
 
 def _paddle_version(name):
-    """An entry of Paddle's version file (`full_version`, `cuda_version`), without importing Paddle; "" where unknown."""
+    """An entry of Paddle's version file (`full_version`, `cuda_version`), without importing Paddle; or ""."""
     spec = importlib.util.find_spec("paddle")
     if spec is None or not spec.origin:
         return ""
