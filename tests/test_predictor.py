@@ -55,16 +55,22 @@ def test_engines_agree_at_another_size():
         assert np.abs(maps[0].astype(int) - maps[1]).max() <= 1
 
 
-def test_teachers_by_both_engines():
+@pytest.mark.parametrize("backbone, size", [("resnet50", None), ("swin_b", 96)])
+def test_teachers_by_both_engines(backbone, size):
     """ResNet-50 at any size; Swin-B, exported for one size, small here so that the test is short."""
+    import paddle
+
     needs_export()
-    image = picture(70, 100)
-    for backbone, size in (("resnet50", None), ("swin_b", 96)):
-        path = weight_file(backbone)
-        maps = [Predictor(str(path), backbone, engine, size)(image) for engine in ENGINES]
-        assert np.abs(maps[0].astype(int) - maps[1]).max() <= 1
-        assert np.ptp(maps[0]) > 0
-        os.unlink(str(path))  # they are large
+    path = weight_file(backbone)
+    if backbone == "swin_b" and paddle.__version__.startswith("2.2"):
+        with pytest.raises(UserError, match="export it with Paddle 2.6 or later"):
+            Predictor(str(path), backbone, "onnxruntime", size)
+        return
+    maps = [Predictor(str(path), backbone, engine, size)(picture(70, 100)) for engine in ENGINES]
+    assert np.abs(maps[0].astype(int) - maps[1]).max() <= 1
+    assert np.ptp(maps[0]) > 0
+    for large in path.parent.iterdir():
+        os.unlink(str(large))
 
 
 def test_a_path_and_its_pixels_give_one_map(tmp_path):

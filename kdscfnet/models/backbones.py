@@ -51,12 +51,12 @@ class ResNet50(ResNet):
         super().__init__(BottleneckBlock, 50, num_classes=0, with_pool=False)
 
     def forward(self, image):
-        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))  # N×64×H/4×W/4
-        maps = [x]
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
-            maps.append(x)
-        return maps
+        x1 = self.maxpool(self.relu(self.bn1(self.conv1(image))))  # N×64×H/4×W/4
+        x2 = self.layer1(x1)  # without a loop over the stages, which Paddle 2.2 cannot trace
+        x3 = self.layer2(x2)
+        x4 = self.layer3(x3)
+        x5 = self.layer4(x4)
+        return [x1, x2, x3, x4, x5]
 
 
 class SwinB(swin_transformer.SwinTransformer):
