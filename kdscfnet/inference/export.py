@@ -99,7 +99,9 @@ def export_in_child(kind, weights, backbone, target, size=None):
             size=size,
         )
     except Crashed as crash:
-        raise CannotExport("the network could not be exported (%s)" % crash)
+        from kdscfnet.inference.engines import install_onnx
+
+        raise CannotExport("the network could not be exported (%s): these versions fit: %s" % (crash, install_onnx()))
 
 
 def _is_writable(folder):

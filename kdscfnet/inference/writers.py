@@ -20,6 +20,7 @@ _TINT = np.array([255, 45, 85], np.float32)  # RGB
 _STRENGTH = 0.55
 _OUTLINE = (255, 255, 255)
 _GAP = 6  # pixels between the pictures of a grid
+_BAND = 1 << 18  # pixels
 _JPEG_QUALITY = 92
 _JPEG_SIDE = 65500  # pixels, of libjpeg
 
@@ -57,13 +58,25 @@ def make_cutout(image, saliency):
 
 def make_overlay(image, saliency):
     """uint8 H×W×3: the image, tinted where it is salient, with the outline of the mask at one half."""
-    weight = saliency.astype(np.float32)[..., None] * np.float32(_STRENGTH / 255)
-    tinted = image + (_TINT - image) * weight
-    tinted = np.ascontiguousarray(np.rint(tinted).astype(np.uint8))
+    tinted = _mix(image, np.broadcast_to(_TINT, image.shape), saliency, _STRENGTH)
     contours = cv2.findContours(make_mask(saliency), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[-2]
     width = max(1, int(round(min(image.shape[:2]) / 250)))
     cv2.drawContours(tinted, contours, -1, _OUTLINE, width, cv2.LINE_AA)
     return tinted
+
+
+def _mix(below, above, opacity, strength=1.0):
+    """below + (above − below) · opacity / 255 · strength, uint8; in bands of rows, to spare memory with large images."""
+    mixed = np.empty(below.shape, np.uint8)
+    step = max(1, _BAND // below.shape[1])
+    for start in range(0, len(below), step):
+        rows = slice(start, start + step)
+        first = below[rows].astype(np.float32)
+        part = above[rows] - first
+        part *= opacity[rows].astype(np.float32)[..., None] * np.float32(strength / 255)
+        part += first
+        mixed[rows] = np.rint(part, out=part)
+    return mixed
 
 
 def make_grid(image, saliency):
@@ -72,8 +85,7 @@ def make_grid(image, saliency):
     side = max(4, min(height, width) // 24)
     rows, columns = np.indices((height, width), sparse=True)
     board = np.where((rows // side + columns // side) % 2, np.uint8(204), np.uint8(255))[..., None]
-    opacity = saliency.astype(np.float32)[..., None] / np.float32(255)
-    cutout = np.rint(image * opacity + board * (1 - opacity)).astype(np.uint8)
+    cutout = _mix(np.broadcast_to(board, image.shape), image, saliency)
     pictures = [image, cv2.cvtColor(saliency, cv2.COLOR_GRAY2RGB), make_overlay(image, saliency), cutout]
     axis = 0 if width > 2 * height else 1
     gap = np.full((_GAP, width, 3) if axis == 0 else (height, _GAP, 3), 255, np.uint8)
