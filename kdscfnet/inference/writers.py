@@ -66,7 +66,7 @@ def make_overlay(image, saliency):
 
 
 def _mix(below, above, opacity, strength=1.0):
-    """below + (above − below) · opacity / 255 · strength, uint8; in bands of rows, to spare memory with large images."""
+    """below + (above − below) · opacity / 255 · strength, uint8; in bands of rows, which spares memory."""
     mixed = np.empty(below.shape, np.uint8)
     step = max(1, _BAND // below.shape[1])
     for start in range(0, len(below), step):
