@@ -1,7 +1,8 @@
 """What one training sample costs, against the decoding of its two files, both in one run.
 
-    python benchmarks/loader.py data/DUTS-TR [--images 300] [--rounds 5]
+python benchmarks/loader.py data/DUTS-TR [--images 300] [--rounds 5]
 """
+
 from __future__ import annotations
 
 import argparse
@@ -48,7 +49,9 @@ def main():
     ratio = statistics.median(s / d for s, d in zip(sampling, decoding))
     print("%d pairs of %s, one core, medians of %d rounds" % (count, found.name, args.rounds))
     print("decode image and mask             %6.2f ms" % statistics.median(decoding))
-    print("read, augment, resize, stack      %6.2f ms  (%.2f times the decoding)" % (statistics.median(sampling), ratio))
+    print(
+        "read, augment, resize, stack      %6.2f ms  (%.2f times the decoding)" % (statistics.median(sampling), ratio)
+    )
     print("images a second with four workers %6.0f" % (4000 / statistics.median(sampling)))
 
 

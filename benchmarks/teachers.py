@@ -1,7 +1,8 @@
 """A distillation step on this CPU: the teacher in dygraph, in ONNX Runtime, and as maps that were made before.
 
-    python benchmarks/teachers.py [--size 352] [--batch 4] [--rounds 5] [--teacher resnet50]
+python benchmarks/teachers.py [--size 352] [--batch 4] [--rounds 5] [--teacher resnet50]
 """
+
 from __future__ import annotations
 
 import argparse
@@ -52,11 +53,16 @@ def main():
                 float(total)
                 if round_number:
                     times[name].append(time.perf_counter() - began)
-    print("student and %s at %d², batch %d, %s threads, medians of %d rounds" % (
-        args.teacher, args.size, args.batch, os.environ["FLAGS_paddle_num_threads"], args.rounds))
+    print(
+        "student and %s at %d², batch %d, %s threads, medians of %d rounds"
+        % (args.teacher, args.size, args.batch, os.environ["FLAGS_paddle_num_threads"], args.rounds)
+    )
     for name, values in times.items():
         ratio = statistics.median(d / v for d, v in zip(times["dygraph"], values))
-        print("%-12s %8.1f ms an image   %.2f times as fast as dygraph" % (name, statistics.median(values) / args.batch * 1e3, ratio))
+        print(
+            "%-12s %8.1f ms an image   %.2f times as fast as dygraph"
+            % (name, statistics.median(values) / args.batch * 1e3, ratio)
+        )
 
 
 if __name__ == "__main__":

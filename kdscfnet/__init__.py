@@ -2,6 +2,7 @@
 
 The public names are imported when they are first used: `import kdscfnet` loads neither Paddle nor OpenCV.
 """
+
 from __future__ import annotations
 
 import importlib

@@ -1,4 +1,5 @@
-"""The command line: `kdscfnet VERB …`. Each verb lives in kdscfnet/commands/ and is imported only when it is asked for."""
+"""The command line: `kdscfnet VERB …`. Each verb lives in kdscfnet/commands/ and is imported only when asked for."""
+
 from __future__ import annotations
 
 import argparse
@@ -22,8 +23,17 @@ VERBS = {
     "doctor": "versions, devices, known clashes, and what to do about them",
 }
 
-_MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR,
-                   errno.EISDIR, errno.EEXIST)
+_MACHINE_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -57,8 +67,9 @@ def main(argv=None):
 
     try:
         module = importlib.import_module("kdscfnet.commands." + verb)
-        parser = Parser(prog="kdscfnet " + verb, description=module.__doc__,
-                        formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser = Parser(
+            prog="kdscfnet " + verb, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         module.add_arguments(parser)
         return module.run(parser.parse_args(argv[1:])) or 0
     except UserError as error:
@@ -69,7 +80,9 @@ def main(argv=None):
         if isinstance(error, BrokenPipeError):
             return 1
         where = " (%s)" % error.filename if error.filename else ""
-        advice = ": free some space, then run the same command again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        advice = (
+            ": free some space, then run the same command again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        )
         message = "%s%s%s" % (error.strerror or error, where, advice)
     except KeyboardInterrupt:
         print("kdscfnet %s: interrupted" % verb, file=sys.stderr)

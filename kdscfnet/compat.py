@@ -1,4 +1,5 @@
 """What differs between versions of Paddle (2.2 to 3.3) and of the libraries around it, in one place."""
+
 from __future__ import annotations
 
 import os

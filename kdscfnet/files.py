@@ -1,4 +1,5 @@
 """Writing files so that nothing is ever half written: a temporary name in the same folder, then a rename."""
+
 from __future__ import annotations
 
 import contextlib

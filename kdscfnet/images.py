@@ -1,4 +1,5 @@
 """Reading and writing image files exactly: OpenCV's decoder, whole files only, colours always RGB."""
+
 from __future__ import annotations
 
 import io

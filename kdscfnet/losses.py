@@ -3,6 +3,7 @@
 Throughout: `logits` float32 N×1×H×W, any value; `target` float32 N×1×H×W in [0, 1], soft values allowed. Sums are
 over H and W, means over N. Source of the formulas: KD-SCFNet (ECCV 2022) and the authors' code.
 """
+
 from __future__ import annotations
 
 import paddle.nn.functional as F
@@ -31,7 +32,7 @@ def _max_pool(x, size):
 
 
 def boundary_width(epoch):
-    """The width in pixels to which boundaries are widened in `epoch` (from 0): 13, two less every ten epochs, at least 1."""
+    """The width in pixels of boundaries in `epoch` (from 0): 13, two less every ten epochs, at least 1."""
     return max(1, 13 - 2 * ((epoch + 1) // 10))
 
 
@@ -74,8 +75,8 @@ def supervised_loss(logits, mask, epoch):
     losses = []
     for output in logits:
         region = dice_loss(output, mask)
-        # A second sigmoid, not the first one's result: gradients are then added up as in the authors' code, and ten steps
-        # give the same bits.
+        # A second sigmoid, not the first one's result: gradients are then added up as in the authors' code, and ten
+        # steps give the same bits.
         edges = _boundary_dice(boundary(F.sigmoid(output), epoch), mask_boundary)
         losses.append(region + edges)
     return _weighted_sum(losses), losses

@@ -1,4 +1,5 @@
 """The optimizer of the card: Momentum, with the backbone at a tenth of the learning rate."""
+
 from __future__ import annotations
 
 import paddle
@@ -6,7 +7,9 @@ import paddle
 from kdscfnet.recipes import BACKBONE_LR_FACTOR, MOMENTUM, WEIGHT_DECAY
 
 
-def build_optimizer(model, learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, backbone_lr_factor=BACKBONE_LR_FACTOR):
+def build_optimizer(
+    model, learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, backbone_lr_factor=BACKBONE_LR_FACTOR
+):
     """Momentum with L2 weight decay.
 
     Parameters that carry a regularizer of their own (MobileNetV3's BatchNorm: no decay) keep it.

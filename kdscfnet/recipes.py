@@ -1,4 +1,5 @@
 """The card's five recipes. Every number of the card stands here, once, with where it comes from."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -46,7 +47,15 @@ RECIPES = {
         Recipe("fs-stb", "SCFNet_STB", "swin_b", sizes=(384,), test_size=384),
         Recipe("kd-r50", "KD-SCFNet (R50)", "mobilenetv3", teacher="resnet50", data="KD-SOD80K", log_every=100),
         # 0.30 G FLOPs on the card: the student that Swin-B teaches runs at 384²
-        Recipe("kd-stb", "KD-SCFNet (STB)", "mobilenetv3", teacher="swin_b", data="KD-SOD80K", sizes=(384,), test_size=384,
-               log_every=100),
+        Recipe(
+            "kd-stb",
+            "KD-SCFNet (STB)",
+            "mobilenetv3",
+            teacher="swin_b",
+            data="KD-SOD80K",
+            sizes=(384,),
+            test_size=384,
+            log_every=100,
+        ),
     )
 }

@@ -1,4 +1,5 @@
 """The learning rate as a pure function of the step."""
+
 from __future__ import annotations
 
 import math
@@ -11,7 +12,9 @@ def steps_per_epoch(num_images, batch_size):
     return -(-num_images // batch_size)
 
 
-def learning_rate(step, num_images, batch_size, epochs=EPOCHS, warmup_epochs=WARMUP_EPOCHS, max_lr=MAX_LR, min_lr=MIN_LR):
+def learning_rate(
+    step, num_images, batch_size, epochs=EPOCHS, warmup_epochs=WARMUP_EPOCHS, max_lr=MAX_LR, min_lr=MIN_LR
+):
     """The learning rate of a step, as the authors' code applies it.
 
     Linear warm-up from min_lr to max_lr while step < warmup_epochs·(N/B + 1), a real number: a few steps more than

@@ -1,4 +1,5 @@
 """Networks with the golden weights: shared by the tests of the network, the losses and the training steps."""
+
 from __future__ import annotations
 
 import golden_inputs

@@ -4,6 +4,7 @@
 
 Exits with 0 where final weights, momentum and logged losses are the same bits. The tests call it with few kills.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -24,14 +25,33 @@ from training import SMALL, assert_same_run, make_set  # noqa: E402
 def command(data, output, workers, epochs):
     words = [w if w != "0" else str(workers) for w in SMALL]
     words[words.index("--epochs") + 1] = str(epochs)
-    return [sys.executable, "-m", "kdscfnet", "train", "fs-m3", "--data", str(data), "--val", str(data), "--output", str(output),
-            *words, "--resume", "auto", "--checkpoint-steps", "2"]
+    return [
+        sys.executable,
+        "-m",
+        "kdscfnet",
+        "train",
+        "fs-m3",
+        "--data",
+        str(data),
+        "--val",
+        str(data),
+        "--output",
+        str(output),
+        *words,
+        "--resume",
+        "auto",
+        "--checkpoint-steps",
+        "2",
+    ]
 
 
 def environment():
     root = str(Path(__file__).resolve().parent.parent)
-    more = {"PYTHONPATH": root + os.pathsep + os.environ.get("PYTHONPATH", ""), "OMP_NUM_THREADS": "1",
-            "FLAGS_paddle_num_threads": "1"}
+    more = {
+        "PYTHONPATH": root + os.pathsep + os.environ.get("PYTHONPATH", ""),
+        "OMP_NUM_THREADS": "1",
+        "FLAGS_paddle_num_threads": "1",
+    }
     return dict(os.environ, **more)
 
 
@@ -47,8 +67,14 @@ def kill_often(data, output, workers, kills, number, epochs, seed=0, say=print):
     rng = random.Random(seed)
     hits = 0
     while True:
-        process = subprocess.Popen(command(data, output, workers, epochs), env=environment(), stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command(data, output, workers, epochs),
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         if hits < kills:
             # at a random moment between its first step and a few steps later; now and then while it starts
             before, deadline = steps_done(output), time.time() + 120
@@ -81,8 +107,14 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         data = make_set(folder)
-        subprocess.run(command(data, folder / "alone", args.workers, args.epochs), env=environment(), check=True,
-                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            command(data, folder / "alone", args.workers, args.epochs),
+            env=environment(),
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         number = getattr(signal, "SIG" + args.signal)
         hits = kill_often(data, folder / "killed", args.workers, args.kills, number, args.epochs, args.seed)
         assert_same_run(folder / "alone", folder / "killed")

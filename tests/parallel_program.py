@@ -1,15 +1,19 @@
 """What tests start as two processes by paddle.distributed.launch.
 
-    train …            kdscfnet train …, and the weights of every rank at the end
-    gradients FOLDER   the averaged gradient of a batch of eight, four images a process
+train …            kdscfnet train …, and the weights of every rank at the end
+gradients FOLDER   the averaged gradient of a batch of eight, four images a process
 """
+
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent / "golden"), str(Path(__file__).resolve().parent),
-                str(Path(__file__).resolve().parent.parent)]
+sys.path[:0] = [
+    str(Path(__file__).resolve().parent / "golden"),
+    str(Path(__file__).resolve().parent),
+    str(Path(__file__).resolve().parent.parent),
+]
 
 
 def gradients(folder):
@@ -46,7 +50,9 @@ def train(words):
 
     def and_keep(model, *rest, **options):
         result = real(model, *rest, **options)
-        save_weights(model, "%s-rank%s.pdparams" % (words[words.index("--output") + 1], os.environ["PADDLE_TRAINER_ID"]))
+        save_weights(
+            model, "%s-rank%s.pdparams" % (words[words.index("--output") + 1], os.environ["PADDLE_TRAINER_ID"])
+        )
         return result
 
     trainer.train = and_keep

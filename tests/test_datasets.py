@@ -1,4 +1,5 @@
 """Data as people have it is found, and what is wrong with it is said in one line."""
+
 from __future__ import annotations
 
 import cv2
@@ -38,7 +39,9 @@ def test_layouts(tmp_path, image_folder, mask_folder, image_suffix, mask_suffix)
     found = find_image_set(root)
     assert found.names == ("a", "b", "c") and len(found.images) == len(found.masks) == 3
     assert found.describe() == "DUTS-TR: 3 images, 3 masks"
-    assert all("/" + image_folder + "/" in p for p in found.images) and all("/" + mask_folder + "/" in p for p in found.masks)
+    assert all("/" + image_folder + "/" in p for p in found.images) and all(
+        "/" + mask_folder + "/" in p for p in found.masks
+    )
 
 
 def test_nested_as_archives_unpack(tmp_path):
@@ -52,7 +55,12 @@ def test_side_by_side_in_one_folder(tmp_path):
     fill(root, ["1.jpg", "2.jpg"])
     fill(root, ["1.png", "2.png"], channels=1)
     found = find_image_set(root)
-    assert found.name == "PASCAL-S" and [p[-5:] for p in found.images + found.masks] == ["1.jpg", "2.jpg", "1.png", "2.png"]
+    assert found.name == "PASCAL-S" and [p[-5:] for p in found.images + found.masks] == [
+        "1.jpg",
+        "2.jpg",
+        "1.png",
+        "2.png",
+    ]
 
 
 def test_a_folder_of_images_alone(tmp_path):
@@ -119,7 +127,12 @@ def test_all_sets_of_a_folder(tmp_path):
 
 def test_names():
     assert [canonical_name(n) for n in ("PASCALS", "duts_te", "HKU_IS", "DUT-O", "my set")] == [
-        "PASCAL-S", "DUTS-TE", "HKU-IS", "DUT-OMRON", "my set"]
+        "PASCAL-S",
+        "DUTS-TE",
+        "HKU-IS",
+        "DUT-OMRON",
+        "my set",
+    ]
 
 
 def test_hidden_files_are_left_out(tmp_path):

@@ -1,4 +1,5 @@
 """The demo set, and the demo from end to end with few steps."""
+
 from __future__ import annotations
 
 import argparse
@@ -32,13 +33,27 @@ def test_scenes_are_what_they_are_said_to_be():
 def small(tmp_path_factory):
     """The demo of kd-r50 with a handful of scenes and steps."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(scenes, "PARTS", {"DEMO-TR": (0, 8, True), "DEMO-UNLABELLED": (100, 8, False), "DEMO-TE": (200, 4, True)})
+    patch.setattr(
+        scenes, "PARTS", {"DEMO-TR": (0, 8, True), "DEMO-UNLABELLED": (100, 8, False), "DEMO-TE": (200, 4, True)}
+    )
     patch.setattr(demo, "LABELLED_EPOCHS", 1)
     patch.setattr(demo, "TEACHER_EPOCHS", 2)
     patch.setattr(demo, "DISTILLATION_EPOCHS", 1)
     output = tmp_path_factory.mktemp("demo") / "run"
-    words = ["kd-r50", "--demo", "--output", output, "--sizes", "64", "--test-size", "64", "--device", "cpu", "--teacher-engine",
-             "paddle"]
+    words = [
+        "kd-r50",
+        "--demo",
+        "--output",
+        output,
+        "--sizes",
+        "64",
+        "--test-size",
+        "64",
+        "--device",
+        "cpu",
+        "--teacher-engine",
+        "paddle",
+    ]
     yield output, words
     patch.undo()
 
@@ -51,7 +66,9 @@ def test_demo_ends_with_a_table_and_a_picture(small, capsys):
     table = (output / "table.md").read_text().splitlines()
     assert table[0] == "| on 4 held-out scenes | MAE | weights |" and table[-1] in out
     names = [line.split(" | ")[0].strip("| ") for line in table[2:]]
-    assert names[:3] == ["teacher", "student, distilled", "student, labels alone"] and names[3].startswith("best constant map")
+    assert names[:3] == ["teacher", "student, distilled", "student, labels alone"] and names[3].startswith(
+        "best constant map"
+    )
     held_out = find_image_set(output / "data" / "DEMO-TE")
     constant = np.mean([(cv2.imread(m, 0) >= 128).mean() for m in held_out.masks])
     assert float(table[-1].split("|")[2]) == pytest.approx(min(constant, 1 - constant), abs=1e-4)

@@ -54,9 +54,10 @@ def blocks(path):
 STAND_IN = """#!/bin/bash
 # python and kdscfnet of the documents' tests: the real ones, with small numbers
 if [ "$1 $2" != "-m kdscfnet" ]; then exec {python} "$@"; fi
+small="--epochs 1 --sizes 32 --test-size 32 --device cpu --teacher-engine paddle"
 case "$3 $*" in
-    train*--demo*) set -- "$@" --epochs 1 --batch-size 40 --sizes 32 --test-size 32 --device cpu --teacher-engine paddle ;;
-    train*) set -- "$@" --epochs 1 --batch-size 2 --sizes 32 --test-size 32 --device cpu --teacher-engine paddle ;;
+    train*--demo*) set -- "$@" $small --batch-size 40 ;;
+    train*) set -- "$@" $small --batch-size 2 ;;
     test*) set -- "$@" --size 32 --engine paddle ;;
     predict*SCFNet_R50*) set -- "$@" --size 32 --engine paddle ;;
     predict*) set -- "$@" --size 32 ;;
@@ -118,7 +119,8 @@ def clone(tmp_path_factory):
 
 def run(clone, language, text):
     """Run a block in the clone as a user would; returns (exit code, output)."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("KDSCFNET_", "CONDA_", "VIRTUAL_"))}
+    own = ("KDSCFNET_", "CONDA_", "VIRTUAL_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     environment = dict(
         kept,
         PATH="%s:%s" % (clone.parent / "bin", os.environ["PATH"]),
@@ -129,7 +131,12 @@ def run(clone, language, text):
     )
     command = ["bash", "-euo", "pipefail", "-c", text] if language == "bash" else ["python", "-c", text]
     done = subprocess.run(
-        command, cwd=str(clone), env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        cwd=str(clone),
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
@@ -197,8 +204,9 @@ def test_the_cards_numbers_are_those_of_the_release():
     from kdscfnet.pretrained import zoo
 
     text = ENGLISH.read_text(encoding="utf-8")
+    sets = ("DUTS-TE", "ECSSD", "HKU-IS", "DUT-OMRON", "PASCAL-S")
     for model in zoo.release().models:
-        numbers = " | ".join("%.3f" % model.mae[name] for name in ("DUTS-TE", "ECSSD", "HKU-IS", "DUT-OMRON", "PASCAL-S"))
+        numbers = " | ".join("%.3f" % model.mae[name] for name in sets)
         assert "| %s |" % numbers in text, model.title
         assert model.recipe in text
 

@@ -1,4 +1,5 @@
 """Batches are a function of (seed, step), whoever loads them; what is bad is found before training."""
+
 from __future__ import annotations
 
 import collections
@@ -17,7 +18,9 @@ def files(tmp_path_factory):
     rng = np.random.default_rng(0)
     images, masks = [], []
     for index in range(11):
-        image = cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (48 + index, 40), interpolation=cv2.INTER_CUBIC)
+        image = cv2.resize(
+            rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (48 + index, 40), interpolation=cv2.INTER_CUBIC
+        )
         images.append(str(folder / ("%d.jpg" % index)))
         masks.append(str(folder / ("%d.png" % index)))
         cv2.imwrite(images[-1], image)

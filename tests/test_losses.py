@@ -1,4 +1,5 @@
 """Losses against the values recorded from the authors' code."""
+
 from __future__ import annotations
 
 import json
@@ -47,7 +48,19 @@ def test_distillation(recorded, inputs):
 
 
 def test_boundary_width_shrinks_to_one():
-    assert [losses.boundary_width(e) for e in (0, 8, 9, 19, 29, 39, 49, 58, 59, 68, 200)] == [13, 13, 11, 9, 7, 5, 3, 3, 1, 1, 1]
+    assert [losses.boundary_width(e) for e in (0, 8, 9, 19, 29, 39, 49, 58, 59, 68, 200)] == [
+        13,
+        13,
+        11,
+        9,
+        7,
+        5,
+        3,
+        3,
+        1,
+        1,
+        1,
+    ]
 
 
 def test_supervised_is_the_weighted_sum(inputs):

@@ -1,4 +1,5 @@
 """The network equals the authors': keys, shapes, outputs, sizes."""
+
 from __future__ import annotations
 
 import json

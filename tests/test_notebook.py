@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import venv
 import zipfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from training import make_set
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks/kdscfnet_aistudio.ipynb"
+SMALL = "--epochs 1 --batch-size 2 --sizes 32 --test-size 32 --device cpu --workers 0 --teacher-engine paddle"
 CLONED = ("scripts", "requirements", "kdscfnet", "docs", "requirements.txt", "setup.py")
 
 nbformat = pytest.importorskip("nbformat")
@@ -91,11 +91,8 @@ def test_it_runs_from_top_to_bottom(notebook, studio, monkeypatch):
     mount(studio.parent.parent, "ECSSD")
     paddle.seed(0)
     save_weights(SCFNet("mobilenetv3"), str(studio / "weights/KD-SCFNet_R50.pdparams"))
-    # a shell of its own, somewhere else, as a user's notebook may lie anywhere in the home
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setenv(
-        "KDSCFNET_TRAIN_FLAGS", "--epochs 1 --batch-size 40 --sizes 32 --test-size 32 --teacher-engine paddle --device cpu"
-    )
+    monkeypatch.setenv("KDSCFNET_TRAIN_FLAGS", SMALL.replace("--batch-size 2", "--batch-size 40"))
     runner.execute(notebook, studio.parent, timeout=300)
 
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -115,9 +112,6 @@ def test_it_runs_from_top_to_bottom(notebook, studio, monkeypatch):
     assert not (studio / ".venv").exists()
 
 
-SMALL = "--epochs 1 --batch-size 2 --sizes 32 --test-size 32 --device cpu --workers 0 --teacher-engine paddle"
-
-
 @pytest.mark.parametrize(
     "sets, teacher, gpu, expected",
     [
@@ -128,7 +122,7 @@ SMALL = "--epochs 1 --batch-size 2 --sizes 32 --test-size 32 --device cpu --work
     ],
 )
 def test_what_is_trained_follows_from_what_is_there(notebook, tmp_path, monkeypatch, sets, teacher, gpu, expected):
-    """The commands for real data, which want a GPU, are run here on tiny sets; the one for the demo is only looked at."""
+    """The commands for real data, which want a GPU, run here on tiny sets; the one for the demo is only looked at."""
     from kdscfnet.cli import main
     from kdscfnet.models.scfnet import SCFNet
     from kdscfnet.pretrained.safe_load import save_weights, write_weights
@@ -172,7 +166,7 @@ def machine(tmp_path):
     python = folder / "bin/python"
     packages = Path(
         subprocess.check_output(
-            [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], universal_newlines=True
+            [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
         ).strip()
     )
     for name in STUBS:
@@ -195,7 +189,7 @@ def start(notebook, machine, studio, tmp_path):
         env=dict(os.environ, LOG=str(log)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        universal_newlines=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout
     stamp = (packages / "paddle/__init__.py").stat()
@@ -229,7 +223,7 @@ def test_without_the_code_it_says_what_to_do(notebook, machine, tmp_path):
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        universal_newlines=True,
+        text=True,
     )
     assert done.returncode != 0 and "clone or upload the repository" in done.stdout
 
@@ -251,11 +245,13 @@ def test_it_is_stored_with_its_outputs_and_small(notebook):
 def test_it_speaks_both_languages(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            assert re.search("[\u4e00-\u9fff]", cell.source) and re.search("[a-z]{3} [a-z]{2}", cell.source), cell.source
+            assert re.search("[\u4e00-\u9fff]", cell.source), cell.source
+            assert re.search("[a-z]{3} [a-z]{2}", cell.source), cell.source
 
 
 def test_stored_outputs_are_plain():
-    text = "a:   0%|  | 0/9\r     \rdone 1/9\n\ra:  50%|## | 5/9\ra: 100%|###| 9/9\nat /home/me/x/run\n\x1b[31mred\x1b[0m\n"
+    bars = "a:   0%|  | 0/9\r     \rdone 1/9\n\ra:  50%|## | 5/9\ra: 100%|###| 9/9\n"
+    text = bars + "at /home/me/x/run\n\x1b[31mred\x1b[0m\n"
     assert runner.plain(text, [("/home/me/x", ".")]) == "done 1/9\na: 100%|###| 9/9\nat ./run\nred\n"
     outputs = [nbformat.v4.new_output("stream", name="stdout", text=part) for part in ("a\n", "b", "c\n")]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])

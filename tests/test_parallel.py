@@ -1,4 +1,5 @@
 """Data parallel by paddle.distributed.launch, gradient accumulation, mixed precision's scaler."""
+
 from __future__ import annotations
 
 import os
@@ -25,15 +26,34 @@ from kdscfnet.pretrained.safe_load import read_weights
 from kdscfnet.recipes import RECIPES
 
 PROGRAM = Path(__file__).with_name("parallel_program.py")
-needs_gloo = pytest.mark.skipif(paddle.__version__ < "2.4", reason="this Paddle starts no CPU processes by --backend gloo")
+needs_gloo = pytest.mark.skipif(
+    paddle.__version__ < "2.4", reason="this Paddle starts no CPU processes by --backend gloo"
+)
 
 
 def launch(folder, *words, wait=True):
-    command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo",
-               "--log_dir", str(folder / "logs"), str(PROGRAM)] + [str(w) for w in words]
+    command = [
+        sys.executable,
+        "-m",
+        "paddle.distributed.launch",
+        "--nproc_per_node",
+        "2",
+        "--backend",
+        "gloo",
+        "--log_dir",
+        str(folder / "logs"),
+        str(PROGRAM),
+    ] + [str(w) for w in words]
     log = open(str(folder / "launch.log"), "ab")
-    process = subprocess.Popen(command, env=environment(), cwd=str(folder), stdout=log, stderr=subprocess.STDOUT,
-                               stdin=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        env=environment(),
+        cwd=str(folder),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     if wait:
         code = process.wait(timeout=240)
         assert code == 0, (folder / "launch.log").read_text()[-3000:]
@@ -61,7 +81,19 @@ def test_two_processes_average_the_gradient_of_one(tmp_path):
 @needs_gloo
 def test_two_processes_train_one_network_and_resume(tmp_path):
     data = make_set(tmp_path)
-    words = ["train", "fs-m3", "--data", data, *SMALL, "--batch-size", "2", "--checkpoint-steps", "1", "--resume", "auto"]
+    words = [
+        "train",
+        "fs-m3",
+        "--data",
+        data,
+        *SMALL,
+        "--batch-size",
+        "2",
+        "--checkpoint-steps",
+        "1",
+        "--resume",
+        "auto",
+    ]
     launch(tmp_path, *words, "--output", "whole")
     one, two = (read_weights(str(tmp_path / ("whole-rank%d.pdparams" % rank))) for rank in (0, 1))
     for key, value in one.items():
@@ -99,8 +131,16 @@ def train_once(data, output, accumulate=1, batch=8, steps=1, **more):
     model = Keep(golden_model("M3_0.5")).model
     recipe = replace(RECIPES["fs-m3"], batch_size=batch, epochs=steps, warmup_epochs=1, sizes=(64,), max_lr=0.05)
     run = trainer.Run(output)
-    trainer.train(model, SupervisedStep(), TrainingSamples(found.images, found.masks, 0), recipe, run, {"x": 1},
-                  accumulate=accumulate, **more)
+    trainer.train(
+        model,
+        SupervisedStep(),
+        TrainingSamples(found.images, found.masks, 0),
+        recipe,
+        run,
+        {"x": 1},
+        accumulate=accumulate,
+        **more,
+    )
     return model
 
 
@@ -117,7 +157,7 @@ def test_accumulating_equals_the_large_batch(tmp_path):
 
 
 class Scaler:
-    """Stands in for paddle.amp.GradScaler, whose own does nothing on a CPU: scales, skips steps that overflow, remembers."""
+    """Stands in for paddle.amp.GradScaler, which does nothing on a CPU: scales, skips overflows, remembers."""
 
     def __init__(self, overflows=()):
         self.factor, self.calls, self.overflows, self.skipped = 2.0**10, 0, set(overflows), 0
@@ -161,8 +201,11 @@ def test_the_scaler_scales_skips_and_resumes(tmp_path, monkeypatch):
     assert any((value.numpy() != plain.state_dict()[key].numpy()).any() for key, value in whole.state_dict().items())
 
     real = trainer.learning_rate
-    monkeypatch.setattr(trainer, "learning_rate", lambda step, *rest: (
-        os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None, real(step, *rest))[1])
+    monkeypatch.setattr(
+        trainer,
+        "learning_rate",
+        lambda step, *rest: (os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None, real(step, *rest))[1],
+    )
     with pytest.raises(trainer.Interrupted):
         train_once(data, tmp_path / "stopped", batch=4, steps=3, scaler=Scaler(overflows=(1, 2)))
     monkeypatch.undo()
@@ -177,7 +220,9 @@ def test_the_scaler_scales_skips_and_resumes(tmp_path, monkeypatch):
 def test_losses_are_summed_in_float32_whatever_the_network_returns():
     from kdscfnet.engine.steps import DistillationStep, TeacherMapStep
 
-    outputs = [tensor(np.random.RandomState(i).standard_normal((2, 1, 16, 16))) for i in range(4)]  # float64 for float16
+    outputs = [
+        tensor(np.random.RandomState(i).standard_normal((2, 1, 16, 16))) for i in range(4)
+    ]  # float64 for float16
     mask = tensor(golden_inputs.mask(2, 2, 16, 16))
     for step in (SupervisedStep(), DistillationStep(lambda images: outputs[0]), TeacherMapStep()):
         total, parts = step(lambda images: outputs, None, mask, 0)
@@ -194,13 +239,15 @@ def test_paddles_scaler_state_survives_a_checkpoint(tmp_path):
     write_pickle(str(tmp_path / "state"), {k: _plain(v) for k, v in scaler.state_dict().items()})
     other = paddle.amp.GradScaler(enable=True, init_loss_scaling=2.0)
     other.load_state_dict(_scaler_state(read_pickle(str(tmp_path / "state"))))
-    assert {k: _plain(v) for k, v in other.state_dict().items()} == {k: _plain(v) for k, v in scaler.state_dict().items()}
+    assert {k: _plain(v) for k, v in other.state_dict().items()} == {
+        k: _plain(v) for k, v in scaler.state_dict().items()
+    }
 
 
 def test_synchronised_batch_norm_keeps_names_parameters_and_regularizers():
     model = golden_model("M3_0.5")
     before = {k: v.numpy().copy() for k, v in model.state_dict().items()}
-    owned = {k: p for k, p in model.named_parameters()}
+    owned = dict(model.named_parameters())
     synchronise_batch_norm(model)
     kinds = {type(layer).__name__ for layer in model.sublayers()}
     assert "SyncBatchNorm" in kinds and not kinds & {"BatchNorm", "BatchNorm2D"}

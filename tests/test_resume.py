@@ -1,4 +1,5 @@
 """A run that was interrupted ends with the same bits as one that was not."""
+
 from __future__ import annotations
 
 import os
@@ -41,22 +42,35 @@ def stop_at(monkeypatch, steps, number):
 def test_signals_save_first_and_say_how_to_go_on(number, workers, data, whole, tmp_path, monkeypatch, capsys):
     handler = signal.getsignal(number)
     stop_at(monkeypatch, (0, 1, 4, 6, 7), number)
-    codes = [run_small(data, tmp_path / "run", "--resume", "auto", "--checkpoint-steps", "2", "--workers", workers)
-             for _ in range(6)]
+    codes = [
+        run_small(data, tmp_path / "run", "--resume", "auto", "--checkpoint-steps", "2", "--workers", workers)
+        for _ in range(6)
+    ]
     assert codes == [130] * 5 + [0]
-    said = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("kdscfnet train:")]
+    said = [
+        line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("kdscfnet train:")
+    ]
     assert len(said) == 5 and all("the state is saved in" in line and "--resume auto" in line for line in said)
     assert_same_run(whole, tmp_path / "run")
     assert signal.getsignal(number) == handler
-    assert [line.split("  ")[1] for line in (tmp_path / "run" / "log.txt").read_text().splitlines()] == ["step 3", "step 6", "step 9"]
+    assert [line.split("  ")[1] for line in (tmp_path / "run" / "log.txt").read_text().splitlines()] == [
+        "step 3",
+        "step 6",
+        "step 9",
+    ]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_runs_resume_to_the_same_bits(workers, data, tmp_path):
     import subprocess
 
-    subprocess.run(command(data, tmp_path / "alone", workers, 4), env=environment(), check=True, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command(data, tmp_path / "alone", workers, 4),
+        env=environment(),
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     assert kill_often(data, tmp_path / "killed", workers, 2, signal.SIGKILL, 4) >= 1
     assert_same_run(tmp_path / "alone", tmp_path / "killed")
 
@@ -100,7 +114,9 @@ def test_a_worker_that_dies_is_said_and_the_run_resumes(data, whole, tmp_path, m
     monkeypatch.setattr(trainer, "learning_rate", rate)
     words = ["--checkpoint-steps", "2", "--workers", "2", "--epochs", "30"]
     assert run_small(data, tmp_path / "run", *words) == 2
-    said = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("kdscfnet train:")]
+    said = [
+        line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("kdscfnet train:")
+    ]
     assert len(said) == 1 and "a worker of the loader died" in said[0] and "--resume auto" in said[0]
     monkeypatch.undo()
     assert checkpoint.newest_checkpoint(str(tmp_path / "run" / "checkpoints"))["step"] >= 2

@@ -1,4 +1,5 @@
 """The learning rate against the authors' recorded one."""
+
 from __future__ import annotations
 
 import json

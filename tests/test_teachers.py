@@ -1,4 +1,5 @@
 """The teacher in ONNX Runtime gives the student the same losses."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """`kdscfnet train`: what a run leaves, and what is said of bad input: one line, exit code 2, nothing written."""
+
 from __future__ import annotations
 
 import errno
@@ -32,12 +33,16 @@ def test_what_a_run_leaves(finished, capsys):
     assert (finished / "final.pdparams").exists() and (finished / "run.json").exists()
     assert sorted(p.name for p in (finished / "checkpoints").iterdir()) == ["step_%08d.pdckpt" % s for s in (6, 9, 12)]
     # every epoch of the last third, and the best
-    assert sorted(p.name for p in (finished / "weights").iterdir()) == ["best.pdparams", "epoch_003.pdparams", "epoch_004.pdparams"]
+    assert sorted(p.name for p in (finished / "weights").iterdir()) == [
+        "best.pdparams",
+        "epoch_003.pdparams",
+        "epoch_004.pdparams",
+    ]
     rows = losses_of(finished)
     assert rows[0] == ["step", "epoch", "lr", "loss", "loss1", "loss2", "loss3", "loss4"] and len(rows) == 1 + 12
     lines = (finished / "log.txt").read_text().splitlines()
     assert len(lines) == 4 and lines[3].startswith("epoch 4/4  step 12") and "val MAE 0." in lines[3]
-    assert not [p for p in finished.rglob(".tmp*")]
+    assert not list(finished.rglob(".tmp*"))
 
 
 def test_the_learning_rate_is_the_schedules(finished):
@@ -54,8 +59,16 @@ def test_the_board_has_the_authors_tags(finished):
     assert len(files) == 1
     reader = LogReader(file_path=str(files[0]))
     tags = reader.get_tags()
-    assert set(tags["scalar"]) == {"train/lr", "train/loss", "train/loss1", "train/loss2", "train/loss3", "train/loss4",
-                                   "val/MAE", "val/MAE_unstretched"}
+    assert set(tags["scalar"]) == {
+        "train/lr",
+        "train/loss",
+        "train/loss1",
+        "train/loss2",
+        "train/loss3",
+        "train/loss4",
+        "val/MAE",
+        "val/MAE_unstretched",
+    }
     recorded = [(item.id, item.value) for item in reader.get_data("scalar", "train/loss2")]
     expected = [(int(r[0]), np.float32(r[5])) for r in losses_of(finished)[1:]]
     assert recorded == expected
@@ -91,8 +104,14 @@ def test_every_number_of_a_recipe_is_a_flag(capsys):
     assert len(numbers) == 11 and numbers <= set(flags)
     args = parser.parse_args(["fs-m3", "--batch", "64", "--sizes", "224,320x256", "--max-lr", "1e-2"])
     assert (args.batch_size, args.sizes, args.max_lr) == (64, (224, (320, 256)), 0.01)
-    for bad in (["--batch", "0"], ["--batch", "many"], ["--epochs", "-1"], ["--max-lr", "nan"], ["--sizes", "16"],
-                ["--momentum", "2"]):
+    for bad in (
+        ["--batch", "0"],
+        ["--batch", "many"],
+        ["--epochs", "-1"],
+        ["--max-lr", "nan"],
+        ["--sizes", "16"],
+        ["--momentum", "2"],
+    ):
         assert train("fs-m3", *bad) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -157,17 +176,51 @@ class TestBadInput:
         shutil.rmtree(str(self.output))
 
     def test_distillation_without_teacher_weights(self, capsys):
-        refused(capsys, "distillation needs the teacher's weights: --teacher-weights FILE", "kd-r50", "--images", self.data,
-                "--output", self.output, *SMALL)
+        refused(
+            capsys,
+            "distillation needs the teacher's weights: --teacher-weights FILE",
+            "kd-r50",
+            "--images",
+            self.data,
+            "--output",
+            self.output,
+            *SMALL,
+        )
 
     def test_teacher_of_another_backbone(self, finished, capsys):
-        refused(capsys, "holds a network with mobilenetv3, the recipe's teacher has resnet50", "kd-r50", "--images", self.data,
-                "--output", self.output, *SMALL, "--teacher-weights", finished / "final.pdparams")
-        refused(capsys, "nothing.pdparams", "kd-r50", "--images", self.data, "--output", self.output, *SMALL,
-                "--teacher-weights", self.tmp / "nothing.pdparams")
+        refused(
+            capsys,
+            "holds a network with mobilenetv3, the recipe's teacher has resnet50",
+            "kd-r50",
+            "--images",
+            self.data,
+            "--output",
+            self.output,
+            *SMALL,
+            "--teacher-weights",
+            finished / "final.pdparams",
+        )
+        refused(
+            capsys,
+            "nothing.pdparams",
+            "kd-r50",
+            "--images",
+            self.data,
+            "--output",
+            self.output,
+            *SMALL,
+            "--teacher-weights",
+            self.tmp / "nothing.pdparams",
+        )
 
     def test_batch_larger_than_the_data(self, capsys):
-        refused(capsys, "a batch of 9 is larger than the data (8 images): use --batch-size 8 or less", *self.words, "--batch", "9")
+        refused(
+            capsys,
+            "a batch of 9 is larger than the data (8 images): use --batch-size 8 or less",
+            *self.words,
+            "--batch",
+            "9",
+        )
         refused(capsys, "a batch of 9 is larger", *self.words, "--batch", "3", "--accumulate", "3")
 
     def test_device(self, capsys):

@@ -1,4 +1,5 @@
 """Ten supervised and six distillation steps from known weights and inputs, against the authors' recorded ones."""
+
 from __future__ import annotations
 
 import json
@@ -36,7 +37,10 @@ def test_supervised_steps(golden):
     optimizer = build_optimizer(model, recorded["lr"][0])
     assert len(recorded["losses"]) == 10
     for step, expected in enumerate(recorded["losses"]):
-        image, mask = tensor(golden_inputs.image(100 + step, 4, 224, 224)), tensor(golden_inputs.mask(200 + step, 4, 224, 224))
+        image, mask = (
+            tensor(golden_inputs.image(100 + step, 4, 224, 224)),
+            tensor(golden_inputs.mask(200 + step, 4, 224, 224)),
+        )
         total, parts = supervised_loss(model(image), mask, recorded["epoch"][step])
         assert np.abs(np.array([float(v) for v in [total, *parts]]) - expected).max() <= 1e-6, step
         run_step(optimizer, recorded["lr"][step], total)
@@ -64,7 +68,9 @@ def test_backbone_learns_at_a_tenth_and_its_batchnorm_is_not_decayed():
     model = golden_model("M3_0.5")
     optimizer = build_optimizer(model, 0.5, momentum=0.0, weight_decay=0.1)
     before = {k: v.numpy().copy() for k, v in model.named_parameters()}
-    sum((p * 0).sum() for p in model.parameters() if not p.stop_gradient).backward()  # zero gradients: what is left is the decay
+    sum(
+        (p * 0).sum() for p in model.parameters() if not p.stop_gradient
+    ).backward()  # zero gradients: what is left is the decay
     optimizer.step()
     for name, value in model.named_parameters():
         if value.stop_gradient:  # BatchNorm statistics, which Paddle counts among the parameters

@@ -1,4 +1,5 @@
 """Augmentation follows training.md: these fail for another probability, range or order."""
+
 from __future__ import annotations
 
 import collections
@@ -99,7 +100,9 @@ def reference(image, mask, drawn, size):
     if drawn.flip_vertical:
         image, mask = image[::-1], mask[::-1]
     size = (size[1], size[0])
-    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), cv2.resize(
+        mask, size, interpolation=cv2.INTER_LINEAR
+    )
 
 
 @pytest.mark.parametrize("coloured", [False, True])
@@ -164,5 +167,7 @@ def test_prepare_image_equals_the_recorded(shared, golden):
 
 def test_no_augmentation_is_test_time_preparation():
     image = np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    assert np.abs(apply_to_image(image, no_augmentation(40, 60), (64, 96)) - prepare_image(image, (64, 96))).max() < 1e-5
+    assert (
+        np.abs(apply_to_image(image, no_augmentation(40, 60), (64, 96)) - prepare_image(image, (64, 96))).max() < 1e-5
+    )
     assert np.abs(prepare_image(image, (40, 60)).transpose(1, 2, 0) - normalize(image)).max() < 1e-5

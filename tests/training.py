@@ -1,4 +1,5 @@
 """Small trainings for tests: a set of eight tiny images, and the command that trains on it in a second or two."""
+
 from __future__ import annotations
 
 import csv
@@ -10,8 +11,24 @@ import numpy as np
 from kdscfnet.cli import main
 from kdscfnet.pretrained.pickles import read_pickle
 
-SMALL = ["--batch-size", "3", "--epochs", "3", "--sizes", "32,64", "--test-size", "32", "--warmup-epochs", "1",
-         "--max-lr", "0.01", "--device", "cpu", "--workers", "0"]
+SMALL = [
+    "--batch-size",
+    "3",
+    "--epochs",
+    "3",
+    "--sizes",
+    "32,64",
+    "--test-size",
+    "32",
+    "--warmup-epochs",
+    "1",
+    "--max-lr",
+    "0.01",
+    "--device",
+    "cpu",
+    "--workers",
+    "0",
+]
 
 
 def make_set(root, count=8, masks=True, name="DUTS-TR"):

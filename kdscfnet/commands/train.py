@@ -1,9 +1,10 @@
 """Train one of the card's five systems. Every number of the recipe is a flag; the defaults are the card's.
 
-  kdscfnet train fs-m3 --data data/DUTS-TR
-  kdscfnet train kd-r50 --images data/KD-SOD80K --teacher-weights weights/SCFNet_R50.pdparams
-  kdscfnet train kd-r50 --demo
+kdscfnet train fs-m3 --data data/DUTS-TR
+kdscfnet train kd-r50 --images data/KD-SOD80K --teacher-weights weights/SCFNet_R50.pdparams
+kdscfnet train kd-r50 --demo
 """
+
 from __future__ import annotations
 
 import argparse
@@ -29,51 +30,97 @@ def _number(kind, low, high=None, low_included=True):
         too_low = value < low if low_included else value <= low
         if not too_low and (high is None or value <= high):  # False for nan, too
             return value
-        raise argparse.ArgumentTypeError("%s is out of range (%s %s%s)" % (
-            text, "from" if low_included else "more than", low, "" if high is None else " to %s" % high))
+        raise argparse.ArgumentTypeError(
+            "%s is out of range (%s %s%s)"
+            % (text, "from" if low_included else "more than", low, "" if high is None else " to %s" % high)
+        )
 
     parse.__name__ = kind.__name__  # argparse names it where the text is no number at all
     return parse
 
 
 def add_arguments(parser):
-    parser.add_argument("recipe", choices=sorted(RECIPES), metavar="RECIPE", help="one of " + ", ".join(sorted(RECIPES)))
+    parser.add_argument(
+        "recipe", choices=sorted(RECIPES), metavar="RECIPE", help="one of " + ", ".join(sorted(RECIPES))
+    )
 
     group = parser.add_argument_group("data and weights")
     group.add_argument("--data", metavar="DIR", help="labelled training set, or the folder that holds it (data)")
     group.add_argument("--images", metavar="DIR", help="images without labels, for distillation (data/KD-SOD80K)")
     group.add_argument("--teacher-weights", metavar="FILE", help="the teacher of a kd recipe")
     group.add_argument("--teacher", choices=BACKBONES, help="the teacher's backbone, where it is not the recipe's")
-    group.add_argument("--teacher-maps", metavar="DIR", help="distil from maps made before, named as the images, instead "
-                                                            "of running the teacher (docs/FIDELITY.md says how the two differ)")
-    group.add_argument("--teacher-engine", choices=("auto", "paddle", "onnxruntime"), default="auto",
-                       help="what runs the teacher; auto: ONNX Runtime on a CPU where it is installed, else Paddle")
-    group.add_argument("--pretrained", default="none", metavar="FILE",
-                       help="ImageNet weights of the backbone: a file, auto (the weights folder, the cache, the download) or "
-                            "none (default)")
+    group.add_argument(
+        "--teacher-maps",
+        metavar="DIR",
+        help="distil from maps made before, named as the images, instead "
+        "of running the teacher (docs/FIDELITY.md says how the two differ)",
+    )
+    group.add_argument(
+        "--teacher-engine",
+        choices=("auto", "paddle", "onnxruntime"),
+        default="auto",
+        help="what runs the teacher; auto: ONNX Runtime on a CPU where it is installed, else Paddle",
+    )
+    group.add_argument(
+        "--pretrained",
+        default="none",
+        metavar="FILE",
+        help="ImageNet weights of the backbone: a file, auto (the weights folder, the cache, the download) or "
+        "none (default)",
+    )
     group.add_argument("--init", metavar="FILE", help="start from the weights of a whole network, to fine-tune it")
     group.add_argument("--val", metavar="DIR", help="labelled set to measure MAE on while training")
     group.add_argument("--val-every", type=_number(int, 1), default=1, metavar="K", help="every K epochs (1)")
-    group.add_argument("--skip-bad", action="store_true", help="leave out files that cannot be read whole, and count them")
+    group.add_argument(
+        "--skip-bad", action="store_true", help="leave out files that cannot be read whole, and count them"
+    )
 
     group = parser.add_argument_group("the run")
     group.add_argument("--output", metavar="DIR", help="folder of the run (runs/RECIPE)")
-    group.add_argument("--resume", nargs="?", const="auto", default="no", choices=("auto", "no"),
-                       help="auto: go on from the newest whole checkpoint in --output, or begin where there is none")
+    group.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        default="no",
+        choices=("auto", "no"),
+        help="auto: go on from the newest whole checkpoint in --output, or begin where there is none",
+    )
     group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu or gpu:N (auto)")
     group.add_argument("--seed", type=_number(int, 0, 2**31 - 1), default=0, help="of everything that is drawn (0)")
-    group.add_argument("--workers", type=_number(int, 0), default=None, metavar="N",
-                       help="processes that load data (4 on a GPU; on a CPU, which training keeps busy, 0)")
-    group.add_argument("--accumulate", type=_number(int, 1), default=1, metavar="N",
-                       help="add up the gradients of N batches before a step, for a large batch on a small GPU (1)")
+    group.add_argument(
+        "--workers",
+        type=_number(int, 0),
+        default=None,
+        metavar="N",
+        help="processes that load data (4 on a GPU; on a CPU, which training keeps busy, 0)",
+    )
+    group.add_argument(
+        "--accumulate",
+        type=_number(int, 1),
+        default=1,
+        metavar="N",
+        help="add up the gradients of N batches before a step, for a large batch on a small GPU (1)",
+    )
     group.add_argument("--amp", action="store_true", help="mixed precision, on GPUs")
-    group.add_argument("--checkpoint-minutes", type=_number(float, 0), default=10.0, metavar="M",
-                       help="save the state at least so often (10); every epoch's end besides")
-    group.add_argument("--checkpoint-steps", type=_number(int, 0), default=0, metavar="N", help="and after every N steps")
+    group.add_argument(
+        "--checkpoint-minutes",
+        type=_number(float, 0),
+        default=10.0,
+        metavar="M",
+        help="save the state at least so often (10); every epoch's end besides",
+    )
+    group.add_argument(
+        "--checkpoint-steps", type=_number(int, 0), default=0, metavar="N", help="and after every N steps"
+    )
     group.add_argument("--keep", type=_number(int, 1), default=3, metavar="N", help="how many states to keep (3)")
-    group.add_argument("--picture-every", type=_number(int, 1), default=5, metavar="K", help="pictures on the board every K epochs (5)")
-    group.add_argument("--demo", action="store_true",
-                       help="a machine with nothing on it: a small generated data set, a few minutes on a CPU, a table at the end")
+    group.add_argument(
+        "--picture-every", type=_number(int, 1), default=5, metavar="K", help="pictures on the board every K epochs (5)"
+    )
+    group.add_argument(
+        "--demo",
+        action="store_true",
+        help="a machine with nothing on it: a small generated data set, a few minutes on a CPU, a table at the end",
+    )
 
     group = parser.add_argument_group("numbers of the recipe (default: the card's)")
     for flag, kind, text in (
@@ -85,7 +132,11 @@ def add_arguments(parser):
         ("--momentum", _number(float, 0, 1), "(0.9)"),
         ("--weight-decay", _number(float, 0), "(0.0005)"),
         ("--backbone-lr-factor", _number(float, 0), "the backbone's part of the learning rate (0.1)"),
-        ("--sizes", _sizes, "sizes of which one is drawn for a batch, with commas (224,256,288,320,352; Swin-B and its student 384)"),
+        (
+            "--sizes",
+            _sizes,
+            "sizes of which one is drawn for a batch, with commas (224,256,288,320,352; Swin-B and its student 384)",
+        ),
         ("--test-size", _size, "size at validation (352; Swin-B and its student 384)"),
         ("--log-every", _number(int, 1), "steps between readings of the losses (30; kd recipes 100)"),
     ):

@@ -4,6 +4,7 @@ The layout of the authors is <SET>/image, <SET>/mask and a list, train.txt or te
 under other names too (DUTS-TR-Image, images, ground_truth_mask, GT, …), without a list, with .png images, or with
 images and masks side by side in one folder: what is there is found, and `ImageSet.describe` says what that was.
 """
+
 from __future__ import annotations
 
 import os
@@ -14,7 +15,9 @@ from kdscfnet.errors import UserError
 from kdscfnet.images import IMAGE_SUFFIXES
 
 _IMAGE_FOLDER = re.compile(r"^(.+[-_])?(images?|imgs?|im)$", re.I)
-_MASK_FOLDER = re.compile(r"^(.+[-_])?(masks?|gts?|ground[-_]?truth([-_]masks?)?|labels?|annotations?)$|^pixelwisegt.*$", re.I)
+_MASK_FOLDER = re.compile(
+    r"^(.+[-_])?(masks?|gts?|ground[-_]?truth([-_]masks?)?|labels?|annotations?)$|^pixelwisegt.*$", re.I
+)
 _MASK_SUFFIX = re.compile(r"[-_](mask|gt|groundtruth|ground_truth|label|segmentation)$", re.I)
 # other spellings of the test sets' names, in capitals without punctuation
 _CANONICAL = {
@@ -63,7 +66,9 @@ def list_images(folder):
         if suffix.lower() not in IMAGE_SUFFIXES or entry.startswith("."):
             continue
         if stem in found:
-            raise UserError("%s holds both %s and %s: remove one of them" % (folder, os.path.basename(found[stem]), entry))
+            raise UserError(
+                "%s holds both %s and %s: remove one of them" % (folder, os.path.basename(found[stem]), entry)
+            )
         found[stem] = os.path.join(folder, entry)
     return found
 
@@ -109,8 +114,10 @@ def find_image_set(root, masks="required", images="required", lists=("train.txt"
         for number, entry in listed[1]:
             for kind, found in (("image", images_found), ("mask", masks_by_name)):
                 if found and entry not in found and not (kind == "mask" and masks == "partial"):
-                    raise UserError("%s line %d: there is no %s %r in %s"
-                                    % (listed[0], number, kind, entry, image_folder if kind == "image" else mask_folder))
+                    raise UserError(
+                        "%s line %d: there is no %s %r in %s"
+                        % (listed[0], number, kind, entry, image_folder if kind == "image" else mask_folder)
+                    )
             names.append(entry)
         if not names:
             raise UserError("%s is empty: remove it, or list one name a line" % listed[0])
@@ -119,8 +126,10 @@ def find_image_set(root, masks="required", images="required", lists=("train.txt"
     elif masks_by_name and images_found:
         lacking = [n for n in names if n not in masks_by_name]
         if lacking and masks == "required":
-            raise UserError("%s: %d of %d images have no mask in %s (the first: %s)"
-                            % (root, len(lacking), len(names), mask_folder, lacking[0]))
+            raise UserError(
+                "%s: %d of %d images have no mask in %s (the first: %s)"
+                % (root, len(lacking), len(names), mask_folder, lacking[0])
+            )
         if lacking:  # optional masks are taken for all images or for none
             masks_by_name = {}
     return ImageSet(
@@ -153,7 +162,7 @@ def find_image_sets(root, masks="required", images="required", lists=("test.txt"
 
 
 def match_names(found, names):
-    """Map each of `names` to its file in `found` ({name: path}), by the same name or with a usual suffix (`0001_mask`)."""
+    """Map each of `names` to its file in `found` ({name: path}), by name or with a usual suffix (`0001_mask`)."""
     bare = {}
     for name, path in found.items():
         bare.setdefault(_MASK_SUFFIX.sub("", name), path)

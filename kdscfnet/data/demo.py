@@ -3,6 +3,7 @@
 Every scene is a textured background with one to three salient objects, which differ from it in colour and texture, and
 distractors: thin lines and small faint blobs, which are no objects. Masks are exact up to the anti-aliased edge.
 """
+
 from __future__ import annotations
 
 import os
@@ -57,7 +58,9 @@ def scene(seed, index):
         layer = np.zeros((height, width), np.uint8)
         if rng.random() < 0.5:
             ends = rng.integers(0, (width, height), (2, 2))
-            cv2.line(layer, tuple(map(int, ends[0])), tuple(map(int, ends[1])), 255, int(rng.integers(1, 3)), cv2.LINE_AA)
+            cv2.line(
+                layer, tuple(map(int, ends[0])), tuple(map(int, ends[1])), 255, int(rng.integers(1, 3)), cv2.LINE_AA
+            )
         else:
             centre = rng.uniform((0, 0), (width, height))
             cv2.fillPoly(layer, [_outline(rng, height, width, rng.uniform(3, 7), centre)], 255, cv2.LINE_AA)

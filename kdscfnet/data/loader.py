@@ -2,6 +2,7 @@
 
 So the number of workers changes nothing, and a run that was interrupted goes on in the middle of an epoch.
 """
+
 from __future__ import annotations
 
 import io
@@ -33,7 +34,13 @@ class BatchPlan:
     """
 
     def __init__(self, num_images, batch_size, sizes, epochs, seed, accumulate=1, rank=0, world=1, start_step=0):
-        self.num_images, self.batch_size, self.sizes, self.epochs, self.seed = num_images, batch_size, tuple(sizes), epochs, seed
+        self.num_images, self.batch_size, self.sizes, self.epochs, self.seed = (
+            num_images,
+            batch_size,
+            tuple(sizes),
+            epochs,
+            seed,
+        )
         self.accumulate, self.rank, self.world, self.start_step = accumulate, rank, world, start_step
         self.effective_batch = batch_size * accumulate * world
         self.steps_per_epoch = steps_per_epoch(num_images, self.effective_batch)
@@ -79,8 +86,13 @@ class TrainingSamples:
         seed: with epoch and index it decides the augmentation.
     """
 
-    def __init__(self, images, targets, seed, augmentation=Augmentation()):
-        self.images, self.targets, self.seed, self.augmentation = list(images), targets and list(targets), seed, augmentation
+    def __init__(self, images, targets, seed, augmentation=None):
+        self.images, self.targets, self.seed, self.augmentation = (
+            list(images),
+            targets and list(targets),
+            seed,
+            augmentation or Augmentation(),
+        )
 
     def __len__(self):
         return len(self.images)
@@ -155,10 +167,18 @@ def batches(samples, plan, workers=0):
         try:
             images, targets, step, share = turns.load(items)
         except BadImageError as error:  # as data: Paddle would print a worker's traceback
-            return [no_tensor, np.frombuffer(str(error).encode("utf-8"), np.uint8).copy(),
-                    np.zeros(1, np.int64), np.zeros(1, np.float64)]
-        return [images, no_tensor if targets is None else targets, np.array([step], np.int64),
-                np.array([share], np.float64)]
+            return [
+                no_tensor,
+                np.frombuffer(str(error).encode("utf-8"), np.uint8).copy(),
+                np.zeros(1, np.int64),
+                np.zeros(1, np.float64),
+            ]
+        return [
+            images,
+            no_tensor if targets is None else targets,
+            np.array([step], np.int64),
+            np.array([share], np.float64),
+        ]
 
     loader = paddle.io.DataLoader(
         Dataset(),
@@ -173,7 +193,12 @@ def batches(samples, plan, workers=0):
         for images, targets, step, share in loader:
             if len(images.shape) == 1:
                 raise LoaderError(bytes(targets.numpy()).decode("utf-8"))
-            yield images, (targets if samples.targets is not None else None), int(step.numpy()[0]), float(share.numpy()[0])
+            yield (
+                images,
+                (targets if samples.targets is not None else None),
+                int(step.numpy()[0]),
+                float(share.numpy()[0]),
+            )
     except (RuntimeError, SystemError, OSError) as error:
         raise as_loader_error(error) or error
 
@@ -184,9 +209,13 @@ def as_loader_error(error):
     Paddle notices by a signal, so its error can come up in whatever the main process is doing.
     """
     text = str(error)
-    if "dataloader" not in text.lower() and "worker" not in text.lower():
+    # "data reader": the word of Paddle 2.2
+    if not any(word in text.lower() for word in ("dataloader", "worker", "data reader")):
         return None
-    line = next((part.strip() for part in text.splitlines() if "loader" in part.lower()), text.strip().splitlines()[0])
+    line = next(
+        (part.strip() for part in text.splitlines() if "loader" in part.lower() or "reader" in part.lower()),
+        text.strip().splitlines()[0],
+    )
     return LoaderError("a worker of the loader died (out of memory?): %s" % line)
 
 
@@ -229,8 +258,9 @@ def scan(images, masks, skip_bad=False, same_size=True, title="checking"):
             if pair[1] is not None:
                 mask_size = _size_of(pair[1])
                 if same_size and mask_size != size:
-                    raise BadImageError(pair[1], "the mask is %d×%d, its image %d×%d: they must be of one size"
-                                        % (mask_size + size))
+                    raise BadImageError(
+                        pair[1], "the mask is %d×%d, its image %d×%d: they must be of one size" % (mask_size + size)
+                    )
         except BadImageError as error:
             return error
         return None

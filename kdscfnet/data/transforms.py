@@ -2,6 +2,7 @@
 
 The random numbers of a sample depend only on (seed, epoch, index), so they do not change with the number of workers.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -161,10 +162,12 @@ def _crop_scaled(mask, drawn, original_size):
     width = max(1, int(round(drawn.width * scale_x)))
     # pixel centres: the crop's pixel (x + ½)/width lies at (left + (x + ½)·crop/width)·scale in the mask
     step_x, step_y = drawn.width * scale_x / width, drawn.height * scale_y / height
-    matrix = np.array([[step_x, 0, drawn.left * scale_x + step_x / 2 - 0.5],
-                       [0, step_y, drawn.top * scale_y + step_y / 2 - 0.5]])
-    mask = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                          borderMode=cv2.BORDER_REPLICATE)
+    matrix = np.array(
+        [[step_x, 0, drawn.left * scale_x + step_x / 2 - 0.5], [0, step_y, drawn.top * scale_y + step_y / 2 - 0.5]]
+    )
+    mask = cv2.warpAffine(
+        mask, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
     whole = Draw(0, 1.0, 0, 0, 0, height, width, drawn.flip_horizontal, drawn.flip_vertical)
     return _crop_and_flip(mask, whole)
 

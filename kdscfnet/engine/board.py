@@ -1,4 +1,5 @@
 """The VisualDL board, under the authors' tags."""
+
 from __future__ import annotations
 
 import logging
@@ -36,7 +37,9 @@ class Board:
 
     def hyper_parameters(self, values, metrics):
         """values: {name: number or text}; metrics: tags that the table of runs shows beside them."""
-        kept = {k: v if isinstance(v, (int, float, str)) and not isinstance(v, bool) else str(v) for k, v in values.items()}
+        kept = {
+            k: v if isinstance(v, (int, float, str)) and not isinstance(v, bool) else str(v) for k, v in values.items()
+        }
         self._writer.add_hparams(kept, list(metrics))
 
     def close(self):

@@ -3,6 +3,7 @@
 A checkpoint holds the model, the optimizer, the step, and what else is passed in. Random numbers need no state: they
 are functions of (seed, step). Reading goes through the safe reader of kdscfnet.pretrained.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -45,12 +46,15 @@ def load_optimizer_arrays(model, optimizer, arrays):
 def save_checkpoint(folder, step, model, optimizer, extra):
     """Write folder/step_<step>.pdckpt; `extra` is a dict of numbers, texts and lists. Returns the path."""
     path = os.path.join(folder, "step_%08d.pdckpt" % step)
-    write_pickle(path, {
-        "step": step,
-        "model": {key: value.numpy() for key, value in model.state_dict().items()},
-        "optimizer": optimizer_arrays(model, optimizer),
-        "extra": extra,
-    })
+    write_pickle(
+        path,
+        {
+            "step": step,
+            "model": {key: value.numpy() for key, value in model.state_dict().items()},
+            "optimizer": optimizer_arrays(model, optimizer),
+            "extra": extra,
+        },
+    )
     return path
 
 
@@ -71,7 +75,7 @@ def read_checkpoint(path):
 
 
 def newest_checkpoint(folder, say=print):
-    """The newest checkpoint in `folder` that is whole, read; None where there is none. Says which ones are not whole."""
+    """The newest checkpoint in `folder` that is whole, read; None where there is none. Says which are not whole."""
     for path in list_checkpoints(folder):
         try:
             return read_checkpoint(path)
@@ -85,8 +89,10 @@ def restore(value, model, optimizer):
     state = model.state_dict()
     wrong = [k for k in state if k not in value["model"] or list(value["model"][k].shape) != list(state[k].shape)]
     if wrong or len(state) != len(value["model"]):
-        raise UserError("the checkpoint is of another network (%s): use the output folder of this recipe"
-                        % (wrong[0] if wrong else "more entries"))
+        raise UserError(
+            "the checkpoint is of another network (%s): use the output folder of this recipe"
+            % (wrong[0] if wrong else "more entries")
+        )
     for key, tensor in state.items():
         tensor.set_value(value["model"][key])
     load_optimizer_arrays(model, optimizer, value["optimizer"])

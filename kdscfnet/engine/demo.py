@@ -3,6 +3,7 @@
 The networks and losses are the recipe's; the numbers are small, so that two CPU cores end in minutes. The teacher is a
 student-sized network, trained for longer: a ResNet-50 would take most of an hour here.
 """
+
 from __future__ import annotations
 
 import copy
@@ -12,14 +13,22 @@ from dataclasses import replace
 import numpy as np
 
 # What the demo changes in a recipe. From random numbers the backbone must learn as fast as the rest.
-NUMBERS = {"sizes": (96, 128), "test_size": 128, "batch_size": 4, "max_lr": 0.03, "min_lr": 0.0003, "warmup_epochs": 1,
-           "backbone_lr_factor": 1.0, "log_every": 10}
+NUMBERS = {
+    "sizes": (96, 128),
+    "test_size": 128,
+    "batch_size": 4,
+    "max_lr": 0.03,
+    "min_lr": 0.0003,
+    "warmup_epochs": 1,
+    "backbone_lr_factor": 1.0,
+    "log_every": 10,
+}
 LABELLED_EPOCHS, TEACHER_EPOCHS, DISTILLATION_EPOCHS = 17, 24, 5  # 120, 120 and 400 images an epoch
 SWIN_SIZES = {"sizes": (96,), "test_size": 96}
 
 
 def run_demo(recipe, given, args):
-    """Carry out `kdscfnet train RECIPE --demo`; `given` are the recipe's numbers that the user set. Returns the exit code."""
+    """Carry out `kdscfnet train RECIPE --demo`; `given`: the numbers that the user set. Returns the exit code."""
     from kdscfnet.data.datasets import find_image_set
     from kdscfnet.data.demo import make_demo_set
     from kdscfnet.engine.session import run_training
@@ -28,7 +37,9 @@ def run_demo(recipe, given, args):
 
     root = args.output or os.path.join("runs", "demo-" + recipe.name)
     if args.resume != "auto" and os.path.isdir(root) and os.listdir(root):
-        raise UserError("--output %s is not empty: go on with that demo by --resume auto, or name another folder" % root)
+        raise UserError(
+            "--output %s is not empty: go on with that demo by --resume auto, or name another folder" % root
+        )
     if os.path.exists(root) and not os.path.isdir(root):
         raise UserError("--output %s is a file: name a folder" % root)
     for flag in ("data", "images", "teacher_weights", "teacher_maps", "val", "init"):
@@ -57,7 +68,10 @@ def run_demo(recipe, given, args):
         part_args.val, part_args.val_every = held_out.root, max(1, recipe.epochs // 3)
         for flag, value in flags.items():
             setattr(part_args, flag, value)
-        print("\n%s: %d epochs, images of %s pixels" % (title, recipe.epochs, " or ".join(map(str, recipe.sizes))), flush=True)
+        print(
+            "\n%s: %d epochs, images of %s pixels" % (title, recipe.epochs, " or ".join(map(str, recipe.sizes))),
+            flush=True,
+        )
         code = run_training(recipe, part_args)
         return code, Run(part_args.output).finished(), recipe
 
@@ -67,20 +81,38 @@ def run_demo(recipe, given, args):
     weights, rows = {}, []
     if recipe.teacher:
         student = RECIPES["fs-m3"]
-        code, weights["teacher"], used = part("teacher", "teacher, on labels", replace(student, name="teacher"), TEACHER_EPOCHS,
-                                              data=labels, pretrained="none")
+        code, weights["teacher"], used = part(
+            "teacher",
+            "teacher, on labels",
+            replace(student, name="teacher"),
+            TEACHER_EPOCHS,
+            data=labels,
+            pretrained="none",
+        )
         if code:
             return code
         distilled = replace(recipe, teacher="mobilenetv3")
         code, weights["student, distilled"], used = part(
-            "student", "student, distilled without labels", distilled, DISTILLATION_EPOCHS,
-            images=os.path.join(data, "DEMO-UNLABELLED"), teacher_weights=weights["teacher"])
+            "student",
+            "student, distilled without labels",
+            distilled,
+            DISTILLATION_EPOCHS,
+            images=os.path.join(data, "DEMO-UNLABELLED"),
+            teacher_weights=weights["teacher"],
+        )
         if code:
             return code
-        code, weights["student, labels alone"], used = part("labels", "the same student, on the labels alone",
-                                                            replace(student, name="labels"), LABELLED_EPOCHS, data=labels)
+        code, weights["student, labels alone"], used = part(
+            "labels",
+            "the same student, on the labels alone",
+            replace(student, name="labels"),
+            LABELLED_EPOCHS,
+            data=labels,
+        )
     else:
-        code, weights[recipe.title], used = part("model", recipe.title + ", on labels", recipe, LABELLED_EPOCHS, data=labels)
+        code, weights[recipe.title], used = part(
+            "model", recipe.title + ", on labels", recipe, LABELLED_EPOCHS, data=labels
+        )
     if code:
         return code
     maps = {}

@@ -1,4 +1,5 @@
 """Data parallel training, by what Paddle has: python -m paddle.distributed.launch … starts the processes."""
+
 from __future__ import annotations
 
 import contextlib

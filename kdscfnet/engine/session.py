@@ -1,4 +1,5 @@
 """From the words of the command line to a training that runs: everything is looked at before anything is written."""
+
 from __future__ import annotations
 
 import contextlib
@@ -23,8 +24,10 @@ def find_training_set(path, default_name, masks):
     if path and os.path.isdir(os.path.join(path, default_name)):
         root = os.path.join(path, default_name)
     if not path and not os.path.isdir(root):
-        raise UserError("there is no data folder %s: give one with --%s DIR, or try --demo"
-                        % (root, "data" if masks == "required" else "images"))
+        raise UserError(
+            "there is no data folder %s: give one with --%s DIR, or try --demo"
+            % (root, "data" if masks == "required" else "images")
+        )
     return find_image_set(root, masks=masks, lists=("train.txt", "test.txt"))
 
 
@@ -35,16 +38,25 @@ def match_maps(folder, image_set):
     found = match_names(list_images(folder), image_set.names)
     missing = [name for name in image_set.names if name not in found]
     if missing:
-        raise UserError("--teacher-maps %s: %d of %d images have no map (the first: %s)"
-                        % (folder, len(missing), len(image_set), missing[0]))
+        raise UserError(
+            "--teacher-maps %s: %d of %d images have no map (the first: %s)"
+            % (folder, len(missing), len(image_set), missing[0])
+        )
     return tuple(found[name] for name in image_set.names)
 
 
 def what_was_asked(recipe, args, samples, targets_from):
     """The contents of run.json: what must be the same for a run to go on."""
-    about = {"recipe": asdict(recipe), "seed": args.seed, "accumulate": args.accumulate, "amp": bool(args.amp),
-             "images": len(samples), "targets": targets_from, "pretrained": args.pretrained,
-             "processes": int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))}
+    about = {
+        "recipe": asdict(recipe),
+        "seed": args.seed,
+        "accumulate": args.accumulate,
+        "amp": bool(args.amp),
+        "images": len(samples),
+        "targets": targets_from,
+        "pretrained": args.pretrained,
+        "processes": int(os.environ.get("PADDLE_TRAINERS_NUM", "1")),
+    }
     about["recipe"] = {key: _json(value) for key, value in about["recipe"].items()}
     flat = {key: value for key, value in about.items() if key != "recipe"}
     flat.update(about["recipe"])
@@ -108,7 +120,9 @@ def run_training(recipe, args):
         image_set = find_training_set(args.images or args.data, recipe.data, masks="ignored")
     else:
         if args.teacher_weights or args.teacher_maps:
-            raise UserError("%s learns from labels: --teacher-weights and --teacher-maps are for the kd recipes" % recipe.name)
+            raise UserError(
+                "%s learns from labels: --teacher-weights and --teacher-maps are for the kd recipes" % recipe.name
+            )
         if args.images:
             raise UserError("%s learns from labels: give the labelled set with --data DIR" % recipe.name)
         image_set = find_training_set(args.data, recipe.data, masks="required")
@@ -129,8 +143,10 @@ def run_training(recipe, args):
     world = parallel.world if parallel else 1
     effective = recipe.batch_size * args.accumulate * world
     if effective > len(images):
-        raise UserError("a batch of %d is larger than the data (%d images): use --batch-size %d or less"
-                        % (effective, len(images), max(1, len(images) // (args.accumulate * world))))
+        raise UserError(
+            "a batch of %d is larger than the data (%d images): use --batch-size %d or less"
+            % (effective, len(images), max(1, len(images) // (args.accumulate * world)))
+        )
     validation = None
     if args.val:
         validation = find_image_set(args.val, masks="required", lists=("test.txt", "train.txt"))
@@ -182,15 +198,21 @@ def run_training(recipe, args):
     try:
         final = _until_the_loader_is_silent(
             train,
-            model, step, TrainingSamples(images, targets or None, args.seed), recipe, run, about,
+            model,
+            step,
+            TrainingSamples(images, targets or None, args.seed),
+            recipe,
+            run,
+            about,
             seed=args.seed,
             accumulate=args.accumulate,
             workers=workers,
             resume=checkpoint,
             validate=validator(validation, recipe.test_size) if validation else None,
             validate_every=args.val_every,
-            pictures=picture_maker([images[i] for i in shown], [targets[i] for i in shown] if targets else (),
-                                   recipe.test_size, teacher),
+            pictures=picture_maker(
+                [images[i] for i in shown], [targets[i] for i in shown] if targets else (), recipe.test_size, teacher
+            ),
             picture_every=args.picture_every,
             checkpoint_steps=args.checkpoint_steps,
             checkpoint_minutes=args.checkpoint_minutes,
@@ -208,12 +230,16 @@ def run_training(recipe, args):
         known = error if isinstance(error, LoaderError) else as_loader_error(error)
         if known is None:
             raise
-        raise UserError("%s. The last checkpoint in %s is whole; fewer --workers need less memory. %s"
-                        % (known, run.checkpoints, resume_command(args)))
+        raise UserError(
+            "%s. The last checkpoint in %s is whole; fewer --workers need less memory. %s"
+            % (known, run.checkpoints, resume_command(args))
+        )
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UserError("the disk is full: free some space; the last checkpoint in %s is whole. %s"
-                        % (run.checkpoints, resume_command(args)))
+        raise UserError(
+            "the disk is full: free some space; the last checkpoint in %s is whole. %s"
+            % (run.checkpoints, resume_command(args))
+        )
     say("weights: %s\nlosses: %s\nboard: visualdl --logdir %s" % (final, run.losses, run.board))
     return 0

@@ -2,6 +2,7 @@
 
 A step is called with (model, images, targets, epoch) and returns (total, [L2, L3, L4, L5]); the loop does the rest.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -89,8 +90,10 @@ def open_teacher(backbone, weights, engine="auto", sizes=()):
     from kdscfnet.pretrained import safe_load
 
     if not weights:
-        raise UserError("distillation needs the teacher's weights: --teacher-weights FILE (an SCFNet with %s; "
-                        "kdscfnet weights list shows the released ones)" % backbone)
+        raise UserError(
+            "distillation needs the teacher's weights: --teacher-weights FILE (an SCFNet with %s; "
+            "kdscfnet weights list shows the released ones)" % backbone
+        )
     found = safe_load.identify(safe_load.read_weights(weights, lazy=True))
     if found and found != backbone:
         raise WeightsError("%s holds a network with %s, the recipe's teacher has %s" % (weights, found, backbone))

@@ -1,4 +1,5 @@
 """The training loop: one for all systems. What a step computes is handed to it (kdscfnet.engine.steps)."""
+
 from __future__ import annotations
 
 import contextlib
@@ -61,17 +62,22 @@ class Run:
         if not entries:
             return None
         if not resume:
-            raise UserError("--output %s is not empty: go on with that run by --resume auto, or name another folder"
-                            % self.folder)
+            raise UserError(
+                "--output %s is not empty: go on with that run by --resume auto, or name another folder" % self.folder
+            )
         try:
             with open(self.about, encoding="utf-8") as file:
                 before = json.load(file)
         except (OSError, ValueError):
-            raise UserError("--output %s holds no run of kdscfnet train (no whole run.json): name another folder" % self.folder)
+            raise UserError(
+                "--output %s holds no run of kdscfnet train (no whole run.json): name another folder" % self.folder
+            )
         for key in sorted(set(about) | set(before)):
             if before.get(key) != about.get(key):
-                raise UserError("--output %s holds another run (%s was %s, is %s): name another folder"
-                                % (self.folder, key, _short(before.get(key)), _short(about.get(key))))
+                raise UserError(
+                    "--output %s holds another run (%s was %s, is %s): name another folder"
+                    % (self.folder, key, _short(before.get(key)), _short(about.get(key)))
+                )
         found = checkpoint.newest_checkpoint(self.checkpoints)
         if found is None and self.finished() is None and os.path.isdir(self.checkpoints):
             if checkpoint.list_checkpoints(self.checkpoints):
@@ -93,7 +99,9 @@ class Run:
         """Remove the lines of log.txt that a killed run wrote after the checkpoint of `step`; they will come again."""
         with contextlib.suppress(FileNotFoundError):
             with open(self.log, encoding="utf-8") as file:
-                lines = [line for line in file if line.endswith("\n") and int(line.split("step ")[1].split()[0]) <= step]
+                lines = [
+                    line for line in file if line.endswith("\n") and int(line.split("step ")[1].split()[0]) <= step
+                ]
             write_text(self.log, "".join(lines))
 
 
@@ -112,7 +120,11 @@ class LossLog:
         with contextlib.suppress(FileNotFoundError):
             with open(run.losses, newline="", encoding="utf-8") as file:
                 # rows of steps that a killed run took after its last checkpoint are done again
-                rows = [row for row in csv.reader(file) if len(row) == len(CSV_HEADER) and row[0].isdigit() and int(row[0]) < step]
+                rows = [
+                    row
+                    for row in csv.reader(file)
+                    if len(row) == len(CSV_HEADER) and row[0].isdigit() and int(row[0]) < step
+                ]
         write_text(run.losses, "".join(",".join(row) + "\n" for row in [CSV_HEADER, *rows]))
         self.file = open(run.losses, "a", newline="", encoding="utf-8")
         self.recent = np.zeros(5, np.float32)
@@ -241,8 +253,10 @@ def train(
             scaler.load_state_dict(_scaler_state(extra["scaler"]))
     plan = BatchPlan(len(samples), recipe.batch_size, recipe.sizes, recipe.epochs, seed, accumulate, rank, world, start)
     if plan.effective_batch > len(samples):
-        raise UserError("a batch of %d is larger than the data (%d images): use --batch-size %d or less"
-                        % (plan.effective_batch, len(samples), max(1, len(samples) // (accumulate * world))))
+        raise UserError(
+            "a batch of %d is larger than the data (%d images): use --batch-size %d or less"
+            % (plan.effective_batch, len(samples), max(1, len(samples) // (accumulate * world)))
+        )
     if rank == 0:
         run.create(about)
         run.forget_after(start)
@@ -252,8 +266,12 @@ def train(
     log = LossLog(run, board, start, plan.steps_per_epoch) if rank == 0 else _NoLog()
     forward = parallel.wrap(model) if parallel else model
     per_epoch = plan.steps_per_epoch
-    bar = progress(total=plan.images_before(plan.total_steps), initial=plan.images_before(start), desc=recipe.name,
-                   disable=rank != 0)
+    bar = progress(
+        total=plan.images_before(plan.total_steps),
+        initial=plan.images_before(start),
+        desc=recipe.name,
+        disable=rank != 0,
+    )
     began = saved_at = time.monotonic()
     elapsed_before = float(extra.get("elapsed", 0.0))
 
@@ -271,7 +289,12 @@ def train(
         means = log.epoch_mean()
         model.eval()
         line = "epoch %d/%d  step %d  lr %.6f  loss %.4f" % (
-            epoch + 1, recipe.epochs, step, learning_rate(step - 1, *schedule_of), means[0])
+            epoch + 1,
+            recipe.epochs,
+            step,
+            learning_rate(step - 1, *schedule_of),
+            means[0],
+        )
         last = epoch + 1 == recipe.epochs
         if rank == 0:
             if validate is not None and ((epoch + 1) % validate_every == 0 or last):
@@ -296,7 +319,14 @@ def train(
         if parallel:
             parallel.barrier()
 
-    schedule_of = (len(samples), plan.effective_batch, recipe.epochs, recipe.warmup_epochs, recipe.max_lr, recipe.min_lr)
+    schedule_of = (
+        len(samples),
+        plan.effective_batch,
+        recipe.epochs,
+        recipe.warmup_epochs,
+        recipe.max_lr,
+        recipe.min_lr,
+    )
     model.train()
     sums, finished_turns = None, 0
     last_step = start
@@ -358,11 +388,20 @@ def train(
                 save(done)
                 saved_at = now
             if stop and done < plan.total_steps:
-                raise Interrupted("stopped by %s after step %d of %d; the state is saved in %s. %s" % (
-                    "Ctrl-C" if signals.received == signal.SIGINT else "a signal", done, plan.total_steps, run.checkpoints,
-                    how_to_resume))
+                raise Interrupted(
+                    "stopped by %s after step %d of %d; the state is saved in %s. %s"
+                    % (
+                        "Ctrl-C" if signals.received == signal.SIGINT else "a signal",
+                        done,
+                        plan.total_steps,
+                        run.checkpoints,
+                        how_to_resume,
+                    )
+                )
     if last_step < plan.total_steps:
-        raise UserError("the loader ended at step %d of %d; the last checkpoint still resumes" % (last_step, plan.total_steps))
+        raise UserError(
+            "the loader ended at step %d of %d; the last checkpoint still resumes" % (last_step, plan.total_steps)
+        )
     final = os.path.join(run.folder, "final.pdparams")
     if rank == 0:
         model.eval()

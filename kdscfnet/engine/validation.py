@@ -1,4 +1,5 @@
 """Validation while training: MAE on a labelled set, and pictures for the board."""
+
 from __future__ import annotations
 
 import cv2

@@ -4,6 +4,7 @@ A backbone is a Layer with `out_channels` (four integers, fine to coarse) whose 
 N×3×H×W, and returns five maps. The first is not used by the decoder; the other four have strides 4, 8, 16, 32.
 Parameter names are those of the authors' checkpoints. Building a backbone reads no file.
 """
+
 from __future__ import annotations
 
 import math
@@ -134,7 +135,9 @@ def shift_mask(height, width, window):
     for row, rows in enumerate(cuts):
         for column, columns in enumerate(cuts):
             region[rows, columns] = 3 * row + column
-    tokens = region.reshape(height // window, window, width // window, window).swapaxes(1, 2).reshape(-1, window * window)
+    tokens = (
+        region.reshape(height // window, window, width // window, window).swapaxes(1, 2).reshape(-1, window * window)
+    )
     return np.where(tokens[:, None, :] != tokens[:, :, None], np.float32(-100), np.float32(0))
 
 

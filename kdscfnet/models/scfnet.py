@@ -1,4 +1,5 @@
 """SCFNet: a backbone, a mapping module, and three semantics-guided contextual fusion modules (SCFM)."""
+
 from __future__ import annotations
 
 import paddle
@@ -49,8 +50,8 @@ class SCFM(nn.Layer):
     def forward(self, low, high, deepest):
         coarse = self.cv1(high + high * resize(deepest, high))
         fine = self.cv2(low + low * resize(high, low))
-        # The order of this sum decides the order in which gradients are added up: with the other one, losses differ from
-        # the authors' in the seventh digit after one step and in the fifth after ten.
+        # The order of this sum decides the order in which gradients are added up: with the other one, losses differ
+        # from the authors' in the seventh digit after one step and in the fifth after ten.
         return self.cv3(fine + resize(coarse, low))
 
 
@@ -74,7 +75,9 @@ class SCFNet(nn.Layer):
         self.mp = MappingModule(self.bkbone.out_channels, channels)
         self.cv1 = conv_bn_relu(channels, channels, dilation=5)
         self.de1, self.de2, self.de3 = SCFM(channels), SCFM(channels), SCFM(channels)
-        self.linear2, self.linear3, self.linear4, self.linear5 = (nn.Conv2D(channels, 1, 3, padding=1) for _ in range(4))
+        self.linear2, self.linear3, self.linear4, self.linear5 = (
+            nn.Conv2D(channels, 1, 3, padding=1) for _ in range(4)
+        )
         self._init_decoder()
 
     def _init_decoder(self):
