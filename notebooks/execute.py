@@ -47,7 +47,11 @@ def tidy(notebook, names=()):
         cell.metadata.pop("execution", None)
         outputs = []
         for output in cell.get("outputs", []):
-            if outputs and output.output_type == "stream" == outputs[-1].output_type and output.name == outputs[-1].name:
+            if (
+                outputs
+                and output.output_type == "stream" == outputs[-1].output_type
+                and output.name == outputs[-1].name
+            ):
                 outputs[-1].text += output.text
             else:
                 outputs.append(output)
