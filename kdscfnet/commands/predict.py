@@ -61,7 +61,9 @@ def add_network_arguments(parser):
         help="side of the network's square input (default: the model's test size, 352 or 384)",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
-    parser.add_argument("--device", metavar="DEVICE", help="for Paddle: cpu, gpu or gpu:0")
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="auto, cpu, gpu or gpu:N (default: a GPU where Paddle has one)"
+    )
 
 
 def run(args):

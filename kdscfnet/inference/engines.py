@@ -68,41 +68,53 @@ class OnnxNetwork:
         self.threads = threads or available_cores()
         self._sessions = {}
         self._lock = threading.Lock()
-        session = self._session(self.threads)
-        shape = session.get_inputs()[0].shape
-        self._input = session.get_inputs()[0].name
-        self.size = tuple(shape[2:]) if isinstance(shape[2], int) else None
+        if self.about:
+            shape = self.about["input"]["shape"]
+        else:  # somebody's .onnx file without a sidecar
+            shape = self._session(self.threads).get_inputs()[0].shape
+        fixed = [side if isinstance(side, int) else None for side in shape]
+        self.size = tuple(fixed[2:]) if fixed[2] and fixed[3] else None
         # Larger batches are no faster on a CPU and take more memory; a network of fixed batch runs that.
-        self._chunk = shape[0] if isinstance(shape[0], int) else 1 if self.size else _CHUNK
+        self._chunk = fixed[0] or (1 if self.size else _CHUNK)
+        self._usual = None
 
-    def _session(self, threads):
+    def expect(self, size):
+        """Say that images of this (height, width) will come, one at a time: they run a little faster then."""
+        self._usual = tuple(size)
+
+    def _session(self, threads, size=None):
         with self._lock:
-            if threads not in self._sessions:
-                self._sessions[threads] = open_session(self.path, threads)
-            return self._sessions[threads]
+            if (threads, size) not in self._sessions:
+                self._sessions[threads, size] = open_session(self.path, threads, size)
+            return self._sessions[threads, size]
 
     def __call__(self, images, threads=None):
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
             raise ValueError("the network takes N×3×h×w, not %s" % "×".join(map(str, images.shape)))
         if self.size and tuple(images.shape[2:]) != self.size:
             raise ValueError("%s is for %d×%d images, not %d×%d" % ((self.path,) + self.size + tuple(images.shape[2:])))
-        session = self._session(threads or self.threads)
         images = np.ascontiguousarray(images, np.float32)
+        usual = len(images) == 1 and images.shape[2:] == self._usual
+        session = self._session(threads or self.threads, self._usual if usual else None)
+        name = session.get_inputs()[0].name
         chunks = [
-            session.run(None, {self._input: images[start : start + self._chunk]})[0]
+            session.run(None, {name: images[start : start + self._chunk]})[0]
             for start in range(0, len(images), self._chunk)
         ]
         return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
 
 
-def open_session(path, threads):
-    """An ONNX Runtime session on `threads` threads of the CPU."""
+def open_session(path, threads, size=None):
+    """An ONNX Runtime session on `threads` threads of the CPU; `size`: for one image of that (height, width) alone."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if size:  # then what follows from the size is computed once, when the session is opened
+        for name, side in zip(("batch", "height", "width"), (1,) + size):
+            options.add_free_dimension_override_by_name(name, side)
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of many types, none of them public
@@ -156,7 +168,12 @@ def open_network(weights, backbone=None, engine="auto", size=None, threads=None,
     """The network of a weight file on the engine asked for; "auto": Paddle on a GPU, else ONNX Runtime, else Paddle."""
     if engine not in ENGINES:
         raise UserError("engine is %r: one of %s" % (engine, ", ".join(ENGINES)))
+    device = None if device == "auto" else device
+    if device and device.split(":")[0] not in ("cpu", "gpu"):
+        raise UserError("device is %r: auto, cpu, gpu or gpu:N" % device)
     exported = str(weights).lower().endswith(".onnx")
+    if device and device != "cpu" and (exported or engine == "onnxruntime"):
+        raise UserError("ONNX Runtime runs on the CPU here: leave the device out, or take the engine paddle")
     if engine == "paddle":
         if exported:
             raise UserError("%s is an exported network, which only the engine onnxruntime runs" % weights)

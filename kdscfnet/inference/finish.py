@@ -8,12 +8,13 @@ import threading
 import cv2
 import numpy as np
 
-_BLOCK = 1 << 18  # pixels of the result that are worked on at a time, so that they stay in the cache
+_BLOCK = 1 << 17  # pixels of the result that are worked on at a time, so that they stay in the cache
+_KEPT = 1 << 20  # pixels: larger arrays are given back after each map
 
 
-def sigmoid(logits):
+def sigmoid(logits, out=None):
     """float32 → float32 of the same shape in [0, 1]; 1 / (1 + exp(−x)) without overflow."""
-    saliency = logits * np.float32(0.5)
+    saliency = np.multiply(logits, np.float32(0.5), out=out)
     np.tanh(saliency, out=saliency)
     saliency *= np.float32(0.5)
     saliency += np.float32(0.5)
@@ -30,28 +31,29 @@ def to_map(logits, height, width):
     Returns uint8 height×width: sigmoid, bilinear resize with align_corners=True, × 255, rounded to the nearest integer,
     halves to even, as OpenCV does when it writes a float image. Source: evaluation.md.
     """
+    h, w = logits.shape
     # Columns first, on the transposed map: then both interpolations mix whole rows.
-    columns, left = _positions(logits.shape[1], width)
-    rows, top = _positions(logits.shape[0], height)
-    by_column = np.empty((width, logits.shape[0]), np.float32)
-    _mix_rows(cv2.transpose(sigmoid(np.ascontiguousarray(logits))), columns, left, by_column)
-    by_column = cv2.transpose(by_column).reshape(logits.shape[0], width)
+    columns, left = _positions(w, width)
+    rows, top = _positions(h, height)
+    saliency = sigmoid(logits, _scratch("saliency", (h, w)))
+    by_column = _scratch("by column", (width, h))
+    _mix_rows(cv2.transpose(saliency, _scratch("transposed", (w, h))).reshape(w, h), columns, left, by_column)
+    wide = cv2.transpose(by_column, _scratch("wide", (h, width))).reshape(h, width)
     result = np.empty((height, width), np.uint8)
     step = max(1, _BLOCK // width)
-    block = np.empty((min(step, height), width), np.float32)
     for start in range(0, height, step):
         stop = min(start + step, height)
-        part = block[: stop - start]
-        _mix_rows(by_column, rows[start:stop], top[start:stop], part)
+        part = _scratch("part", (stop - start, width))
+        _mix_rows(wide, rows[start:stop], top[start:stop], part)
         # rounds to the nearest, halves to even, and saturates
-        result[start:stop] = cv2.convertScaleAbs(part, alpha=255).reshape(part.shape)
+        cv2.convertScaleAbs(part, result[start:stop], alpha=255)
     return result
 
 
 def _mix_rows(source, index, weight, out):
     """out[i] = source[index[i]] · (1 − weight[i]) + source[index[i] + 1] · weight[i]"""
+    first = np.take(source, index, axis=0, out=_scratch("first", out.shape), mode="clip")
     np.take(source, np.minimum(index + 1, len(source) - 1), axis=0, out=out, mode="clip")
-    first = np.take(source, index, axis=0, mode="clip")
     out -= first
     out *= weight[:, None]
     out += first
@@ -77,5 +79,19 @@ def _positions(source, target):
     return found
 
 
+class _Scratch(threading.local):
+    """Arrays that a thread uses again for its next map. Fresh memory costs more than the arithmetic in it."""
+
+    def __call__(self, name, shape):
+        size = shape[0] * shape[1]
+        kept = self.__dict__.get(name)
+        if kept is None or kept.size < size:
+            kept = np.empty(size, np.float32)
+            if size <= _KEPT:
+                setattr(self, name, kept)
+        return kept[:size].reshape(shape)
+
+
+_scratch = _Scratch()
 _CACHE = collections.OrderedDict()
 _LOCK = threading.Lock()

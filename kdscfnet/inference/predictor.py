@@ -45,6 +45,8 @@ class Predictor:
         self.network = open_network(self.weights, backbone, engine, size, threads, device)
         self.backbone = self.network.backbone
         self.size = as_size(size or self.network.size or self.network.test_size or DEFAULT_SIZE[self.backbone])
+        if self.engine == "onnxruntime":
+            self.network.expect(self.size)
         if self.network.size not in (None, self.size):
             raise UserError(
                 "%s was exported for a size of %d×%d, not %d×%d" % ((self.weights,) + self.network.size + self.size)
