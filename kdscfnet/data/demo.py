@@ -68,7 +68,7 @@ def scene(seed, index):
         image = image * (1 - weight) + faint.astype(np.float32) * weight
     mask = np.zeros((height, width), np.uint8)
     for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
-        size = rng.uniform(0.14, 0.32) * min(height, width) * (1.2 if not mask.any() else 0.8)
+        size = rng.uniform(0.2, 0.36) * min(height, width) * (1.2 if not mask.any() else 0.8)
         centre = rng.uniform((0.2 * width, 0.2 * height), (0.8 * width, 0.8 * height))
         layer = np.zeros((height, width), np.uint8)
         cv2.fillPoly(layer, [_outline(rng, height, width, size, centre)], 255, cv2.LINE_AA)
