@@ -254,10 +254,15 @@ def test_mistakes_get_one_line(place, capsys, arguments, message):
 
 # The process that is killed: a run on another set imports everything, then each line on its input forks a run.
 _RUNNER = """
-import os, sys
-sys.path.insert(0, sys.argv[1])
+import os, sys, time
+sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
 import kdscfnet.inference.predictor, test_test_command
 kdscfnet.inference.predictor.Predictor = test_test_command.FakePredictor
+quick = test_test_command.FakePredictor.logits
+def slow(self, images, threads=None):  # or an idle machine is done before the last kill
+    time.sleep(0.02 * len(images))
+    return quick(self, images, threads)
+test_test_command.FakePredictor.logits = slow
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 os.dup2(1, 2)
