@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -73,6 +74,34 @@ def test_killed_runs_resume_to_the_same_bits(workers, data, tmp_path):
     )
     assert kill_often(data, tmp_path / "killed", workers, 2, signal.SIGKILL, 4) >= 1
     assert_same_run(tmp_path / "alone", tmp_path / "killed")
+
+
+def test_workers_end_with_a_parent_that_is_killed(data, tmp_path):
+    for wait in (0.0, 0.3, 0.6):  # while they start, and while they load
+        process = subprocess.Popen(
+            command(data, tmp_path / str(wait), 2, 1000),
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        while b"random numbers" not in process.stdout.readline():
+            assert process.poll() is None
+        deadline = time.time() + 60
+        while not children_of(process.pid) and time.time() < deadline:
+            time.sleep(0.01)
+        assert children_of(process.pid)
+        time.sleep(wait)
+        process.kill()
+        try:
+            process.communicate(timeout=20)  # ends when the last process that holds its output has ended
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def children_of(pid):
+    return subprocess.run(["pgrep", "-P", str(pid)], stdout=subprocess.PIPE, check=False).stdout.split()
 
 
 def test_a_checkpoint_cut_in_half_is_passed_over(data, whole, tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from dataclasses import fields
@@ -13,6 +14,7 @@ import pytest
 from training import SMALL, losses_of, make_set, run_small, train
 
 from kdscfnet.commands import train as command
+from kdscfnet.data.loader import BatchPlan
 from kdscfnet.recipes import RECIPES
 
 
@@ -101,7 +103,7 @@ def test_every_number_of_a_recipe_is_a_flag(capsys):
     command.add_arguments(parser)
     flags = {action.dest: action for action in parser._actions}
     numbers = {f.name for f in fields(RECIPES["fs-m3"])} - {"name", "title", "backbone", "teacher", "data"}
-    assert len(numbers) == 11 and numbers <= set(flags)
+    assert len(numbers) == 13 and numbers <= set(flags)
     args = parser.parse_args(["fs-m3", "--batch", "64", "--sizes", "224,320x256", "--max-lr", "1e-2"])
     assert (args.batch_size, args.sizes, args.max_lr) == (64, (224, (320, 256)), 0.01)
     for bad in (
@@ -111,6 +113,10 @@ def test_every_number_of_a_recipe_is_a_flag(capsys):
         ["--max-lr", "nan"],
         ["--sizes", "16"],
         ["--momentum", "2"],
+        ["--hold-out", "-1"],
+        ["--early-sizes", "96,128"],
+        ["--early-sizes", "20:96;10:128"],
+        ["--early-sizes", "20:8"],
     ):
         assert train("fs-m3", *bad) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
@@ -300,3 +306,54 @@ def test_fine_tuning_starts_from_a_network(finished, data, tmp_path, capsys):
     assert run_small(data, tmp_path / "out", "--init", finished / "final.pdparams", "--epochs", "1") == 0
     assert "entries loaded from" in capsys.readouterr().out
     assert float(losses_of(tmp_path / "out")[1][3]) < float(losses_of(finished)[1][3])
+
+
+def test_early_sizes_come_first(data, tmp_path):
+    plan = BatchPlan(8, 3, (128,), 4, seed=0, early_sizes=((1, (32,)), (3, (64, 96))))
+    by_epoch = {}
+    for items in plan:
+        by_epoch.setdefault(items[0][1], set()).add(items[0][2][0])
+    assert by_epoch[0] == {32} and by_epoch[1] | by_epoch[2] == {64, 96} and by_epoch[3] == {128}
+    assert run_small(data, tmp_path / "run", "--early-sizes", "1:32;2:64x32", "--sizes", "64") == 0
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert about["early_sizes"] == [[1, [32]], [2, [[64, 32]]]] and about["sizes"] == [64]
+
+
+def test_held_out_images_are_measured_and_not_trained_on(data, tmp_path, capsys, monkeypatch):
+    from kdscfnet.data import loader
+    from kdscfnet.data.datasets import find_image_set
+    from kdscfnet.engine.session import split_off
+
+    whole = find_image_set(data)
+    kept, held = split_off(whole, 2)
+    assert len(held) == 2 and len(kept) == len(whole) - 2
+    assert sorted(kept.images + held.images) == sorted(whole.images)
+    assert [os.path.basename(m)[0] for m in held.masks] == list(held.names)
+    read = set()
+    real = loader.read_image
+    monkeypatch.setattr(loader, "read_image", lambda path: read.add(path) or real(path))
+    assert run_small(data, tmp_path / "run", "--hold-out", "2") == 0
+    assert "DUTS-TR (held out): 2 images, 2 masks" in capsys.readouterr().out
+    assert read == set(kept.images)
+    assert "val MAE" in (tmp_path / "run" / "log.txt").read_text()
+    # distillation, which takes no masks, is measured with them
+    words = ["--teacher", "mobilenetv3", "--teacher-weights", tmp_path / "run" / "final.pdparams", "--hold-out", "2"]
+    assert run_small(data, tmp_path / "distilled", *words, recipe="kd-r50") == 0
+    assert "val MAE" in (tmp_path / "distilled" / "log.txt").read_text()
+    assert json.loads((tmp_path / "distilled" / "run.json").read_text())["images"] == 6
+    refused(
+        capsys,
+        "give one of them",
+        "fs-m3",
+        "--data",
+        data,
+        "--hold-out",
+        "2",
+        "--val",
+        data,
+        "--output",
+        tmp_path / "no",
+        "--batch",
+        "3",
+    )
+    refused(capsys, "the set has 8 images", "fs-m3", "--data", data, "--hold-out", "8", "--output", tmp_path / "no")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from kdscfnet.recipes import BACKBONES, RECIPES
+from kdscfnet.recipes import ALL_RECIPES, BACKBONES
 
 
 def _size(text):
@@ -22,6 +22,17 @@ def _size(text):
 
 def _sizes(text):
     return tuple(_size(part) for part in text.split(","))
+
+
+def _early(text):
+    """'20:96,128;30:160' → ((20, (96, 128)), (30, (160,)))."""
+    stages = []
+    for part in text.split(";"):
+        until, colon, sizes = part.partition(":")
+        if not colon or not until.strip().isdigit() or (stages and int(until) <= stages[-1][0]):
+            raise argparse.ArgumentTypeError("%r: expected UNTIL_EPOCH:SIZES, as in 20:96,128;30:160" % text)
+        stages.append((int(until), _sizes(sizes)))
+    return tuple(stages)
 
 
 def _number(kind, low, high=None, low_included=True):
@@ -41,7 +52,7 @@ def _number(kind, low, high=None, low_included=True):
 
 def add_arguments(parser):
     parser.add_argument(
-        "recipe", choices=sorted(RECIPES), metavar="RECIPE", help="one of " + ", ".join(sorted(RECIPES))
+        "recipe", choices=sorted(ALL_RECIPES), metavar="RECIPE", help="one of " + ", ".join(sorted(ALL_RECIPES))
     )
 
     group = parser.add_argument_group("data and weights")
@@ -137,6 +148,8 @@ def add_arguments(parser):
             _sizes,
             "sizes of which one is drawn for a batch, with commas (224,256,288,320,352; Swin-B and its student 384)",
         ),
+        ("--early-sizes", _early, "smaller sizes for the first epochs: UNTIL_EPOCH:SIZES;… (none)"),
+        ("--hold-out", _number(int, 0), "keep N images of the set out of training and measure on them (0)"),
         ("--test-size", _size, "size at validation (352; Swin-B and its student 384)"),
         ("--log-every", _number(int, 1), "steps between readings of the losses (30; kd recipes 100)"),
     ):
@@ -149,7 +162,7 @@ def run(args):
 
     from kdscfnet.errors import UserError
 
-    recipe = RECIPES[args.recipe]
+    recipe = ALL_RECIPES[args.recipe]
     given = {f.name: getattr(args, f.name) for f in fields(recipe) if getattr(args, f.name, None) is not None}
     given.pop("data", None)
     given.pop("name", None)

@@ -5,9 +5,11 @@ So the number of workers changes nothing, and a run that was interrupted goes on
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -31,9 +33,13 @@ class BatchPlan:
     Iterating yields, from `start_step` on, one list of items (index, epoch, size, step, share) per turn of this rank;
     `share` is the part of the step's images that the turn holds, times world. A rank for which nothing is left gets one
     image with share 0, so that all ranks take part in the exchange of gradients.
+
+    `early_sizes`, ((until epoch, sizes), …), stand in for `sizes` in the first epochs.
     """
 
-    def __init__(self, num_images, batch_size, sizes, epochs, seed, accumulate=1, rank=0, world=1, start_step=0):
+    def __init__(
+        self, num_images, batch_size, sizes, epochs, seed, accumulate=1, rank=0, world=1, start_step=0, early_sizes=()
+    ):
         self.num_images, self.batch_size, self.sizes, self.epochs, self.seed = (
             num_images,
             batch_size,
@@ -42,6 +48,7 @@ class BatchPlan:
             seed,
         )
         self.accumulate, self.rank, self.world, self.start_step = accumulate, rank, world, start_step
+        self.early_sizes = tuple(early_sizes)
         self.effective_batch = batch_size * accumulate * world
         self.steps_per_epoch = steps_per_epoch(num_images, self.effective_batch)
         self.total_steps = self.steps_per_epoch * epochs
@@ -59,8 +66,10 @@ class BatchPlan:
         return np.random.default_rng((self.seed, _ORDER, epoch)).permutation(self.num_images)
 
     def size(self, step):
-        """(height, width) of a step's batch: one of `sizes`, drawn for the step."""
-        size = self.sizes[int(np.random.default_rng((self.seed, _SIZE, step)).integers(len(self.sizes)))]
+        """(height, width) of a step's batch: one of its epoch's sizes, drawn for the step."""
+        epoch = step // self.steps_per_epoch
+        sizes = next((sizes for until, sizes in self.early_sizes if epoch < until), self.sizes)
+        size = sizes[int(np.random.default_rng((self.seed, _SIZE, step)).integers(len(sizes)))]
         return (size, size) if isinstance(size, int) else tuple(size)
 
     def __iter__(self):
@@ -186,7 +195,7 @@ def batches(samples, plan, workers=0):
         collate_fn=collate,
         num_workers=workers,
         use_shared_memory=_shared_memory_is_enough(samples, plan, workers),
-        worker_init_fn=_worker_init,
+        worker_init_fn=functools.partial(_worker_init, os.getpid()),
         return_list=True,
     )
     try:
@@ -219,18 +228,36 @@ def as_loader_error(error):
     return LoaderError("a worker of the loader died (out of memory?): %s" % line)
 
 
-def _worker_init(_):
+def _worker_init(parent, _):
     import signal
 
     import cv2
 
+    _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process ends the workers
     cv2.setNumThreads(0)
 
 
+def _end_with(parent):
+    """Let this process be killed when its parent ends, however that happens.
+
+    Paddle's workers look for their parent every few seconds and then wait for ever to hand over their last batches
+    (seen: three in four outlive a parent that was killed).
+    """
+    import ctypes
+    import signal
+
+    if sys.platform.startswith("linux"):
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before
+        os._exit(1)
+
+
 def _shared_memory_is_enough(samples, plan, workers):
     """Containers often have 64 MB of it, and a process that runs out is killed by SIGBUS without a word."""
-    largest = max(max(size) if isinstance(size, (tuple, list)) else size for size in plan.sizes)
+    sizes = [size for group in (plan.sizes, *(sizes for _, sizes in plan.early_sizes)) for size in group]
+    largest = max(max(size) if isinstance(size, (tuple, list)) else size for size in sizes)
     needed = plan.batch_size * (4 if samples.targets is not None else 3) * largest * largest * 4 * 2 * (workers + 1)
     try:
         return shutil.disk_usage("/dev/shm").free > needed

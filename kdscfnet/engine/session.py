@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from kdscfnet.data.datasets import find_image_set, list_images, match_names
 from kdscfnet.errors import UserError
@@ -43,6 +43,31 @@ def match_maps(folder, image_set):
             % (folder, len(missing), len(image_set), missing[0])
         )
     return tuple(found[name] for name in image_set.names)
+
+
+def _all_sizes(recipe):
+    return tuple(size for sizes in [recipe.sizes, *(sizes for _, sizes in recipe.early_sizes)] for size in sizes)
+
+
+def split_off(image_set, count):
+    """(the set without, a set of) `count` of its images, taken at equal distances, so that every run takes the same."""
+    if not 0 < count < len(image_set):
+        raise UserError("--hold-out %d: the set has %d images" % (count, len(image_set)))
+    held = {(2 * i + 1) * len(image_set) // (2 * count) for i in range(count)}
+
+    def part(kept, name):
+        def pick(values):
+            return tuple(value for index, value in enumerate(values) if (index in held) != kept)
+
+        return replace(
+            image_set,
+            name=name,
+            names=pick(image_set.names),
+            images=pick(image_set.images),
+            masks=pick(image_set.masks),
+        )
+
+    return part(True, image_set.name), part(False, image_set.name + " (held out)")
 
 
 def what_was_asked(recipe, args, samples, targets_from):
@@ -128,6 +153,15 @@ def run_training(recipe, args):
             raise UserError("%s learns from labels: give the labelled set with --data DIR" % recipe.name)
         image_set = find_training_set(args.data, recipe.data, masks="required")
     say(image_set.describe())
+    validation = None
+    if recipe.hold_out:
+        if args.val:
+            raise UserError("--hold-out and --val both name what to measure on: give one of them")
+        labelled = image_set
+        if recipe.teacher:  # measured with masks, never trained with them
+            labelled = find_image_set(image_set.root, masks="required", lists=("train.txt", "test.txt"))
+        validation = split_off(labelled, recipe.hold_out)[1]
+        image_set = split_off(image_set, recipe.hold_out)[0]
     if recipe.teacher and args.teacher_maps:
         targets, targets_from = match_maps(args.teacher_maps, image_set), "teacher maps"
     elif recipe.teacher:
@@ -148,10 +182,10 @@ def run_training(recipe, args):
             "a batch of %d is larger than the data (%d images): use --batch-size %d or less"
             % (effective, len(images), max(1, len(images) // (args.accumulate * world)))
         )
-    validation = None
     if args.val:
         validation = find_image_set(args.val, masks="required", lists=("test.txt", "train.txt"))
-        scan(validation.images, validation.masks, title="checking --val")
+    if validation is not None:
+        scan(validation.images, validation.masks, title="checking what to measure on")
         say("validation on " + validation.describe())
 
     # The folder of the run: looked at, not yet touched
@@ -180,7 +214,7 @@ def run_training(recipe, args):
             say("the backbone starts from random numbers (the authors' from ImageNet: --pretrained auto)")
     teacher = None
     if targets_from == "teacher":
-        teacher = open_teacher(recipe.teacher, args.teacher_weights, args.teacher_engine, recipe.sizes)
+        teacher = open_teacher(recipe.teacher, args.teacher_weights, args.teacher_engine, _all_sizes(recipe))
         say("teacher: %s, %s" % (args.teacher_weights, teacher.describe()))
         step = DistillationStep(teacher)
     else:

@@ -251,7 +251,18 @@ def train(
         start, extra = resume["step"], dict(resume["extra"])
         if scaler is not None and extra.get("scaler"):
             scaler.load_state_dict(_scaler_state(extra["scaler"]))
-    plan = BatchPlan(len(samples), recipe.batch_size, recipe.sizes, recipe.epochs, seed, accumulate, rank, world, start)
+    plan = BatchPlan(
+        len(samples),
+        recipe.batch_size,
+        recipe.sizes,
+        recipe.epochs,
+        seed,
+        accumulate,
+        rank,
+        world,
+        start,
+        recipe.early_sizes,
+    )
     if plan.effective_batch > len(samples):
         raise UserError(
             "a batch of %d is larger than the data (%d images): use --batch-size %d or less"
