@@ -1,4 +1,5 @@
 """The errors a user can cause. Each message is one line that says what is wrong and what to do."""
+
 from __future__ import annotations
 
 

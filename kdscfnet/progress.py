@@ -1,4 +1,5 @@
 """Progress of long work: a bar with a rate and the time left, on standard error."""
+
 from __future__ import annotations
 
 import sys

@@ -1,4 +1,5 @@
 """What tests share: the goldens, the folder beside the checkout (../shared), and the threads Paddle uses."""
+
 from __future__ import annotations
 
 import os

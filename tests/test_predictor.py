@@ -121,8 +121,8 @@ def test_other_arrays_are_refused(image):
         ({"engine": "tensorrt"}, "engine is 'tensorrt'"),
         ({"size": 0}, "size is 0"),
         ({"threads": 0}, "threads is 0"),
-    ({"device": "tpu"}, "device is 'tpu'"),
-    ({"device": "gpu", "engine": "onnxruntime"}, "ONNX Runtime runs on the CPU"),
+        ({"device": "tpu"}, "device is 'tpu'"),
+        ({"device": "gpu", "engine": "onnxruntime"}, "ONNX Runtime runs on the CPU"),
     ],
 )
 def test_wrong_arguments(options, message):

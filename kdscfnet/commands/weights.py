@@ -1,4 +1,5 @@
 """The release's weight files: what there is, what you have, where it goes; download, check and convert them."""
+
 from __future__ import annotations
 
 
@@ -7,17 +8,21 @@ def add_arguments(parser):
 
     parsers = parser.add_subparsers(dest="what", metavar="list | fetch | verify | convert")
     parsers.required = True
-    names = ", ".join([model.recipe for model in zoo.release().models]
-                      + [backbone.backbone for backbone in zoo.release().backbones])
+    names = ", ".join(
+        [model.recipe for model in zoo.release().models] + [backbone.backbone for backbone in zoo.release().backbones]
+    )
 
     listing = parsers.add_parser("list", help="what there is, what you have, and where it goes")
     listing.add_argument("--links", action="store_true", help="print where to get each file by hand")
     fetching = parsers.add_parser("fetch", help="download files of the release, checked before they get their names")
-    fetching.add_argument("names", nargs="+", metavar="NAME",
-                          help="%s; or models, backbones, all" % names)
+    fetching.add_argument("names", nargs="+", metavar="NAME", help="%s; or models, backbones, all" % names)
     fetching.add_argument("--force", action="store_true", help="download again what is there already")
-    fetching.add_argument("--mirror", metavar="URL", help="get the files from this address, by their names in "
-                          "`weights list`, instead of from Google Drive (also: $%s)" % zoo.MIRROR)
+    fetching.add_argument(
+        "--mirror",
+        metavar="URL",
+        help="get the files from this address, by their names in "
+        "`weights list`, instead of from Google Drive (also: $%s)" % zoo.MIRROR,
+    )
     verifying = parsers.add_parser("verify", help="check files: structure, finite values, which model, SHA-256")
     verifying.add_argument("files", nargs="+", metavar="FILE")
     converting = parsers.add_parser("convert", help="from .pdparams to .safetensors or back, exactly")
@@ -25,8 +30,11 @@ def add_arguments(parser):
     converting.add_argument("target", metavar="TO", help="its suffix chooses the format")
     converting.add_argument("--force", action="store_true", help="replace TO if it exists")
     for each in (listing, fetching):
-        each.add_argument("--weights-folder", metavar="FOLDER",
-                          help="default: $%s, else ./weights, else the clone's weights folder" % zoo.ENVIRONMENT)
+        each.add_argument(
+            "--weights-folder",
+            metavar="FOLDER",
+            help="default: $%s, else ./weights, else the clone's weights folder" % zoo.ENVIRONMENT,
+        )
 
 
 def run(args):

@@ -1,4 +1,5 @@
 """What `kdscfnet weights` prints and does. No Paddle in here."""
+
 from __future__ import annotations
 
 import os
@@ -21,8 +22,18 @@ def print_list(folder=None, links=False, out=None):
     notes = []
     rows = [("name", "model", "backbone", "taught by", "size", "ECSSD MAE", "", "file")]
     for model in zoo.release().models:
-        rows.append((model.recipe, model.title, model.backbone, model.teacher or "-", "%d" % model.test_size,
-                     "%.3f" % model.mae["ECSSD"], _state(have, found, model, notes), model.file))
+        rows.append(
+            (
+                model.recipe,
+                model.title,
+                model.backbone,
+                model.teacher or "-",
+                "%d" % model.test_size,
+                "%.3f" % model.mae["ECSSD"],
+                _state(have, found, model, notes),
+                model.file,
+            )
+        )
     rows.append(("",) * 8)
     for backbone in zoo.release().backbones:
         state = _state(have, found, backbone, notes)
@@ -36,8 +47,10 @@ def print_list(folder=None, links=False, out=None):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip(), file=out)
     for note in notes:
         print(note, file=out)
-    print("\nWeights folder: %s (change it: --weights-folder, or %s)" % (os.path.abspath(str(root)), zoo.ENVIRONMENT),
-          file=out)
+    print(
+        "\nWeights folder: %s (change it: --weights-folder, or %s)" % (os.path.abspath(str(root)), zoo.ENVIRONMENT),
+        file=out,
+    )
     others = [item for item in found if item.entry is None]
     if others:
         print("Also there:", file=out)
@@ -95,8 +108,11 @@ def fetch(names, folder=None, force=False, mirror=None):
         else:
             print("%s: %s" % (entry.title, shown_path(path)))
     if problems:
-        raise UserError(problems[0] if len(entries) == 1 else
-                        "%d of %d files could not be downloaded: see above" % (len(problems), len(entries)))
+        raise UserError(
+            problems[0]
+            if len(entries) == 1
+            else "%d of %d files could not be downloaded: see above" % (len(problems), len(entries))
+        )
     return 0
 
 
@@ -112,14 +128,20 @@ def verify(files):
             continue
         found = good.found
         print("good  %s" % shown_path(path))
-        print("      %s, %s parameters, %d entries, %s, %s" % (
-            _what(found), f"{found.parameters:,}", good.report.loaded, good.report.format, amount(good.size)))
+        print(
+            "      %s, %s parameters, %d entries, %s, %s"
+            % (_what(found), f"{found.parameters:,}", good.report.loaded, good.report.format, amount(good.size))
+        )
         if found.entry is not None:
-            print("      by its name: %s%s" % (found.title, ", published MAE on ECSSD %.3f" % found.mae["ECSSD"]
-                                               if found.mae else ""))
+            print(
+                "      by its name: %s%s"
+                % (found.title, ", published MAE on ECSSD %.3f" % found.mae["ECSSD"] if found.mae else "")
+            )
         if good.report.converted:
-            print("      %d entries are %s: they become float32 when loaded"
-                  % (len(good.report.converted), " and ".join(sorted(set(good.report.converted.values())))))
+            print(
+                "      %d entries are %s: they become float32 when loaded"
+                % (len(good.report.converted), " and ".join(sorted(set(good.report.converted.values()))))
+            )
         if good.report.ignored:
             print("      not used: %s" % safe_load.some(list(good.report.ignored)))
         print("      sha256 %s" % good.sha256)
@@ -133,8 +155,9 @@ def convert(source, target, force=False):
     if os.path.exists(target) and not force:
         raise UserError("%s exists already: say --force to replace it" % shown_path(target))
     if not str(target).lower().endswith(safe_load.SUFFIXES):
-        raise UserError("%s: the name of a weight file ends with %s" % (
-            shown_path(target), " or ".join(safe_load.SUFFIXES)))
+        raise UserError(
+            "%s: the name of a weight file ends with %s" % (shown_path(target), " or ".join(safe_load.SUFFIXES))
+        )
     arrays = safe_load.read_weights(source)
     backbone = safe_load.identify(arrays)
     if backbone:  # .safetensors files are sorted otherwise; .pdparams files get the order of the authors'
@@ -142,6 +165,8 @@ def convert(source, target, force=False):
         keys = [key for key in table if key in arrays] + [key for key in arrays if key not in table]
         arrays = {key: arrays[key] for key in keys}
     safe_load.write_weights(target, arrays)
-    print("%s: %d arrays of %s" % (shown_path(target), len(arrays),
-                                   "SCFNet with the backbone " + backbone if backbone else shown_path(source)))
+    print(
+        "%s: %d arrays of %s"
+        % (shown_path(target), len(arrays), "SCFNet with the backbone " + backbone if backbone else shown_path(source))
+    )
     return 0

@@ -4,6 +4,7 @@ gdown reads Google Drive's pages (the one that asks for a confirmation, the one 
 requests does the rest. gdown's own download function is not used, because its oldest version that we support (on
 Python 3.7) takes an error page for the file and cannot tell whether a server honoured the request to resume.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -68,7 +69,7 @@ def download(url, target, check, limit, timeout=30, attempts=5, pause=1.0):
             _discard(part)
             reason = str(error)
             prefix = shown_path(part) + ": "
-            reason = reason[len(prefix):] if reason.startswith(prefix) else reason
+            reason = reason[len(prefix) :] if reason.startswith(prefix) else reason
             raise DownloadError("the server sent another file than the one that was published: %s" % reason)
         if os.name == "nt":  # an open file cannot be renamed there
             file.close()
@@ -129,8 +130,12 @@ class _Download:
                     again = error
                 except self.requests.exceptions.SSLError as error:
                     raise DownloadError("no secure connection to the server (%s)" % _line(error))
-                except (self.requests.exceptions.InvalidURL, self.requests.exceptions.MissingSchema,
-                        self.requests.exceptions.InvalidSchema, self.requests.exceptions.TooManyRedirects) as error:
+                except (
+                    self.requests.exceptions.InvalidURL,
+                    self.requests.exceptions.MissingSchema,
+                    self.requests.exceptions.InvalidSchema,
+                    self.requests.exceptions.TooManyRedirects,
+                ) as error:
                     raise DownloadError(_line(error))
                 except self.requests.exceptions.RequestException as error:
                     again = _Again(_network_problem(error))
@@ -224,8 +229,9 @@ class _Download:
 
     def acceptable(self, total):
         if total is not None and total > self.limit:
-            raise DownloadError("the server sends another file: %s, where at most %s can be right"
-                                % (amount(total), amount(self.limit)))
+            raise DownloadError(
+                "the server sends another file: %s, where at most %s can be right" % (amount(total), amount(self.limit))
+            )
         return total
 
     def follow_page(self, response):

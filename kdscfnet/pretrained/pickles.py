@@ -13,6 +13,7 @@ file of 350 MB are known after reading 100 KB of it.
 
 No Paddle in here.
 """
+
 from __future__ import annotations
 
 import os
@@ -33,7 +34,14 @@ MAX_NAME = 128  # characters in a module's or a function's name
 
 # What the names in a file mean. Nothing here is the named object itself.
 _RECONSTRUCT, _FROMBUFFER, _SCALAR, _NDARRAY, _DTYPE, _ENCODE, _TUPLE, _BYTES, _DICT = (
-    "an array", "an array from a buffer", "a scalar", "the array type", "a dtype", "latin-1 bytes", "a tuple", "bytes",
+    "an array",
+    "an array from a buffer",
+    "a scalar",
+    "the array type",
+    "a dtype",
+    "latin-1 bytes",
+    "a tuple",
+    "bytes",
     "an ordered dict",
 )
 _NAMES = {
@@ -200,8 +208,10 @@ class _Machine:
         if self.marked or len(self.stack) != 1:
             raise PickleError("it is damaged: it ends in the middle of a value")
         if self.position != self.size:
-            raise PickleError("%s follow the end of the pickle: the file is damaged, or not what it seems"
-                              % amount(self.size - self.position))
+            raise PickleError(
+                "%s follow the end of the pickle: the file is damaged, or not what it seems"
+                % amount(self.size - self.position)
+            )
         return self.stack.pop()
 
     def op_frame(self):
@@ -408,8 +418,10 @@ class _Machine:
     def _name(self, module, name):
         means = _NAMES.get((module, name))
         if means is None:
-            raise PickleError("it names %s, which no weight file needs: it may run code; do not open it with "
-                              "paddle.load or pickle" % shown("%s.%s" % (module, name)))
+            raise PickleError(
+                "it names %s, which no weight file needs: it may run code; do not open it with "
+                "paddle.load or pickle" % shown("%s.%s" % (module, name))
+            )
         self.stack.append(self.tags[means])
 
     def op_global(self):
@@ -531,8 +543,10 @@ class _Machine:
             raise PickleError("an array in it has no data: it is damaged, or made to do harm")
         claimed = _count(shape) * dtype.dtype.itemsize
         if any(side < 0 or side > self.size for side in shape) or not low <= claimed <= high:
-            raise PickleError("an array of shape %s claims %s but has %s: it is damaged, or made to do harm"
-                              % (shown(shape), amount(claimed), amount(high)))
+            raise PickleError(
+                "an array of shape %s claims %s but has %s: it is damaged, or made to do harm"
+                % (shown(shape), amount(claimed), amount(high))
+            )
         array.shape, array.dtype, array.fortran, array.data = shape, dtype.dtype, bool(fortran), data
 
     # from lazy values to real ones -----------------------------------------------------------------------------------
@@ -610,8 +624,9 @@ class _Machine:
         else:
             data = self._read_ref(lazy.data) if type(lazy.data) is _Ref else lazy.data
             if len(data) != count * lazy.dtype.itemsize:
-                raise PickleError("an array of shape %s has %d bytes of data: it is damaged"
-                                  % (shown(lazy.shape), len(data)))
+                raise PickleError(
+                    "an array of shape %s has %d bytes of data: it is damaged" % (shown(lazy.shape), len(data))
+                )
             result = np.frombuffer(data, lazy.dtype).copy()
         if not result.dtype.isnative:
             result = result.byteswap(inplace=True).view(result.dtype.newbyteorder("="))
@@ -621,16 +636,46 @@ class _Machine:
 
 
 _HANDLERS = {
-    0x95: _Machine.op_frame, 0x28: _Machine.op_mark, 0x4E: _Machine.op_none, 0x88: _Machine.op_true,
-    0x89: _Machine.op_false, 0x4A: _Machine.op_int4, 0x4B: _Machine.op_int1, 0x4D: _Machine.op_int2,
-    0x8A: _Machine.op_long1, 0x8B: _Machine.op_long4, 0x47: _Machine.op_float, 0x8C: _Machine.op_text1,
-    0x58: _Machine.op_text4, 0x8D: _Machine.op_text8, 0x43: _Machine.op_bytes1, 0x42: _Machine.op_bytes4,
-    0x8E: _Machine.op_bytes8, 0x96: _Machine.op_bytes8, 0x55: _Machine.op_string1, 0x54: _Machine.op_string4,
-    0x29: _Machine.op_empty_tuple, 0x74: _Machine.op_tuple, 0x85: _Machine.op_tuple1, 0x86: _Machine.op_tuple2,
-    0x87: _Machine.op_tuple3, 0x5D: _Machine.op_empty_list, 0x61: _Machine.op_append, 0x65: _Machine.op_appends,
-    0x7D: _Machine.op_empty_dict, 0x73: _Machine.op_setitem, 0x75: _Machine.op_setitems, 0x71: _Machine.op_put1,
-    0x72: _Machine.op_put4, 0x94: _Machine.op_memoize, 0x68: _Machine.op_get1, 0x6A: _Machine.op_get4,
-    0x63: _Machine.op_global, 0x93: _Machine.op_stack_global, 0x52: _Machine.op_reduce, 0x62: _Machine.op_build,
+    0x95: _Machine.op_frame,
+    0x28: _Machine.op_mark,
+    0x4E: _Machine.op_none,
+    0x88: _Machine.op_true,
+    0x89: _Machine.op_false,
+    0x4A: _Machine.op_int4,
+    0x4B: _Machine.op_int1,
+    0x4D: _Machine.op_int2,
+    0x8A: _Machine.op_long1,
+    0x8B: _Machine.op_long4,
+    0x47: _Machine.op_float,
+    0x8C: _Machine.op_text1,
+    0x58: _Machine.op_text4,
+    0x8D: _Machine.op_text8,
+    0x43: _Machine.op_bytes1,
+    0x42: _Machine.op_bytes4,
+    0x8E: _Machine.op_bytes8,
+    0x96: _Machine.op_bytes8,
+    0x55: _Machine.op_string1,
+    0x54: _Machine.op_string4,
+    0x29: _Machine.op_empty_tuple,
+    0x74: _Machine.op_tuple,
+    0x85: _Machine.op_tuple1,
+    0x86: _Machine.op_tuple2,
+    0x87: _Machine.op_tuple3,
+    0x5D: _Machine.op_empty_list,
+    0x61: _Machine.op_append,
+    0x65: _Machine.op_appends,
+    0x7D: _Machine.op_empty_dict,
+    0x73: _Machine.op_setitem,
+    0x75: _Machine.op_setitems,
+    0x71: _Machine.op_put1,
+    0x72: _Machine.op_put4,
+    0x94: _Machine.op_memoize,
+    0x68: _Machine.op_get1,
+    0x6A: _Machine.op_get4,
+    0x63: _Machine.op_global,
+    0x93: _Machine.op_stack_global,
+    0x52: _Machine.op_reduce,
+    0x62: _Machine.op_build,
 }
 
 _OPCODE_NAMES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
@@ -641,8 +686,10 @@ def _refused_opcode(code):
     if name is None:
         return "it is damaged: byte 0x%02x is no pickle opcode" % code
     if name in ("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4"):
-        return ("it makes Python objects (opcode %s), which no weight file needs: it may run code; do not open it with "
-                "paddle.load or pickle" % name)
+        return (
+            "it makes Python objects (opcode %s), which no weight file needs: it may run code; do not open it with "
+            "paddle.load or pickle" % name
+        )
     return "it uses the pickle opcode %s, which no weight file does: it is damaged, or of another kind" % name
 
 

@@ -9,6 +9,7 @@
 Nothing in this project calls paddle.load on a user's file: a .pdparams file is a pickle, and paddle.load runs what is
 in it.
 """
+
 from __future__ import annotations
 
 import functools
@@ -25,8 +26,17 @@ from kdscfnet.errors import WeightsError
 from kdscfnet.files import atomic_path
 from kdscfnet.pretrained.pickles import LazyArray, open_regular, read_pickle, shown, shown_path, write_pickle
 
-__all__ = ["LoadReport", "identify", "identify_backbone", "load_weights", "read_pickle", "read_weights", "save_weights",
-           "write_pickle", "write_weights"]
+__all__ = [
+    "LoadReport",
+    "identify",
+    "identify_backbone",
+    "load_weights",
+    "read_pickle",
+    "read_weights",
+    "save_weights",
+    "write_pickle",
+    "write_weights",
+]
 
 SUFFIXES = (".pdparams", ".safetensors")
 NAME_TABLE = "StructuredToParameterName@@"  # paddle.save's table from keys to the names of parameters
@@ -161,10 +171,16 @@ def _misfit(path, arrays, model, missing, unexpected, mismatched, non_finite):
         other, backbone = identify(arrays), identify_backbone(arrays)
         if other and other != model:
             text = "%s: holds SCFNet with the backbone %s, not %s: use --backbone %s, or another file" % (
-                path, other, model or "this network", other)
+                path,
+                other,
+                model or "this network",
+                other,
+            )
         elif backbone:
             text = "%s: holds only the ImageNet backbone %s, not a whole SCFNet: it is for --pretrained" % (
-                path, backbone)
+                path,
+                backbone,
+            )
     error = WeightsError(text)
     error.missing, error.unexpected = missing, unexpected
     error.mismatched, error.non_finite = mismatched, non_finite
@@ -231,8 +247,10 @@ def _what_it_is(head):
             return what
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return ("a web page, not a weight file (Google Drive sends one when a file's daily quota is used up): "
-                "delete it and download again")
+        return (
+            "a web page, not a weight file (Google Drive sends one when a file's daily quota is used up): "
+            "delete it and download again"
+        )
     if b"ustar" in head[250:270]:
         return "a tar archive, not a weight file: unpack it first"
     if text.startswith((b"version https://git-lfs",)):
@@ -289,8 +307,20 @@ def _read_safetensors(path, name, head, lazy):
     return arrays
 
 
-_SAFETENSORS_DTYPES = {"F16": "f2", "F32": "f4", "F64": "f8", "BOOL": "b1", "I8": "i1", "I16": "i2", "I32": "i4",
-                       "I64": "i8", "U8": "u1", "U16": "u2", "U32": "u4", "U64": "u8"}
+_SAFETENSORS_DTYPES = {
+    "F16": "f2",
+    "F32": "f4",
+    "F64": "f8",
+    "BOOL": "b1",
+    "I8": "i1",
+    "I16": "i2",
+    "I32": "i4",
+    "I64": "i8",
+    "U8": "u1",
+    "U16": "u2",
+    "U32": "u4",
+    "U64": "u8",
+}
 
 
 def _lazy_safetensor(shape, dtype):

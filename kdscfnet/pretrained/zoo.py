@@ -8,6 +8,7 @@
 
 Imports no Paddle, but for load_backbone.
 """
+
 from __future__ import annotations
 
 import functools
@@ -89,8 +90,10 @@ class Release:
         for entry in self:
             if wanted in (known.lower() for known in entry.names):
                 return entry
-        raise UserError("there is no '%s' in the release: one of %s" % (
-            name, ", ".join([m.recipe for m in self.models] + [b.backbone for b in self.backbones])))
+        raise UserError(
+            "there is no '%s' in the release: one of %s"
+            % (name, ", ".join([m.recipe for m in self.models] + [b.backbone for b in self.backbones]))
+        )
 
 
 @functools.lru_cache(maxsize=1)
@@ -201,8 +204,11 @@ def weight_files(folder=None):
     paths = []
     for parent, folders, files in os.walk(str(root)):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths += [Path(parent, name) for name in sorted(files)
-                  if not name.startswith(".") and name.lower().endswith(safe_load.SUFFIXES)]
+        paths += [
+            Path(parent, name)
+            for name in sorted(files)
+            if not name.startswith(".") and name.lower().endswith(safe_load.SUFFIXES)
+        ]
     return paths
 
 
@@ -219,7 +225,11 @@ def how_to_get(entry, folder=None):
     if entry.is_backbone:
         return "get it from %s and %s" % (entry.page, where)
     return "get it from %s or from Baidu, %s (code %s), and %s" % (
-        entry.page, release().baidu, release().baidu_code, where)
+        entry.page,
+        release().baidu,
+        release().baidu_code,
+        where,
+    )
 
 
 def sha256(path):
@@ -256,8 +266,11 @@ def verify(path, entry=None):
     if entry is not None:
         wanted = "the ImageNet backbone " if entry.is_backbone else "SCFNet with the backbone "
         if backbone != entry.backbone or (kind == "backbone") != entry.is_backbone:
-            held = "none of our networks" if backbone is None else (
-                ("the ImageNet backbone " if kind == "backbone" else "SCFNet with the backbone ") + backbone)
+            held = (
+                "none of our networks"
+                if backbone is None
+                else (("the ImageNet backbone " if kind == "backbone" else "SCFNet with the backbone ") + backbone)
+            )
             raise WeightsError("%s: holds %s, not %s%s" % (name, held, wanted, entry.backbone))
     if backbone is None:
         # the network it is nearest to says best what is wrong
@@ -354,13 +367,13 @@ def load_backbone(model, source, folder=None, **options):
     arrays, report = safe_load.read_file(path)
     state = model.bkbone.state_dict()
     if safe_load.identify(arrays):
-        raise WeightsError("%s: holds a whole SCFNet, not the ImageNet weights of a backbone that --pretrained takes"
-                           % report.path)
+        raise WeightsError(
+            "%s: holds a whole SCFNet, not the ImageNet weights of a backbone that --pretrained takes" % report.path
+        )
     other = safe_load.identify_backbone(arrays)
     if other and other != model.backbone:
         raise WeightsError("%s: holds ImageNet weights of %s, not of %s" % (report.path, other, model.backbone))
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    chosen = safe_load.fit(arrays, shapes, report, "backbone " + model.backbone,
-                           safe_load.CLASSIFIER[model.backbone])
+    chosen = safe_load.fit(arrays, shapes, report, "backbone " + model.backbone, safe_load.CLASSIFIER[model.backbone])
     safe_load.assign(state, chosen)
     return report
