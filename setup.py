@@ -21,13 +21,16 @@ def requirements(name):
 
 
 class BuildWithData(build_py):
-    """Carries what stands elsewhere in a clone: the release as data (beside the weights) and the requirement files."""
+    """Carries what stands elsewhere in a clone: the release as data, the bundled weights, the requirement files."""
 
     def run(self):
         super().run()
         if getattr(self, "editable_mode", False):
             return
-        sources = {os.path.join("weights", "manifest.yaml"): os.path.join("pretrained", "manifest.yaml")}
+        sources = {
+            os.path.join("weights", name): os.path.join("pretrained", name)
+            for name in ("manifest.yaml", "scfnet_mobilenetv3_duts4k.pdparams", "scfnet_mobilenetv3_duts4k.md")
+        }
         for name in os.listdir(os.path.join(ROOT, "requirements")):
             sources[os.path.join("requirements", name)] = os.path.join("_requirements", name)
         for source, target in sources.items():
@@ -40,7 +43,7 @@ setup(
     name="kdscfnet",
     version=re.search(r'__version__ = "(.+?)"', read(os.path.join("kdscfnet", "__init__.py"))).group(1),
     description="Salient object detection by knowledge distillation (KD-SCFNet, ECCV 2022) in PaddlePaddle",
-    long_description=read("README.md") if os.path.exists(os.path.join(ROOT, "README.md")) else "",
+    long_description=read("README.md"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["kdscfnet", "kdscfnet.*"]),

@@ -16,6 +16,7 @@ from test_readers import broken_files
 from test_video import about, make_video
 
 from kdscfnet import cli
+from kdscfnet.pretrained import zoo
 
 
 @pytest.fixture
@@ -194,8 +195,15 @@ def test_wrong_use_is_one_line_and_code_2(photos, tmp_path, capsys, arguments, m
 
 def test_weights_are_found_in_the_weights_folder(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KDSCFNET_WEIGHTS", str(tmp_path / "none"))
-    assert predict("photos", "-o", "out", weights=False) == 2
-    assert "there are no weights" in capsys.readouterr().err
+    with monkeypatch.context() as without_bundled:
+        without_bundled.setattr(zoo, "bundled", lambda: None)
+        assert predict("photos", "-o", "out", weights=False) == 2
+        assert "there are no weights" in capsys.readouterr().err
+    assert predict("photos/a.jpg", "-o", "out0", "--engine", "paddle", weights=False) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "bundled" in line]
+    assert len(said) == 1 and "ours and not the authors'" in said[0] and str(tmp_path / "none") in said[0]
+    assert predict("photos/a.jpg", "-o", "out0", "--overwrite", "--quiet", weights=False) == 0
+    assert "bundled" not in capsys.readouterr().err
     folder = tmp_path / "mine"
     folder.mkdir()
     for name in ("FS-SCFNet.pdparams", "KD-SCFNet_STB.pdparams", "own.pdparams"):

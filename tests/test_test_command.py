@@ -23,6 +23,7 @@ import kdscfnet.inference.predictor
 from kdscfnet.cli import main
 from kdscfnet.evaluation import testing
 from kdscfnet.images import read_mask
+from kdscfnet.pretrained import zoo
 
 
 class FakePredictor:
@@ -104,6 +105,21 @@ def test_without_arguments_all_weights_on_all_test_sets(place, capsys):
     assert "left out" in captured.err and "page.pdparams" in captured.err
     page = (place / "report" / "report.html").read_text(encoding="utf-8")
     assert "KD-SCFNet (STB)" in page and "mine" in page
+
+
+def test_the_bundled_student_stands_in(place, capsys):
+    for path in (place / "weights").iterdir():
+        path.unlink()
+    assert fast() == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "bundled" in line]
+    assert len(said) == 1 and "ours and not the authors'" in said[0]
+    assert [made[0] for made in FakePredictor.made] == ["scfnet_mobilenetv3_duts4k.pdparams"]
+    write_weights(place / "weights" / "mine.safetensors")
+    shutil.copy(str(zoo.bundled().path), str(place / "weights"))  # as in a clone: there, and not asked for
+    FakePredictor.made.clear()
+    assert fast() == 0
+    assert [made[0] for made in FakePredictor.made] == ["mine.safetensors"]
+    assert "bundled" not in capsys.readouterr().err
 
 
 def test_the_maps_are_scored_as_evaluate_scores_them(place):

@@ -15,6 +15,7 @@ import pytest
 import kdscfnet
 from kdscfnet import cli, recipes
 from kdscfnet.errors import UserError, WeightsError
+from kdscfnet.inference.weights import resolve
 from kdscfnet.pretrained import safe_load, zoo
 from kdscfnet.pretrained.safe_load import write_weights
 
@@ -360,7 +361,8 @@ def test_wrong_use(folder, capsys):
 def test_the_wheels_copy_of_the_manifest(tmp_path):
     """Without a clone around it, the package reads the copy that setup.py puts beside zoo.py."""
     shutil.copytree(str(ROOT / "kdscfnet"), str(tmp_path / "kdscfnet"), ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(str(ROOT / "weights" / "manifest.yaml"), str(tmp_path / "kdscfnet" / "pretrained" / "manifest.yaml"))
+    for name in ("manifest.yaml", zoo.release().bundled.file):
+        shutil.copy(str(ROOT / "weights" / name), str(tmp_path / "kdscfnet" / "pretrained" / name))
     out = subprocess.run(
         [sys.executable, "-m", "kdscfnet", "weights", "list"],
         cwd=str(tmp_path),
@@ -369,3 +371,17 @@ def test_the_wheels_copy_of_the_manifest(tmp_path):
         env=dict(os.environ, PYTHONPATH="", KDSCFNET_WEIGHTS=""),
     ).stdout.decode()
     assert "KD-SCFNet_STB.pdparams" in out and str(tmp_path / "weights") in out
+    assert "Bundled" in out and str(tmp_path / "kdscfnet" / "pretrained" / zoo.release().bundled.file) in out
+
+
+def test_the_bundled_student_is_what_the_manifest_says():
+    found, entry = zoo.bundled(), zoo.release().bundled
+    assert found.is_bundled and found.path.stat().st_size < 4e6
+    assert (found.backbone, found.test_size) == (entry.backbone, entry.test_size)
+    verified = zoo.verify(found.path, entry)  # structure, finite values, SHA-256
+    assert verified.found.title == entry.title
+    card = found.path.with_suffix(".md").read_text(encoding="utf-8")
+    assert "not the authors" in card.splitlines()[0] + card.splitlines()[2]
+    for name, mae in entry.measured.items():
+        assert "%.4f" % mae in card and name in card
+    assert resolve("bundled") == str(found.path)

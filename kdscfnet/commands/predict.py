@@ -40,7 +40,7 @@ def add_network_arguments(parser):
         "--weights",
         metavar="FILE",
         help="a weight file, an exported .onnx, or a name of the release "
-        "(default: the best student in the weights folder)",
+        "(default: the best student in the weights folder, else the bundled one)",
     )
     parser.add_argument(
         "--backbone",

@@ -19,7 +19,8 @@ def add_arguments(parser):
         "--weights",
         nargs="+",
         metavar="FILE",
-        help="weight files, or folders of them (default: all in the weights folder, $KDSCFNET_WEIGHTS or weights/)",
+        help="weight files, or folders of them (default: all in the weights folder, "
+        "$KDSCFNET_WEIGHTS or weights/, else the bundled student)",
     )
     parser.add_argument("--data", default="data", metavar="DIR", help="the test sets, or one of them (default: data)")
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="default: auto, the fastest there is")

@@ -23,7 +23,8 @@ def find_models(weights=None):
     """What to test: {name of its files and folders: zoo.Found}.
 
     Args:
-        weights: files, or folders of files; default: all usable weights in the weights folder (zoo.weights_folder).
+        weights: files, or folders of files; default: all usable weights in the weights folder (zoo.weights_folder),
+            or the bundled student where there are none, of which a line is said.
 
     Raises UserError for a file that is none of our networks, and where there is none.
     """
@@ -55,8 +56,11 @@ def _in_folder(folder):
     for path in zoo.weight_files(folder):
         if path not in usable:
             item = zoo.inspect_file(path)
-            if item.kind != "backbone":
+            if item.kind != "backbone" and not item.is_bundled:
                 say("left out: %s" % (item.problem or "%s is none of our networks" % path))
+    if not found and folder is None and zoo.bundled() is not None:
+        say(zoo.say_of_bundled())
+        found = [zoo.bundled()]
     if not found:
         raise UserError(
             "no weights in %s: get one (kdscfnet weights fetch fs-m3; kdscfnet weights list --links), or name a "

@@ -20,7 +20,7 @@ class Predictor:
 
     Args:
         weights: a weight file (.pdparams, .safetensors), an exported network (.onnx) or a name of the release
-            ("kd-stb"); None: the best student in the weights folder.
+            ("kd-stb"); None: the best student in the weights folder, or the bundled one where there is none.
         backbone: "mobilenetv3" (the student), "resnet50" or "swin_b"; "auto": the one in the file.
         engine: "auto" (Paddle on a GPU, else ONNX Runtime, else Paddle), "onnxruntime" or "paddle".
         size: the network's input, an integer or (height, width). Default: the test size of the release, by the file's

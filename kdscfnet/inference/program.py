@@ -68,7 +68,13 @@ def _open(args):
 
     if args.size is not None and args.size < 1:
         raise UserError("--size %d: 1 or more" % args.size)
-    return Predictor(args.weights, args.backbone, args.engine, args.size, args.threads, args.device)
+    predictor = Predictor(args.weights, args.backbone, args.engine, args.size, args.threads, args.device)
+    if args.weights is None and not args.quiet:
+        from kdscfnet.pretrained import zoo
+
+        if zoo.inspect_file(predictor.weights).is_bundled:
+            say(zoo.say_of_bundled())
+    return predictor
 
 
 def _where(predictor):

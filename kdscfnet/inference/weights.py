@@ -18,8 +18,8 @@ def resolve(weights=None):
     """The path of a weight file.
 
     Args:
-        weights: a path; a name of the release that `kdscfnet weights list` shows; or None: the best student in the
-            weights folder, a published one before others.
+        weights: a path; a name of the release that `kdscfnet weights list` shows, or "bundled"; or None: the best
+            student in the weights folder, a published one before others, else the bundled one.
 
     Raises UserError with what to do where there is none.
     """
@@ -31,12 +31,16 @@ def resolve(weights=None):
 
     if weights is None:
         found = zoo.find_weights()
-        if not found:
+        if found:
+            return str(min(found, key=_preference).path)
+    if weights in (None, "bundled"):
+        found = zoo.bundled()
+        if found is None:
             raise UserError(
                 "there are no weights in %s: kdscfnet weights fetch kd-stb gets some, --weights names others"
                 % os.path.abspath(str(zoo.weights_folder()))
             )
-        return str(min(found, key=_preference).path)
+        return str(found.path)
     name = os.fspath(weights)
     if os.sep in name or os.path.splitext(name)[1]:
         raise UserError("there is no weight file %s" % name)
@@ -70,7 +74,7 @@ def test_size(weights, backbone):
     from kdscfnet.pretrained import zoo
 
     stem = os.path.splitext(os.path.basename(str(weights)))[0].lower()
-    for entry in zoo.release().models:
+    for entry in (*zoo.release().models, zoo.release().bundled):
         if entry.backbone == backbone and os.path.splitext(entry.file)[0].lower() == stem:
             return entry.test_size
     return DEFAULT_SIZE[backbone]

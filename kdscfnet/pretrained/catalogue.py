@@ -17,7 +17,7 @@ def print_list(folder=None, links=False, out=None):
     found = [zoo.inspect_file(path) for path in zoo.weight_files(folder)]
     have = {}
     for item in found:
-        if item.entry is not None:
+        if item.entry is not None and not item.is_bundled:
             have.setdefault(item.entry.file, item)
     notes = []
     rows = [("name", "model", "backbone", "taught by", "size", "ECSSD MAE", "", "file")]
@@ -51,6 +51,11 @@ def print_list(folder=None, links=False, out=None):
         "\nWeights folder: %s (change it: --weights-folder, or %s)" % (os.path.abspath(str(root)), zoo.ENVIRONMENT),
         file=out,
     )
+    ours = zoo.bundled()
+    if ours is not None:
+        scores = ", ".join("%.3f on %s" % (mae, name) for name, mae in ours.entry.measured.items())
+        print("Bundled, ours and not the authors', for want of another (MAE %s):" % scores, file=out)
+        print("  " + shown_path(ours.path), file=out)
     others = [item for item in found if item.entry is None]
     if others:
         print("Also there:", file=out)

@@ -2,6 +2,7 @@
 
     release()                 weights/manifest.yaml as objects
     find_weights(folder)      the usable SCFNet weights in the weights folder
+    bundled()                 the student that comes with the package, for where there are no others
     inspect_file(path)        what one file is
     fetch(entry, folder)      download, verified before it gets its name (kdscfnet/pretrained/download.py)
     load_backbone(model, …)   ImageNet weights into a model's backbone: path, "auto" or "none"
@@ -31,7 +32,10 @@ TEST_SIZES = {"mobilenetv3": 352, "resnet50": 352, "swin_b": 384}
 
 @dataclass(frozen=True)
 class Model:
-    """A published SCFNet. `mae`: test set → the card's mean absolute error. `teacher`: a backbone, or ""."""
+    """A published SCFNet. `mae`: test set → the card's mean absolute error. `teacher`: a backbone, or "".
+
+    The bundled student is one too: published by us, so `mae` is empty and what we measured stands in `measured`.
+    """
 
     recipe: str
     title: str
@@ -45,6 +49,7 @@ class Model:
     maps_page: str
     sha256: str = ""
     md5: str = ""
+    measured: dict = field(default_factory=dict)
 
     @property
     def names(self):
@@ -80,6 +85,7 @@ class Release:
     backbones: tuple
     baidu: str
     baidu_code: str
+    bundled: Model
 
     def __iter__(self):
         return iter(self.models + self.backbones)
@@ -111,7 +117,10 @@ def release():
         item["teacher"] = item["teacher"] or ""
         models.append(Model(url=drive_url(drive), page=drive_page(drive), maps_page=drive_page(maps), **item))
     backbones = [Backbone(page=item["url"], **item) for item in data["backbones"]]
-    return Release(tuple(models), tuple(backbones), data["baidu"]["url"], data["baidu"]["code"])
+    ours = data["bundled"]
+    ours["teacher"] = ours["teacher"] or ""
+    ours = Model(mae={}, url="", page="", maps_page="", **ours)
+    return Release(tuple(models), tuple(backbones), data["baidu"]["url"], data["baidu"]["code"], ours)
 
 
 def drive_url(identifier):
@@ -157,6 +166,10 @@ class Found:
     parameters: int = 0
     problem: str = ""
 
+    @property
+    def is_bundled(self):
+        return self.entry is not None and self.entry == release().bundled
+
 
 def inspect_file(path):
     """What the file at `path` is, by its keys and shapes (its values are not read). Never raises for a bad file."""
@@ -173,7 +186,7 @@ def inspect_file(path):
         entry = _entry(path, backbone, release().backbones)
         title = entry.title if entry else "ImageNet backbone %s" % backbone if backbone else "not a network of ours"
         return Found(path, kind, backbone or "", entry, title, parameters=parameters)
-    entry = _entry(path, backbone, release().models)
+    entry = _entry(path, backbone, (*release().models, release().bundled))
     if entry is None:
         return Found(path, "scfnet", backbone, title=path.stem, test_size=TEST_SIZES[backbone], parameters=parameters)
     return Found(path, "scfnet", backbone, entry, entry.title, entry.teacher, entry.test_size, entry.mae, parameters)
@@ -213,10 +226,37 @@ def weight_files(folder=None):
 
 
 def find_weights(folder=None):
-    """The usable SCFNet weights in the weights folder: a list of Found, published ones first, in the card's order."""
+    """The usable SCFNet weights in the weights folder: a list of Found, published ones first, in the card's order.
+
+    The bundled student, which a clone has there, is not among them."""
     order = {entry.recipe: number for number, entry in enumerate(release().models)}
-    found = [item for item in map(inspect_file, weight_files(folder)) if item.kind == "scfnet"]
+    found = [item for item in map(inspect_file, weight_files(folder)) if item.kind == "scfnet" and not item.is_bundled]
     return sorted(found, key=lambda item: order[item.entry.recipe] if item.entry else len(order))
+
+
+def bundled():
+    """The student that comes with the package, a Found, or None where it was taken away.
+
+    It was trained by this project on 4,000 photographs (weights/scfnet_mobilenetv3_duts4k.md); it is not the authors'.
+    """
+    name = release().bundled.file
+    for path in (Path(__file__).with_name(name), CHECKOUT / "weights" / name):
+        if path.is_file():
+            return inspect_file(path)
+    return None
+
+
+def say_of_bundled(folder=None):
+    """The line that is said where the bundled student stands in for weights that are not there."""
+    scores = ", ".join("%.3f on %s" % (mae, name) for name, mae in release().bundled.measured.items())
+    return (
+        "no weights in %s: using the bundled %s, ours and not the authors' (MAE %s); theirs: kdscfnet weights fetch"
+        % (
+            shown_path(os.path.abspath(str(weights_folder(folder)))),
+            release().bundled.title,
+            scores,
+        )
+    )
 
 
 def how_to_get(entry, folder=None):
