@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -98,6 +99,18 @@ def test_what_is_not_right_is_made_anew(student, monkeypatch, damage):
     monkeypatch.setattr(export, "export_in_child", lambda *args: made.append(args) or "anew")
     assert export.find_or_export(student) == (path, "anew")
     assert made == [("onnx", student, "mobilenetv3", path, None)]
+
+
+def test_an_installed_package_gets_nothing(student, monkeypatch, tmp_path):
+    weights = tmp_path / "kdscfnet" / "pretrained" / student.name
+    weights.parent.mkdir(parents=True)
+    shutil.copy(str(student), str(weights))
+    monkeypatch.setattr(export, "__file__", str(tmp_path / "kdscfnet" / "inference" / "export.py"))
+    monkeypatch.setenv("KDSCFNET_CACHE", str(tmp_path / "cache"))
+    made = []
+    monkeypatch.setattr(export, "export_in_child", lambda *args: made.append(args) or {})
+    assert export.find_or_export(weights)[0].parent == tmp_path / "cache"
+    assert made[0][3].parent == tmp_path / "cache"
 
 
 def test_a_read_only_folder_gets_nothing(student, monkeypatch, tmp_path):

@@ -43,8 +43,8 @@ def file_sha256(path):
 def find_or_export(weights, backbone=None, size=None):
     """The exported network of a weight file: (path of the .onnx file, its sidecar as a dict).
 
-    It is kept beside the weights, named by their hash, or in the user's cache where that folder is read-only. One that
-    is there is verified before it is used, and exported anew where it is not what it should be.
+    It is kept beside the weights, named by their hash, or in the user's cache where that folder is read-only or belongs
+    to an installed package (the bundled weights of a wheel). One that is there is verified before it is used, and exported anew where it is not what it should be.
 
     Args:
         weights: a weight file, or an exported network (.onnx).
@@ -70,7 +70,8 @@ def find_or_export(weights, backbone=None, size=None):
             if about is not None:
                 return path, about
     backbone = backbone or backbone_of(weights)
-    folder = weights.parent if _is_writable(weights.parent) else cache_folder()
+    installed = Path(__file__).resolve().parents[1] in weights.resolve().parents
+    folder = weights.parent if _is_writable(weights.parent) and not installed else cache_folder()
     swin_size = swin_size if backbone == "swin_b" else None
     path = folder / name(swin_size)
     lacking = _lacking()
