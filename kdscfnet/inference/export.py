@@ -44,7 +44,8 @@ def find_or_export(weights, backbone=None, size=None):
     """The exported network of a weight file: (path of the .onnx file, its sidecar as a dict).
 
     It is kept beside the weights, named by their hash, or in the user's cache where that folder is read-only or belongs
-    to an installed package (the bundled weights of a wheel). One that is there is verified before it is used, and exported anew where it is not what it should be.
+    to an installed package (the bundled weights of a wheel). One that is there is verified before it is used, and
+    exported anew where it is not what it should be.
 
     Args:
         weights: a weight file, or an exported network (.onnx).
