@@ -1,0 +1,34 @@
+"""kdscfnet.compat: Paddle as we import it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_CAUGHT = """
+import signal, sys
+sys.path.insert(0, %r)
+from kdscfnet.compat import import_paddle
+import_paddle()
+caught = next(line for line in open("/proc/self/status") if line.startswith("SigCgt")).split()[1]
+print(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="asks Linux's /proc what a process catches")
+def test_paddles_handler_of_sigterm_is_taken_away():
+    done = subprocess.run([sys.executable, "-c", _CAUGHT % str(ROOT)], stdout=subprocess.PIPE, check=True)
+    assert done.stdout.split()[-1] == b"0"
+
+
+def test_a_handler_of_the_callers_own_stays():
+    code = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: print('mine', flush=True))" + _CAUGHT % str(ROOT)
+    code += "\nimport os\nos.kill(os.getpid(), signal.SIGTERM)"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    assert done.stdout.split()[-2:] == [b"1", b"mine"]
