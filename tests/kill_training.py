@@ -74,15 +74,19 @@ def kill_often(data, output, workers, kills, number, epochs, seed=0, say=print):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # what a shell starts in the background is deaf to Ctrl-C, and hands that on
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         if hits < kills:
             # at a random moment between its first step and a few steps later; now and then while it starts
             before, deadline = steps_done(output), time.time() + 120
-            while rng.random() > 0.02 and process.poll() is None and time.time() < deadline:
-                if (before == 0 and steps_done(output) > 1) or steps_done(output) != before:
+            if rng.random() < 0.2:
+                deadline = time.time() + rng.uniform(0, 5)
+            while process.poll() is None and time.time() < deadline:
+                if steps_done(output) not in (before, 1):  # 1: the header alone
                     break
-                time.sleep(0.05)
-            time.sleep(rng.uniform(0, 0.8))
+                time.sleep(0.02)
+            time.sleep(rng.uniform(0, 0.4))
             if process.poll() is None:
                 hits += 1
                 process.send_signal(number)
@@ -100,7 +104,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--signal", choices=("KILL", "TERM", "INT"), default="KILL")
     args = parser.parse_args()
