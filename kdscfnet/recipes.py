@@ -40,6 +40,7 @@ class Recipe:
     # Not the authors': smaller sizes for the first epochs, ((until epoch, sizes), …), in order
     early_sizes: tuple = ()
     hold_out: int = 0  # images of the training set that are not trained on but measured
+    precise_bn: int = 0  # training images on which BatchNorm's statistics are estimated anew after every epoch
 
 
 RECIPES = {
@@ -74,6 +75,7 @@ _CPU = {
     "min_lr": 0.0003,
     "backbone_lr_factor": 1.0,  # nothing in the backbone is worth keeping
     "hold_out": 200,
+    "precise_bn": 200,
 }
 OWN_RECIPES = {
     recipe.name: recipe

@@ -65,7 +65,7 @@ def steps_done(output):
 def kill_often(data, output, workers, kills, number, epochs, seed=0, say=print):
     """Start the training until it ends well; the first `kills` times it is killed. Returns the kills that hit it."""
     rng = random.Random(seed)
-    hits = 0
+    hits = farthest = 0
     while True:
         process = subprocess.Popen(
             command(data, output, workers, epochs),
@@ -79,11 +79,11 @@ def kill_often(data, output, workers, kills, number, epochs, seed=0, say=print):
         )
         if hits < kills:
             # at a random moment between its first step and a few steps later; now and then while it starts
-            before, deadline = steps_done(output), time.time() + 120
+            target, deadline = farthest + rng.randint(1, 5), time.time() + 120
             if rng.random() < 0.2:
                 deadline = time.time() + rng.uniform(0, 5)
             while process.poll() is None and time.time() < deadline:
-                if steps_done(output) not in (before, 1):  # 1: the header alone
+                if steps_done(output) > target:  # lines; the first is the header
                     break
                 time.sleep(0.02)
             time.sleep(rng.uniform(0, 0.4))
@@ -92,6 +92,7 @@ def kill_often(data, output, workers, kills, number, epochs, seed=0, say=print):
                 process.send_signal(number)
         out = process.communicate(timeout=300)[0].decode("utf-8", "replace")
         code = process.returncode
+        farthest = max(farthest, steps_done(output) - 1)
         if code == 0:
             return hits
         said = [line for line in out.replace("\r", "\n").splitlines() if "Go on with:" in line or "Traceback" in line]

@@ -150,6 +150,11 @@ def add_arguments(parser):
         ),
         ("--early-sizes", _early, "smaller sizes for the first epochs: UNTIL_EPOCH:SIZES;… (none)"),
         ("--hold-out", _number(int, 0), "keep N images of the set out of training and measure on them (0)"),
+        (
+            "--precise-bn",
+            _number(int, 0),
+            "after every epoch, estimate BatchNorm's statistics anew on N training images; for small batches (0)",
+        ),
         ("--test-size", _size, "size at validation (352; Swin-B and its student 384)"),
         ("--log-every", _number(int, 1), "steps between readings of the losses (30; kd recipes 100)"),
     ):

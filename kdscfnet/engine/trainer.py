@@ -15,6 +15,7 @@ import paddle
 from kdscfnet.data.loader import BatchPlan, batches
 from kdscfnet.engine import checkpoint
 from kdscfnet.engine.board import LOSS_TAGS, Board, NoBoard
+from kdscfnet.engine.statistics import estimate_statistics
 from kdscfnet.errors import UserError
 from kdscfnet.files import write_json, write_text
 from kdscfnet.optim import build_optimizer
@@ -298,6 +299,8 @@ def train(
     def end_of_epoch(epoch, step):
         log.flush()
         means = log.epoch_mean()
+        if recipe.precise_bn:
+            estimate_statistics(model, samples.images, recipe.precise_bn, recipe.test_size, recipe.batch_size)
         model.eval()
         line = "epoch %d/%d  step %d  lr %.6f  loss %.4f" % (
             epoch + 1,
