@@ -173,8 +173,8 @@ def test_build_carries_every_file_of_the_package(built):
     carried = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert not files - carried
     # and what stands elsewhere in a clone
-    manifest = folder / "pretrained/manifest.yaml"
-    assert manifest.read_bytes() == (ROOT / "weights/manifest.yaml").read_bytes()
+    for name in ("manifest.yaml", "scfnet_mobilenetv3_duts4k.pdparams", "scfnet_mobilenetv3_duts4k.md"):
+        assert (folder / "pretrained" / name).read_bytes() == (ROOT / "weights" / name).read_bytes()
     for path in (ROOT / "requirements").iterdir():
         assert (folder / "_requirements" / path.name).read_bytes() == path.read_bytes()
 
