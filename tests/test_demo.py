@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -103,3 +107,25 @@ def test_best_constant(tmp_path):
         cv2.imwrite(str(tmp_path / (name + ".png")), mask)
     masks = argparse.Namespace(masks=[str(tmp_path / "a.png"), str(tmp_path / "b.png")])
     assert demo.best_constant(masks) == (pytest.approx(0.4), 0)
+
+
+def test_the_demo_begins_without_remarks_of_paddles(tmp_path):
+    root = str(Path(__file__).resolve().parent.parent)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "kdscfnet",
+            "train",
+            "kd-r50",
+            "--demo",
+            "--device",
+            "tpu",
+            "--output",
+            str(tmp_path / "x"),
+        ],
+        capture_output=True,
+        env=dict(os.environ, PYTHONPATH=root + os.pathsep + os.environ.get("PYTHONPATH", "")),
+    )
+    said = done.stderr.decode()
+    assert done.returncode == 2 and said.count("\n") == 1 and said.startswith("kdscfnet train: --device tpu"), said

@@ -34,8 +34,11 @@ SWIN_SIZES = {"sizes": (96,), "test_size": 96}
 
 def run_demo(recipe, given, args):
     """Carry out `kdscfnet train RECIPE --demo`; `given`: the numbers that the user set. Returns the exit code."""
+    from kdscfnet.compat import import_paddle
     from kdscfnet.data.datasets import find_image_set
     from kdscfnet.data.demo import make_demo_set
+
+    import_paddle(threads=1)  # at this size as fast as two, and the same bits on every machine
     from kdscfnet.engine.session import run_training
     from kdscfnet.engine.trainer import Run
     from kdscfnet.errors import UserError
