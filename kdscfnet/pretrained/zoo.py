@@ -250,7 +250,7 @@ def say_of_bundled(folder=None):
     """The line that is said where the bundled student stands in for weights that are not there."""
     scores = ", ".join("%.3f on %s" % (mae, name) for name, mae in release().bundled.measured.items())
     return (
-        "no weights in %s: using the bundled %s, ours and not the authors' (MAE %s); theirs: kdscfnet weights fetch"
+        "no weights in %s: using the bundled %s, ours and not the authors' (MAE %s); theirs: weights fetch kd-stb"
         % (
             shown_path(os.path.abspath(str(weights_folder(folder)))),
             release().bundled.title,
