@@ -128,4 +128,6 @@ def test_the_demo_begins_without_remarks_of_paddles(tmp_path):
         env=dict(os.environ, PYTHONPATH=root + os.pathsep + os.environ.get("PYTHONPATH", "")),
     )
     said = done.stderr.decode()
-    assert done.returncode == 2 and said.count("\n") == 1 and said.startswith("kdscfnet train: --device tpu"), said
+    # a GPU build's word that there is no GPU is a user's business; that a compiler cache lacks is not
+    assert done.returncode == 2 and "ccache" not in said, said
+    assert said.splitlines()[-1].startswith("kdscfnet train: --device tpu"), said
