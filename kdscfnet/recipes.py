@@ -17,6 +17,11 @@ MULTI_SCALE = (224, 256, 288, 320, 352)  # one is drawn per batch
 BACKBONES = ("mobilenetv3", "resnet50", "swin_b")
 
 
+def all_sizes(sizes, early_sizes):
+    """Every size that a training draws from, of all its epochs: a tuple."""
+    return tuple(size for group in (sizes, *(early for _, early in early_sizes)) for size in group)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """One system. The defaults are the authors'; `train` offers every number as a flag."""

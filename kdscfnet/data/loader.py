@@ -18,6 +18,7 @@ from kdscfnet.data.transforms import Augmentation, apply_to_image, apply_to_mask
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.images import check_whole, read_bytes, read_image, read_mask
 from kdscfnet.progress import progress
+from kdscfnet.recipes import all_sizes
 from kdscfnet.schedule import steps_per_epoch
 
 # Streams of random numbers that must not run in parallel
@@ -256,7 +257,7 @@ def _end_with(parent):
 
 def _shared_memory_is_enough(samples, plan, workers):
     """Containers often have 64 MB of it, and a process that runs out is killed by SIGBUS without a word."""
-    sizes = [size for group in (plan.sizes, *(sizes for _, sizes in plan.early_sizes)) for size in group]
+    sizes = all_sizes(plan.sizes, plan.early_sizes)
     largest = max(max(size) if isinstance(size, (tuple, list)) else size for size in sizes)
     needed = plan.batch_size * (4 if samples.targets is not None else 3) * largest * largest * 4 * 2 * (workers + 1)
     try:

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 
 from kdscfnet.data.datasets import find_image_set, list_images, match_names
 from kdscfnet.errors import UserError
+from kdscfnet.recipes import all_sizes
 
 # Paddle's own remarks while a network is built or trained, of no use to a user
 warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
@@ -43,10 +44,6 @@ def match_maps(folder, image_set):
             % (folder, len(missing), len(image_set), missing[0])
         )
     return tuple(found[name] for name in image_set.names)
-
-
-def _all_sizes(recipe):
-    return tuple(size for sizes in [recipe.sizes, *(sizes for _, sizes in recipe.early_sizes)] for size in sizes)
 
 
 def split_off(image_set, count):
@@ -214,7 +211,8 @@ def run_training(recipe, args):
             say("the backbone starts from random numbers (the authors' from ImageNet: --pretrained auto)")
     teacher = None
     if targets_from == "teacher":
-        teacher = open_teacher(recipe.teacher, args.teacher_weights, args.teacher_engine, _all_sizes(recipe))
+        sizes = all_sizes(recipe.sizes, recipe.early_sizes)
+        teacher = open_teacher(recipe.teacher, args.teacher_weights, args.teacher_engine, sizes)
         say("teacher: %s, %s" % (args.teacher_weights, teacher.describe()))
         step = DistillationStep(teacher)
     else:

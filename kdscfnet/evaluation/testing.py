@@ -58,9 +58,10 @@ def _in_folder(folder):
             item = zoo.inspect_file(path)
             if item.kind != "backbone" and not item.is_bundled:
                 say("left out: %s" % (item.problem or "%s is none of our networks" % path))
-    if not found and folder is None and zoo.bundled() is not None:
+    ours = zoo.bundled() if not found and folder is None else None
+    if ours is not None:
         say(zoo.say_of_bundled())
-        found = [zoo.bundled()]
+        found = [ours]
     if not found:
         raise UserError(
             "no weights in %s: get one (kdscfnet weights fetch fs-m3; kdscfnet weights list --links), or name a "

@@ -73,8 +73,5 @@ def test_size(weights, backbone):
     """The side of the network's input at test time: by the file's name in the release, else by its backbone."""
     from kdscfnet.pretrained import zoo
 
-    stem = os.path.splitext(os.path.basename(str(weights)))[0].lower()
-    for entry in (*zoo.release().models, zoo.release().bundled):
-        if entry.backbone == backbone and os.path.splitext(entry.file)[0].lower() == stem:
-            return entry.test_size
-    return DEFAULT_SIZE[backbone]
+    entry = zoo.find_model(weights, backbone)
+    return entry.test_size if entry else DEFAULT_SIZE[backbone]

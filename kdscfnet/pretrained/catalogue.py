@@ -53,8 +53,7 @@ def print_list(folder=None, links=False, out=None):
     )
     ours = zoo.bundled()
     if ours is not None:
-        scores = ", ".join("%.3f on %s" % (mae, name) for name, mae in ours.entry.measured.items())
-        print("Bundled, ours and not the authors', for want of another (MAE %s):" % scores, file=out)
+        print("Bundled, ours and not the authors', for want of another (MAE %s):" % ours.entry.scores, file=out)
         print("  " + shown_path(ours.path), file=out)
     others = [item for item in found if item.entry is None]
     if others:

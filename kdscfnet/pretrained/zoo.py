@@ -56,6 +56,11 @@ class Model:
         """What `fetch` accepts: the recipe, the title, the file."""
         return (self.recipe, self.title, self.file, os.path.splitext(self.file)[0])
 
+    @property
+    def scores(self):
+        """What we measured, to be read: `0.068 on ECSSD, 0.114 on DUTS-TE`."""
+        return ", ".join("%.3f on %s" % (mae, name) for name, mae in self.measured.items())
+
     is_backbone = False
 
 
@@ -186,10 +191,15 @@ def inspect_file(path):
         entry = _entry(path, backbone, release().backbones)
         title = entry.title if entry else "ImageNet backbone %s" % backbone if backbone else "not a network of ours"
         return Found(path, kind, backbone or "", entry, title, parameters=parameters)
-    entry = _entry(path, backbone, (*release().models, release().bundled))
+    entry = find_model(path, backbone)
     if entry is None:
         return Found(path, "scfnet", backbone, title=path.stem, test_size=TEST_SIZES[backbone], parameters=parameters)
     return Found(path, "scfnet", backbone, entry, entry.title, entry.teacher, entry.test_size, entry.mae, parameters)
+
+
+def find_model(path, backbone):
+    """The published or bundled Model that the file at `path` is by its name and backbone, or None."""
+    return _entry(Path(path), backbone, (*release().models, release().bundled))
 
 
 def _entry(path, backbone, entries):
@@ -248,13 +258,12 @@ def bundled():
 
 def say_of_bundled(folder=None):
     """The line that is said where the bundled student stands in for weights that are not there."""
-    scores = ", ".join("%.3f on %s" % (mae, name) for name, mae in release().bundled.measured.items())
     return (
         "no weights in %s: using the bundled %s, ours and not the authors' (MAE %s); theirs: weights fetch kd-stb"
         % (
             shown_path(os.path.abspath(str(weights_folder(folder)))),
             release().bundled.title,
-            scores,
+            release().bundled.scores,
         )
     )
 
