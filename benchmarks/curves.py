@@ -9,13 +9,13 @@ import csv
 import os
 import re
 import sys
+from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito's colours, told apart by everybody
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from kdscfnet.evaluation.pictures import COLOURS, new_figure
 
 
 def read_run(folder):
@@ -36,8 +36,7 @@ def read_run(folder):
 def main():
     if len(sys.argv) < 3 or not all("=" in word for word in sys.argv[2:]):
         sys.exit(__doc__)
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 3.8)
     left, right = figure.subplots(1, 2)
     for number, word in enumerate(sys.argv[2:]):
         name, folder = word.split("=", 1)
@@ -52,6 +51,7 @@ def main():
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
+    figure.tight_layout()
     figure.savefig(sys.argv[1], dpi=110)
 
 

@@ -18,11 +18,11 @@ from kdscfnet.images import mask_mean, read_image, read_mask
 EXAMPLES = 3  # of best, of median and of worst maps
 _FIELD = (180, 240)  # pixels: height, width of a picture in the grid
 # Told apart by everybody, also in print: Okabe and Ito's colours
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 _STYLES = ("-", "--", "-.", ":")
 
 
-def _figure(width, height):
+def new_figure(width, height):
     """A matplotlib figure that needs no screen and no pyplot state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -56,12 +56,12 @@ def _curves(results, name, x_label, y_label, points, score, score_label):
     results = [result for result in results if name in result.sets and result.sets[name].curves]
     if not results:
         return None
-    figure = _figure(5, 4.1)
+    figure = new_figure(5, 4.1)
     axes = figure.add_subplot(111)
     lowest = 1.0
     for number, result in enumerate(results):
         x, y = points(result.sets[name].curves)
-        colour, style = _COLOURS[number % len(_COLOURS)], _STYLES[number // len(_COLOURS) % len(_STYLES)]
+        colour, style = COLOURS[number % len(COLOURS)], _STYLES[number // len(COLOURS) % len(_STYLES)]
         label = "%s  (%s %.3f)" % (result.title.replace("$", r"\$"), score_label, result.sets[name][score])
         axes.plot(x, y, style, color=colour, linewidth=1.8, label=label)
         lowest = min(lowest, float(np.min(y)))
@@ -127,7 +127,7 @@ def grid(results, name, number=EXAMPLES):
 
     small = 10 if side_by_side else 8  # points; a wide figure is shown smaller
     width, height = 1.6 * sum(widths) + 0.2, 1.45 * sum(heights) + 0.75
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
     layout = figure.add_gridspec(
         len(heights),
         len(widths),
