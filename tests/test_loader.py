@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import collections
+import multiprocessing
+import os
+import signal
+import time
 
 import cv2
 import numpy as np
 import pytest
 
-from kdscfnet.data.loader import BatchPlan, TrainingSamples, batches, scan
+from kdscfnet.data.loader import BatchPlan, LoaderError, TrainingSamples, batches, scan
 from kdscfnet.errors import BadImageError
 
 
@@ -117,6 +121,23 @@ def test_a_file_that_breaks_while_training_is_named(files, tmp_path):
     for workers in (0, 2):
         with pytest.raises(UserError, match="gone.jpg"):
             list(batches(TrainingSamples(images, None, 0), plan_of(epochs=1), workers))
+
+
+def test_dead_workers_are_said_by_the_loader_alone(files):
+    # Paddle raises out of a signal handler, once for each of them: in the loop's body, or in the tidying up after
+    before = set(multiprocessing.active_children())
+    loader = batches(TrainingSamples(*files, seed=0), plan_of(epochs=200), workers=2)
+    next(loader)
+    workers = set(multiprocessing.active_children()) - before
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGKILL)
+        for _ in range(100):
+            time.sleep(0.005)  # here
+    with pytest.raises(LoaderError, match="a worker of the loader died"):
+        for _ in loader:
+            pass
+    assert len(list(batches(TrainingSamples(*files, seed=0), plan_of(epochs=1), workers=2))) == 3
 
 
 def test_scan_finds_what_is_bad(files, tmp_path):

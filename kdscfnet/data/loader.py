@@ -9,6 +9,7 @@ import functools
 import io
 import os
 import shutil
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -199,8 +200,13 @@ def batches(samples, plan, workers=0):
         worker_init_fn=functools.partial(_worker_init, os.getpid()),
         return_list=True,
     )
+    _deaths.news = None
     try:
-        for images, targets, step, share in loader:
+        iterator = iter(loader)  # starts the workers
+        _deaths.listen()
+        for images, targets, step, share in iterator:
+            if _deaths.news is not None:
+                raise _deaths.news
             if len(images.shape) == 1:
                 raise LoaderError(bytes(targets.numpy()).decode("utf-8"))
             yield (
@@ -210,14 +216,36 @@ def batches(samples, plan, workers=0):
                 float(share.numpy()[0]),
             )
     except (RuntimeError, SystemError, OSError) as error:
-        raise as_loader_error(error) or error
+        raise _as_loader_error(_deaths.news or error) or error
 
 
-def as_loader_error(error):
-    """A LoaderError where `error` is Paddle's word that a worker died, else None.
+class _Deaths:
+    """Paddle tells of a dead worker by raising out of a signal handler, once for each: in whatever the main process is
+    doing, be it the tidying up after the first. This stands before that handler and keeps the first of its `news`, for
+    the loop to ask after. (The loop cannot miss it: without batches Paddle's reader thread ends the waiting.)"""
 
-    Paddle notices by a signal, so its error can come up in whatever the main process is doing.
-    """
+    def __init__(self):
+        self.news, self._theirs = None, None
+
+    def listen(self):
+        """Take the place of Paddle's handler, which is there once its first workers are."""
+        handler = signal.getsignal(signal.SIGCHLD)
+        if getattr(handler, "__module__", "").startswith("paddle"):
+            self._theirs = handler
+            signal.signal(signal.SIGCHLD, self._hear)
+
+    def _hear(self, number, frame):
+        try:
+            self._theirs(number, frame)
+        except (RuntimeError, SystemError, OSError) as error:
+            self.news = self.news or error
+
+
+_deaths = _Deaths()  # one, as Paddle sets its handler once in a process
+
+
+def _as_loader_error(error):
+    """A LoaderError where `error` is Paddle's word that a worker died, else None."""
     text = str(error)
     # "data reader": the word of Paddle 2.2
     if not any(word in text.lower() for word in ("dataloader", "worker", "data reader")):
@@ -230,8 +258,6 @@ def as_loader_error(error):
 
 
 def _worker_init(parent, _):
-    import signal
-
     import cv2
 
     _end_with(parent)

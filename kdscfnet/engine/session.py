@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shlex
-import signal
 import sys
 import warnings
 from dataclasses import asdict, replace
@@ -103,21 +101,9 @@ def resume_command(args):
     return "Go on with: kdscfnet " + " ".join(shlex.quote(word) for word in words) + " --resume auto"
 
 
-def _until_the_loader_is_silent(function, *args, **kwargs):
-    """Call `function`; afterwards, also after an error, Paddle's handler for dead workers is taken away: it raises once
-    for every worker, and the second time nobody would expect it."""
-    before = signal.getsignal(signal.SIGCHLD)
-    try:
-        return function(*args, **kwargs)
-    finally:
-        with contextlib.suppress(ValueError):  # not in the main thread (a notebook's)
-            theirs = before is None or getattr(before, "__module__", "").startswith("paddle")
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL if theirs else before)
-
-
 def run_training(recipe, args):
     """Carry out `kdscfnet train` for one recipe; returns the exit code."""
-    from kdscfnet.data.loader import LoaderError, TrainingSamples, as_loader_error, scan
+    from kdscfnet.data.loader import LoaderError, TrainingSamples, scan
     from kdscfnet.engine.device import select_device
 
     line = select_device(args.device)  # imports Paddle with its threads; everything below may use it
@@ -229,8 +215,7 @@ def run_training(recipe, args):
         say("going on with %s after step %d" % (run.folder, checkpoint["step"]))
     shown = [i * len(images) // 4 for i in range(4)]
     try:
-        final = _until_the_loader_is_silent(
-            train,
+        final = train(
             model,
             step,
             TrainingSamples(images, targets or None, args.seed),
@@ -259,13 +244,10 @@ def run_training(recipe, args):
         if first:
             print("kdscfnet train: %s" % interruption, file=sys.stderr)
         return 130
-    except (SystemError, RuntimeError, LoaderError) as error:
-        known = error if isinstance(error, LoaderError) else as_loader_error(error)
-        if known is None:
-            raise
+    except LoaderError as error:
         raise UserError(
             "%s. The last checkpoint in %s is whole; fewer --workers need less memory. %s"
-            % (known, run.checkpoints, resume_command(args))
+            % (error, run.checkpoints, resume_command(args))
         )
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
