@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import os
 import sys
 
 import kdscfnet
@@ -53,7 +54,17 @@ def _overview():
 
 def main(argv=None):
     """Run one verb. Returns the exit code: 0 done; 2 wrong use or missing input; 1 anything else; 130 interrupted."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads has seen enough, as in `kdscfnet weights list | head`
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # Python flushes once more at its end
+        return 1
+
+
+def _main(argv):
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0 if argv else 2
@@ -77,8 +88,6 @@ def main(argv=None):
     except OSError as error:
         if error.errno not in _MACHINE_ERRORS:
             raise
-        if isinstance(error, BrokenPipeError):
-            return 1
         where = " (%s)" % error.filename if error.filename else ""
         advice = (
             ": free some space, then run the same command again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""

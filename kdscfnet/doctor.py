@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 import kdscfnet
 from kdscfnet import dependencies
+from kdscfnet.files import may_be_written
 
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 LOW_DISK = 1 << 30  # bytes: a checkpoint of the largest model with its optimizer state is 0.8 GB
@@ -243,9 +244,10 @@ def write_error(folder):
         return "is a file"
     try:
         with tempfile.TemporaryFile(dir=_existing(folder)):
-            return ""
+            pass
     except OSError as error:
         return error.strerror or str(error)
+    return "" if may_be_written(_existing(folder)) else "permission denied to all but root"
 
 
 # diagnosing

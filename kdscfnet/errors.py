@@ -25,3 +25,6 @@ class BadImageError(UserError):
         super().__init__("%s: %s" % (path, reason))
         self.path = str(path)
         self.reason = reason
+
+    def __reduce__(self):
+        return type(self), (self.path, self.reason)

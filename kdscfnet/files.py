@@ -9,6 +9,11 @@ import tempfile
 import threading
 
 
+def may_be_written(folder):
+    """Whether files may be made in a folder. Its mode is asked too: root can write where nobody is meant to."""
+    return os.access(str(folder), os.W_OK) and bool(os.stat(str(folder)).st_mode & 0o222)
+
+
 @contextlib.contextmanager
 def atomic_path(path, suffix=None):
     """Yield a temporary path beside `path`; when the block ends well it becomes `path`, otherwise it is removed.

@@ -257,6 +257,14 @@ def test_read_only_weights_folder(healthy, read_only):
     assert doctor.write_error(os.path.join(read_only, "weights")) == error
 
 
+def test_a_folder_that_only_root_may_write_to_is_named(tmp_path):
+    folder = tmp_path / "weights"
+    folder.mkdir(mode=0o555)
+    assert "ermission denied" in doctor.write_error(str(folder))
+    folder.chmod(0o755)
+    assert doctor.write_error(str(folder)) == ""
+
+
 def test_weights_folder_that_can_be_written_is_left_as_it_was(tmp_path):
     before = os.stat(str(tmp_path))
     assert doctor.write_error(str(tmp_path)) == "" and doctor.write_error(str(tmp_path / "not there yet")) == ""

@@ -93,10 +93,9 @@ def test_files_of_one_name_from_two_places(photos):
         (["empty"], "out", ["map"], "empty holds no images and no videos"),
         (["photos"], "photos", ["map"], "results cannot go to the folder of the inputs"),
         (["photos"], "photos/sub/..", ["map"], "results cannot go to the folder of the inputs"),
-        (["photos/b.png"], "photos", ["map"], "would overwrite the input"),
+        (["photos/*.jpg"], "photos", ["map"], "results cannot go to the folder of the inputs"),
         (["photos/b.png"], "photos/b.png", ["map"], "would overwrite the input"),
         (["photos/b.png"], "link.png", ["map"], "would overwrite the input"),
-        (["photos/b.png"], "folder_link", ["map"], "would overwrite the input"),
         (["photos"], "out.png", ["map"], "more than one result"),
         (["photos/a.jpg"], "out.png", ["map", "mask"], "more than one result"),
         (["photos/a.jpg"], "out.jpg", ["map"], "a map is written as .png"),
@@ -113,6 +112,40 @@ def test_wrong_use_is_told(photos, inputs, output, kinds, message):
     with pytest.raises(UserError, match=message.replace(".", r"\.")) as caught:
         plan(inputs, output, kinds)
     assert "\n" not in str(caught.value)
+
+
+def test_a_result_in_the_folder_of_its_input_has_a_name_of_its_own(photos):
+    save(photos / "a.png", picture(8, 8))  # a photograph, and not the result of a.jpg
+    for output in ("photos", "folder_link"):
+        os.path.lexists("folder_link") or os.symlink(str(photos), "folder_link")
+        images, videos = plan(["photos/a.jpg", "photos/b.png", "photos/clip.mp4"], output, ["map"])
+        assert [job.outputs["map"] for job in images] == [output + "/a_map.png", output + "/b_map.png"]
+        assert videos[0].outputs == {"map": output + "/clip_map.mp4"}
+    assert plan(["photos/a.jpg"], "photos", ["map", "mask"])[0][0].outputs["mask"] == "photos/mask/a.png"
+
+
+def test_frames_of_a_video_have_a_folder_of_their_own(photos):
+    save(photos / "clip" / "000001.jpg", picture(8, 8))
+    images, videos = plan(["photos"], "out", ["map"], frames=True)
+    assert results(images)["photos/clip/000001.jpg"] == {"map": "out/clip/000001.png"}
+    assert results(videos) == {"photos/clip.mp4": {"map": "out/clip.mp4"}}
+    # and none where an input is
+    (photos.parent / "videos").mkdir()
+    (photos / "clip.mp4").rename(photos.parent / "videos" / "clip.mp4")
+    with pytest.raises(UserError, match="would go to the folder photos/clip, where the input photos/clip/000001.jpg"):
+        plan(["videos/clip.mp4", "photos/clip/000001.jpg"], "photos", ["map"], frames=True)
+
+
+def test_results_and_folders_of_results_never_share_a_name(photos):
+    save(photos / "x.jpg", picture(8, 8))
+    save(photos / "x.png" / "1.jpg", picture(8, 8))
+    for name in ("y.jpg", "y.png", "y.jpg.png"):
+        save(photos / name, picture(8, 8))
+    outputs = results(plan(["photos"], "out", ["map"])[0])
+    assert outputs["photos/x.jpg"] == {"map": "out/x.jpg.png"}
+    assert outputs["photos/x.png/1.jpg"] == {"map": "out/x.png/1.png"}
+    paths = [paths["map"] for paths in outputs.values()]
+    assert len(set(paths)) == len(outputs) == 9 and not set(paths) & set(map(os.path.dirname, paths))
 
 
 def test_one_result_may_be_named(photos):

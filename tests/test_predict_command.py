@@ -105,9 +105,16 @@ def test_inputs_stay_as_they_are(photos):
     before = {name: (photos / name).read_bytes() for name in tree(photos)}
     assert predict("photos", "-o", "photos") == 2
     assert predict("photos/b.png", "-o", "photos/b.png") == 2
-    assert predict("photos/b.png", "-o", "photos", "--overwrite") == 2
+    assert predict("photos/b.png", "-o", "photos", "--overwrite") == 0
     assert predict("photos", "-o", "photos/out") == 0
-    assert {name: (photos / name).read_bytes() for name in tree(photos) if not name.startswith("out/")} == before
+    made = {name for name in tree(photos) if name.startswith("out/")} | {"b_map.png"}
+    assert {name: (photos / name).read_bytes() for name in set(tree(photos)) - made} == before
+
+
+def test_without_a_folder_results_go_to_saliency(photos, monkeypatch, capsys):
+    monkeypatch.chdir(photos)
+    assert predict("b.png") == 0 and tree(photos / "saliency") == ["b.png"]
+    assert "results: saliency" in capsys.readouterr().err
 
 
 def test_videos(tmp_path, monkeypatch, capsys):
@@ -165,7 +172,7 @@ def test_standard_input_to_standard_output(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["photos"], "name a folder for the results: -o OUT"),
+        (["photos", "-o", "-"], "only the result of standard input goes to standard output"),
         (["photos", "-o", ""], "-o is empty"),
         (["photos", "-o", "out", "--save", "heatmap"], "--save heatmap: choose from map, mask, cutout, overlay, grid"),
         (["photos", "-o", "out", "--save", ","], "choose from"),

@@ -20,7 +20,7 @@ def add_arguments(parser):
         "-o",
         "--output",
         metavar="OUT",
-        help="a folder, or the name of a single result; may be left out when the input is -, for standard output",
+        help="a folder, or the name of a single result (default: saliency, or standard output for the input -)",
     )
     parser.add_argument(
         "--save", default="map", metavar="KINDS", help="what to make, with commas: %s (default: map)" % KINDS
@@ -58,7 +58,7 @@ def add_network_arguments(parser):
         "--size",
         type=int,
         metavar="PIXELS",
-        help="side of the network's square input (default: the model's test size, 352 or 384)",
+        help="side of the network's square input (default: what the model was tested at)",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
     parser.add_argument(

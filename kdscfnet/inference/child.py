@@ -46,8 +46,8 @@ def in_child(function, environment=None, **arguments):
         with open(answer, encoding="utf-8") as file:
             answer = json.load(file)
     if "error" in answer:
-        module, name = answer["error"]
-        raise getattr(sys.modules.get(module), name, errors.UserError)(answer["message"])
+        module, name, arguments = answer["error"]
+        raise getattr(sys.modules.get(module), name, errors.UserError)(*arguments)
     return answer["value"]
 
 
@@ -57,7 +57,7 @@ def main(path):
     try:
         answer = {"value": getattr(importlib.import_module(module), name)(**arguments)}
     except errors.UserError as error:
-        answer = {"error": [type(error).__module__, type(error).__name__], "message": str(error)}
+        answer = {"error": [type(error).__module__, type(error).__name__, error.__reduce__()[1]]}
     with open(path, "w", encoding="utf-8") as file:
         json.dump(answer, file)
 

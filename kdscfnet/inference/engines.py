@@ -16,7 +16,7 @@ import numpy as np
 
 from kdscfnet.compat import import_paddle
 from kdscfnet.errors import UserError
-from kdscfnet.inference.weights import backbone_of, test_size
+from kdscfnet.inference.weights import backbone_of, size_of_run, test_size
 
 ENGINES = ("auto", "onnxruntime", "paddle")
 _CHUNK = 4  # images per call of ONNX Runtime
@@ -64,7 +64,8 @@ class OnnxNetwork:
             raise UserError("ONNX Runtime is not installed: %s" % install_onnx())
         self.path, self.about = find_or_export(weights, backbone, size)
         self.backbone = self.about.get("backbone", backbone)
-        self.test_size = self.about.get("test_size")
+        exported = str(weights).lower().endswith(".onnx")
+        self.test_size = (0 if exported else size_of_run(weights)) or self.about.get("test_size")
         self.threads = threads or available_cores()
         self._sessions = {}
         self._lock = threading.Lock()

@@ -17,9 +17,9 @@ import numpy as np
 import kdscfnet
 from kdscfnet.compat import import_paddle
 from kdscfnet.errors import UserError
-from kdscfnet.files import atomic_path, write_json
+from kdscfnet.files import atomic_path, may_be_written, write_json
 from kdscfnet.inference.child import Crashed, in_child
-from kdscfnet.inference.weights import DEFAULT_SIZE, as_size, backbone_of, test_size
+from kdscfnet.inference.weights import DEFAULT_SIZE, as_size, backbone_of, size_of_run, test_size
 
 FORMAT = 1  # of the sidecar, and of what an exported network is; another number: exported anew
 OPSET = 14
@@ -64,7 +64,7 @@ def find_or_export(weights, backbone=None, size=None):
     def name(size):
         return "%s.%s%s.onnx" % (weights.stem, digest[:16], ".%dx%d" % size if size else "")
 
-    swin_size = as_size(size or DEFAULT_SIZE["swin_b"])
+    swin_size = as_size(size or size_of_run(weights) or DEFAULT_SIZE["swin_b"])
     for folder in (weights.parent, cache_folder()):
         for path in (folder / name(None), folder / name(swin_size)):
             about = verified(path, digest, backbone)
@@ -72,7 +72,7 @@ def find_or_export(weights, backbone=None, size=None):
                 return path, about
     backbone = backbone or backbone_of(weights)
     installed = Path(__file__).resolve().parents[1] in weights.resolve().parents
-    folder = weights.parent if _is_writable(weights.parent) and not installed else cache_folder()
+    folder = weights.parent if may_be_written(weights.parent) and not installed else cache_folder()
     swin_size = swin_size if backbone == "swin_b" else None
     path = folder / name(swin_size)
     lacking = _lacking()
@@ -80,7 +80,13 @@ def find_or_export(weights, backbone=None, size=None):
         raise CannotExport(lacking)
     from kdscfnet.inference.engines import say
 
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotExport(
+            "there is no place for the exported network (%s: %s): name a folder that can be written by KDSCFNET_CACHE"
+            % (folder, error.strerror)
+        )
     say("exporting the network for ONNX Runtime, once per weight file, to %s" % path)
     return path, export_in_child("onnx", weights, backbone, path, swin_size)
 
@@ -104,11 +110,6 @@ def export_in_child(kind, weights, backbone, target, size=None):
         from kdscfnet.inference.engines import install_onnx
 
         raise CannotExport("the network could not be exported (%s): these versions fit: %s" % (crash, install_onnx()))
-
-
-def _is_writable(folder):
-    # the mode is asked too, since root may write where nobody is meant to
-    return os.access(str(folder), os.W_OK) and bool(os.stat(str(folder)).st_mode & 0o222)
 
 
 def _lacking():

@@ -53,13 +53,14 @@ def plan(inputs, output, kinds, frames=False):
     Args:
         inputs: files, folders (sub-folders are kept) and patterns (`photos/**/*.jpg`).
         output: a folder; or the result's own name (.png, .jpg, .mp4, …) for one input and one kind.
-        kinds: of writers.KINDS. One kind goes to output/<name>.png, several to output/<kind>/<name>.png.
+        kinds: of writers.KINDS. One kind goes to output/<name>.png, several to output/<kind>/<name>.png; one kind into
+            the very folder of the input is called <name>_<kind>.png there, so that it is taken for no photograph.
         frames: results of videos are folders of pictures, not videos.
 
     Returns (image jobs, video jobs). Raises UserError for what is not there, and where an input would be overwritten.
     """
     single = _is_file_name(output)
-    images, videos = find(inputs, None if single else output)
+    images, videos = find(inputs, None if single else output, frames)
     if single:
         jobs = _one_result(images, videos, output, kinds, frames)
     else:
@@ -67,19 +68,19 @@ def plan(inputs, output, kinds, frames=False):
             raise UserError("%s is a file, and results go to a folder: choose another name for -o" % output)
         jobs = (
             [
-                Job(
-                    item.path, {kind: _target(output, kinds, kind, item.name, writers.SUFFIXES[kind]) for kind in kinds}
-                )
+                Job(item.path, {kind: _target(output, kinds, kind, item, writers.SUFFIXES[kind]) for kind in kinds})
                 for item in images
             ],
             [_video_job(item, output, kinds, frames) for item in videos],
         )
-    _refuse_overwriting(jobs[0] + jobs[1])
+    _refuse_overwriting(jobs[0] + jobs[1], jobs[1] if frames else ())
     return jobs
 
 
-def find(inputs, output=None):
-    """(images, videos) as lists of Item. Earlier results, in a folder `output` inside an input folder, are left out."""
+def find(inputs, output=None, frames=False):
+    """(images, videos) as lists of Item. Earlier results, in a folder `output` inside an input folder, are left out.
+
+    frames: the results of videos are folders, which must have names of their own."""
     files = []  # (path, relative path)
     folders = []
     for text in inputs:
@@ -95,6 +96,7 @@ def find(inputs, output=None):
         if not matches:
             raise UserError("nothing is called like %s" % text)
         root = _fixed_part(text)
+        _refuse_same_folder(root, output)
         avoid = _inside_of(root, output)
         for match in matches:
             if os.path.isfile(match) and _is_wanted(match) and not _inside(match, avoid):
@@ -105,8 +107,7 @@ def find(inputs, output=None):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError("several folders are called %s, so their results would mix: predict them one by one" % twice)
     for folder, name in zip(folders, names):
-        if output and _real(folder) == _real(output):
-            raise UserError("results cannot go to the folder of the inputs, %s: choose another one for -o" % folder)
+        _refuse_same_folder(folder, output)
         found = _walk(folder, _inside_of(folder, output))
         if not found:
             raise UserError("%s holds no images and no videos" % folder)
@@ -114,11 +115,20 @@ def find(inputs, output=None):
         files += [(path, os.path.join(prefix, os.path.relpath(path, folder))) for path in found]
     if not files:
         raise UserError("there are no images and no videos among the inputs")
-    return _name(files)
+    return _name(files, frames)
 
 
-def _name(files):
-    """Items, with names that no two share: `a` for a.jpg, but `a.jpg` and `a.png` where both are there."""
+def _refuse_same_folder(folder, output):
+    if output and _real(folder) == _real(output):
+        raise UserError("results cannot go to the folder of the inputs, %s: choose another one for -o" % folder)
+
+
+def _name(files, frames):
+    """Items, with names that no two share: `a` for a.jpg, but `a.jpg` and `a.png` where both are there.
+
+    No result has the name of a folder of results either: x.jpg beside a folder x.png, or the frames of a video x.mp4
+    beside a folder x.
+    """
     seen, unique = set(), []
     for path, relative in files:
         real = _real(path)
@@ -126,15 +136,31 @@ def _name(files):
             seen.add(real)
             unique.append((path, relative))
     count = collections.Counter(os.path.splitext(relative)[0] for _, relative in unique)
+    folders = {folder for _, relative in unique for folder in _parents(relative)}
+    as_files = {os.path.splitext(folder)[0] for folder in folders if _is_wanted(folder)}
     images, videos, taken = [], [], {}
     for path, relative in unique:
         stem, suffix = os.path.splitext(relative)
-        name = stem if count[stem] == 1 else relative
+        is_video = suffix.lower() in VIDEO_SUFFIXES
+        blocked = folders if is_video and frames else as_files
+        name = stem if count[stem] == 1 and stem not in blocked else relative
+        if taken.get(name, (None, None))[1] == relative:
+            raise UserError("%s and %s would have one result: predict them one by one" % (taken[name][0], path))
         if name in taken:
-            raise UserError("%s and %s would have one result: predict them one by one" % (taken[name], path))
-        taken[name] = path
-        (videos if suffix.lower() in VIDEO_SUFFIXES else images).append(Item(path, name))
+            name = relative
+        while name in taken or name in blocked:
+            name += "_"
+        taken[name] = path, relative
+        (videos if is_video else images).append(Item(path, name))
     return images, videos
+
+
+def _parents(relative):
+    """The folders above a relative path: a/b and a for a/b/c.jpg."""
+    folder = os.path.dirname(relative)
+    while folder:
+        yield folder
+        folder = os.path.dirname(folder)
 
 
 def _walk(folder, avoid):
@@ -212,16 +238,29 @@ def _video_job(item, output, kinds, frames):
     from kdscfnet.inference.video import result_suffix
 
     suffix = "" if frames else result_suffix(item.path)
-    return Job(item.path, {kind: _target(output, kinds, kind, item.name, suffix) for kind in kinds})
+    return Job(item.path, {kind: _target(output, kinds, kind, item, suffix) for kind in kinds})
 
 
-def _target(output, kinds, kind, name, suffix):
-    return os.path.join(output, kind, name + suffix) if len(kinds) > 1 else os.path.join(output, name + suffix)
+def _target(output, kinds, kind, item, suffix):
+    if len(kinds) > 1:
+        return os.path.join(output, kind, item.name + suffix)
+    target = os.path.join(output, item.name)
+    if os.path.dirname(_real(target)) == os.path.dirname(_real(item.path)):
+        target += "_" + kind
+    return target + suffix
 
 
-def _refuse_overwriting(jobs):
-    """No result may have the path of an input, by whatever name."""
+def _refuse_overwriting(jobs, into_folders):
+    """No result may have the path of an input, by whatever name; jobs in `into_folders` put frames in none's folder."""
     inputs = {_real(job.input): job.input for job in jobs}
+    for job in into_folders:
+        for folder in job.outputs.values():
+            inside = [path for real, path in inputs.items() if _inside(path, _real(folder))]
+            if inside:
+                raise UserError(
+                    "the frames of %s would go to the folder %s, where the input %s is: choose another name for -o"
+                    % (job.input, folder, inside[0])
+                )
     for job in jobs:
         for path in job.outputs.values():
             if _real(path) in inputs:

@@ -10,6 +10,8 @@ from kdscfnet.inference import writers
 from kdscfnet.inference.engines import say
 from kdscfnet.pretrained.pickles import shown_path
 
+FOLDER = "saliency"  # of results, where none is named
+
 
 def predict(args):
     """Run `kdscfnet predict`; `args` as kdscfnet/commands/predict.py defines them. Returns the exit code."""
@@ -21,8 +23,9 @@ def predict(args):
         return _stream(args, kinds, threshold)
     if "-" in args.inputs:
         raise UserError("- (standard input) goes alone, without other inputs")
-    if args.output in (None, "-"):
-        raise UserError("name a folder for the results: -o OUT")
+    if args.output == "-":
+        raise UserError("only the result of standard input goes to standard output: name a folder for -o")
+    args.output = args.output or FOLDER
 
     from kdscfnet.inference.inputs import plan
     from kdscfnet.inference.pipeline import Report, predict_files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from kdscfnet.errors import UserError, WeightsError
@@ -30,7 +31,7 @@ def resolve(weights=None):
     from kdscfnet.pretrained import zoo
 
     if weights is None:
-        found = zoo.find_weights()
+        found = [item for item in zoo.find_weights() if item.backbone == "mobilenetv3"]
         if found:
             return str(min(found, key=_preference).path)
     if weights in (None, "bundled"):
@@ -56,7 +57,7 @@ def resolve(weights=None):
 
 
 def _preference(found):
-    return found.backbone != "mobilenetv3", found.entry is None, found.mae.get("ECSSD", 1.0), str(found.path)
+    return found.entry is None, found.mae.get("ECSSD", 1.0), str(found.path)
 
 
 def backbone_of(weights):
@@ -70,8 +71,25 @@ def backbone_of(weights):
 
 
 def test_size(weights, backbone):
-    """The side of the network's input at test time: by the file's name in the release, else by its backbone."""
+    """The side of the network's input at test time: what the run of `kdscfnet train` that wrote the file was measured
+    at; else by the file's name in the release; else by its backbone."""
     from kdscfnet.pretrained import zoo
 
+    own = size_of_run(weights)
+    if own:
+        return own
     entry = zoo.find_model(weights, backbone)
     return entry.test_size if entry else DEFAULT_SIZE[backbone]
+
+
+def size_of_run(weights):
+    """The test size of the training run in whose folder the file `weights` lies, by its run.json; 0 outside of one."""
+    folder = os.path.dirname(os.path.abspath(weights))
+    if os.path.basename(folder) == "weights":  # best.pdparams and the epochs of the last third
+        folder = os.path.dirname(folder)
+    try:
+        with open(os.path.join(folder, "run.json"), encoding="utf-8") as file:
+            size = json.load(file)["test_size"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    return size if isinstance(size, int) and 0 < size <= 8192 else 0

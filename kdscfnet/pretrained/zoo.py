@@ -20,14 +20,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kdscfnet.errors import UserError, WeightsError
+from kdscfnet.inference.weights import test_size
 from kdscfnet.pretrained import safe_load
 from kdscfnet.pretrained.pickles import shown_path
 
 ENVIRONMENT = "KDSCFNET_WEIGHTS"
 MIRROR = "KDSCFNET_MIRROR"
 CHECKOUT = Path(__file__).resolve().parents[2]
-# Of files whose recipe is not known
-TEST_SIZES = {"mobilenetv3": 352, "resnet50": 352, "swin_b": 384}
 
 
 @dataclass(frozen=True)
@@ -192,9 +191,10 @@ def inspect_file(path):
         title = entry.title if entry else "ImageNet backbone %s" % backbone if backbone else "not a network of ours"
         return Found(path, kind, backbone or "", entry, title, parameters=parameters)
     entry = find_model(path, backbone)
+    size = test_size(path, backbone)
     if entry is None:
-        return Found(path, "scfnet", backbone, title=path.stem, test_size=TEST_SIZES[backbone], parameters=parameters)
-    return Found(path, "scfnet", backbone, entry, entry.title, entry.teacher, entry.test_size, entry.mae, parameters)
+        return Found(path, "scfnet", backbone, title=path.stem, test_size=size, parameters=parameters)
+    return Found(path, "scfnet", backbone, entry, entry.title, entry.teacher, size, entry.mae, parameters)
 
 
 def find_model(path, backbone):
