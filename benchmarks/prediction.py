@@ -35,6 +35,7 @@ from kdscfnet.inference.engines import available_cores  # noqa: E402
 MULTIPLY_ADDS = 253194747
 # seconds: the threads of either side keep their core busy for a while after their work (Paddle's for 0.2 s)
 PAUSE = 0.3
+SIZE = 352  # of the network's input, whatever the weights were measured at
 
 
 def median_ms(seconds):
@@ -63,7 +64,7 @@ class PlainLoop:
 
         image = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
         height, width = image.shape[:2]
-        x = cv2.resize((image.astype(np.float32) - MEAN) / STD, (352, 352)).transpose(2, 0, 1)[None]
+        x = cv2.resize((image.astype(np.float32) - MEAN) / STD, (SIZE, SIZE)).transpose(2, 0, 1)[None]
         with paddle.no_grad():
             saliency = F.sigmoid(self.model(paddle.to_tensor(x))[0])
             saliency = F.interpolate(saliency, size=(height, width), mode="bilinear", align_corners=True)
@@ -75,7 +76,7 @@ def compare_networks(model, predictor, rounds):
     import numpy as np
     import paddle
 
-    image = np.random.RandomState(0).standard_normal((1, 3, 352, 352)).astype(np.float32)
+    image = np.random.RandomState(0).standard_normal((1, 3, SIZE, SIZE)).astype(np.float32)
     tensor = paddle.to_tensor(image)
 
     def dygraph():
@@ -289,7 +290,7 @@ def main():
     model = SCFNet("mobilenetv3")
     load_weights(model, args.weights)
     model.eval()
-    predictor = Predictor(args.weights, engine="onnxruntime")
+    predictor = Predictor(args.weights, engine="onnxruntime", size=SIZE)
     figures = {
         "cores": available_cores(),
         "load_average": os.getloadavg()[0],

@@ -113,6 +113,22 @@ def test_an_installed_package_gets_nothing(student, monkeypatch, tmp_path):
     assert made[0][3].parent == tmp_path / "cache"
 
 
+def test_where_nothing_can_be_written_paddle_runs_the_network(student, monkeypatch, tmp_path, capsys):
+    for path in list(student.parent.iterdir()):
+        if path != student:
+            path.unlink()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("KDSCFNET_CACHE", str(tmp_path / "file" / "cache"))
+    os.chmod(str(student.parent), 0o555)
+    try:
+        with pytest.raises(export.CannotExport, match="KDSCFNET_CACHE"):
+            export.find_or_export(student)
+        assert engines.open_network(student).name == "paddle"
+    finally:
+        os.chmod(str(student.parent), 0o755)
+    assert "so Paddle runs the network" in capsys.readouterr().err
+
+
 def test_a_read_only_folder_gets_nothing(student, monkeypatch, tmp_path):
     digest = export.file_sha256(student)
     for path in list(student.parent.iterdir()):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.machinery
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,30 @@ def test_lazy_names_are_refused_by_name():
 
 
 # requirements
+
+
+def test_the_source_distribution_builds(tmp_path):
+    """What an sdist carries is all that a build takes: the bundled student, the release as data, the requirements."""
+    clone = tmp_path / "clone"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=str(ROOT), capture_output=True)
+    if tracked.returncode:
+        pytest.skip("needs a git clone")
+    for name in tracked.stdout.decode().split("\0")[:-1]:
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(str(ROOT / name), str(clone / name))
+
+    def setup(folder, *words):
+        subprocess.run([sys.executable, "setup.py", "-q"] + list(words), cwd=str(folder), check=True)
+
+    setup(clone, "sdist", "--formats", "gztar")
+    with tarfile.open(str(next((clone / "dist").glob("*.tar.gz")))) as archive:
+        archive.extractall(str(tmp_path / "unpacked"))
+    source = next((tmp_path / "unpacked").iterdir())
+    setup(source, "build", "--build-lib", str(tmp_path / "built"))
+    built = tmp_path / "built" / "kdscfnet"
+    for name in ("scfnet_mobilenetv3_duts4k.pdparams", "scfnet_mobilenetv3_duts4k.md", "manifest.yaml"):
+        assert (built / "pretrained" / name).read_bytes() == (ROOT / "weights" / name).read_bytes()
+    assert (built / "_requirements" / "base.txt").is_file() and (built / "cli.py").is_file()
 
 
 @pytest.mark.parametrize("python", PYTHONS, ids=str)

@@ -213,9 +213,13 @@ def test_weights_are_found_in_the_weights_folder(photos, tmp_path, monkeypatch, 
     assert "bundled" not in capsys.readouterr().err
     folder = tmp_path / "mine"
     folder.mkdir()
+    teacher = weight_file("resnet50").read_bytes()
+    (folder / "SCFNet_R50.pdparams").write_bytes(teacher)  # to distil from, not to predict with
+    monkeypatch.setenv("KDSCFNET_WEIGHTS", str(folder))
+    assert predict("photos/a.jpg", "-o", "out1", "--engine", "paddle", weights=False) == 0
+    assert "using the bundled" in capsys.readouterr().err
     for name in ("FS-SCFNet.pdparams", "KD-SCFNet_STB.pdparams", "own.pdparams"):
         (folder / name).write_bytes(weight_file().read_bytes())
-    monkeypatch.setenv("KDSCFNET_WEIGHTS", str(folder))
     assert predict("photos/a.jpg", "-o", "out", "--engine", "paddle", weights=False) == 0
     assert "KD-SCFNet_STB.pdparams, mobilenetv3, 384×384" in capsys.readouterr().err  # the best of the card
     assert predict("photos/a.jpg", "-o", "out2", "--engine", "paddle", "--weights", "fs-m3", weights=False) == 0
@@ -229,6 +233,46 @@ def test_a_read_only_results_folder_is_told(photos, tmp_path, capsys):
     assert predict("photos", "-o", "file/out") == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error and "file" in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize("engine", ["paddle", "onnxruntime"])
+@pytest.mark.parametrize("name", ["final.pdparams", "weights/best.pdparams"])
+def test_weights_of_a_run_are_used_at_the_size_they_were_measured_at(photos, tmp_path, capsys, engine, name):
+    if engine == "onnxruntime":
+        needs_export()
+    weights = tmp_path / "run" / name
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(weight_file().read_bytes())
+    words = ["predict", "photos/a.jpg", "--engine", engine, "--weights", str(weights), "-o"]
+    assert cli.main(words + ["without"]) == 0 and "mobilenetv3, 352×352" in capsys.readouterr().err
+    (tmp_path / "run" / "run.json").write_text('{"recipe": "own", "test_size": 96}')
+    assert cli.main(words + ["with"]) == 0 and "mobilenetv3, 96×96" in capsys.readouterr().err
+    assert zoo.inspect_file(weights).test_size == 96
+    for broken in ("{", "[]", '{"test_size": "96"}', '{"test_size": -1}'):
+        (tmp_path / "run" / "run.json").write_text(broken)
+        assert zoo.inspect_file(weights).test_size == 352
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(photos, tmp_path):
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    for words in (
+        ["--help"],
+        ["weights", "list"],
+        ["predict", "-", "--engine", "paddle", "--weights", str(weight_file())],
+    ):
+        read, write = os.pipe()
+        os.close(read)
+        with open("photos/a.jpg", "rb") as picture_file:
+            done = subprocess.run(
+                [sys.executable, "-m", "kdscfnet"] + words,
+                env=environment,
+                stdin=picture_file,
+                stdout=write,
+                stderr=subprocess.PIPE,
+            )
+        os.close(write)
+        error = done.stderr.decode()
+        assert done.returncode == 1 and "Traceback" not in error and "BrokenPipe" not in error, error
 
 
 def test_the_first_run_and_the_next(photos, tmp_path):
@@ -300,10 +344,12 @@ def test_benchmark(photos, tmp_path, capsys):
         (["--count", "0"], "numbers from 1"),
         (["--json", "."], "is a folder"),
         (["nowhere"], "there is no file or folder nowhere"),
+        (["broken.jpg", "--engine", "paddle", "--count", "1"], "broken.jpg: "),
     ],
 )
 def test_wrong_use_of_benchmark(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     assert cli.main(["benchmark", "--weights", str(weight_file())] + arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

@@ -86,6 +86,7 @@ def benchmark_command(args):
     """Run `kdscfnet benchmark`; `args` as kdscfnet/commands/benchmark.py defines them. Returns the exit code."""
     from kdscfnet.inference.engines import available_cores
     from kdscfnet.inference.inputs import find
+    from kdscfnet.inference.readers import read_any
     from kdscfnet.inference.weights import resolve
     from kdscfnet.progress import progress
 
@@ -107,6 +108,8 @@ def benchmark_command(args):
             images = make_photographs(folder, args.count)
         if not images:
             raise UserError("there are no images among the inputs")
+        for path in images:  # one that cannot be read is named before the first run
+            read_any(path)
         requests = [
             {
                 "weights": weights,

@@ -259,7 +259,7 @@ def bundled():
 def say_of_bundled(folder=None):
     """The line that is said where the bundled student stands in for weights that are not there."""
     return (
-        "no weights in %s: using the bundled %s, ours and not the authors' (MAE %s); theirs: weights fetch kd-stb"
+        "no other student in %s: using the bundled %s, ours and not the authors' (MAE %s); theirs: weights fetch kd-stb"
         % (
             shown_path(os.path.abspath(str(weights_folder(folder)))),
             release().bundled.title,
