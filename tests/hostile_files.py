@@ -228,7 +228,17 @@ def refused_pickles():
     )
     long = b"X" + struct.pack("<I", 2000004) + b"a" * 2000000 + "\U0001f600".encode()
     yield "one-wide-text", four + long + b".", "memory"
+    # what is made of little, again and again, in a file that is large for another reason
+    padding = b"B" + struct.pack("<I", 3000000) + bytes(3000000)
+    encode = b"c_codecs\nencode\nq\x00X" + struct.pack("<I", 4096) + b"a" * 4096 + b"\x8c\x06latin1\x86q\x01"
+    yield "encoded-flood", four + b"(" + encode + b"h\x00h\x01R" * 50000 + padding + b"l.", "memory"
+    yield "wide-tuple", four + b"(" + b"N" * 400000 + b"t" + padding + b"\x86.", "memory"
     yield "bytes-that-are-no-latin1", four + b"c_codecs\nencode\n" + long + text("latin1") + b"\x86R.", "not Latin-1"
+    yield (
+        "scalar-that-is-no-latin1",
+        four + b"cnumpy.core.multiarray\nscalar\n" + f4 + text("\u0100") + b"\x86R.",
+        "not Latin-1",
+    )
     laughs = b"".join(b"h%sh%s\x86\x94" % (bytes([i]), bytes([i])) for i in range(30))
     yield "many-laughs", four + b"(K\x01\x85\x94" + laughs + b"t.", "over and over"
     yield "holds-itself", four + b"]\x94h\x00a.", "holds itself"

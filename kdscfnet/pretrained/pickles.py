@@ -20,6 +20,7 @@ import os
 import pickletools
 import stat
 import struct
+import sys
 
 import numpy as np
 
@@ -61,6 +62,8 @@ for _core in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
 
 # Plain numbers only: no objects (a pickle inside an array), no records, no texts, no dates
 _DTYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
+# One object for each byte order, made once: what a file says about dtypes takes no memory, however often it says it
+_ORDERED = {order + code: np.dtype(order + code) for order in "<>|=" for code in _DTYPES}
 
 _NOTHING = object()
 
@@ -269,7 +272,7 @@ class _Machine:
             text = data.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
             raise PickleError("a text in it is not UTF-8: it is damaged")
-        self.spend(56 + length if text.isascii() else 80 + 4 * length)
+        self.spend(sys.getsizeof(text))  # one, two or four bytes for each character
         self.stack.append(text)
 
     def op_text1(self):
@@ -440,7 +443,7 @@ class _Machine:
         tag = self.pop()
         if type(tag) is not _Tag or type(arguments) is not tuple:
             raise PickleError("it calls something that is no array: it may run code elsewhere")
-        self.spend(100)
+        self.spend(100)  # the object itself; `_made` accounts for what is in it
         self.stack.append(self._made(tag.means, arguments))
 
     def _made(self, means, arguments):
@@ -476,7 +479,7 @@ class _Machine:
                     return self.stack.pop()
         elif means is _SCALAR:
             if len(arguments) == 2 and type(arguments[0]) is _DType:
-                data = arguments[1].encode("latin-1") if type(arguments[1]) is str else arguments[1]
+                data = self._encoded(arguments[1]) if type(arguments[1]) is str else arguments[1]
                 if type(data) is bytes and len(data) == arguments[0].dtype.itemsize:
                     return np.frombuffer(data, arguments[0].dtype)[0]
         elif means is _FROMBUFFER:  # (data, dtype, shape, order), at protocol 5
@@ -492,16 +495,19 @@ class _Machine:
             kind = bare[:1]
             what = {"O": "Python objects, which can run code", "V": "records"}.get(kind, "no plain numbers")
             raise PickleError("an array in it holds %s (dtype %s)" % (what, shown(code)))
-        return np.dtype(code if bare != code else "<" + code)
+        return _ORDERED[code if bare != code else "<" + code]
 
     def _encoded(self, text):
         if type(text) is _Ref and text.form == "text":
             return _Ref(text.offset, text.length, "encoded")
         if type(text) is str:
             try:
-                return text.encode("latin-1")
+                data = text.encode("latin-1")
             except UnicodeEncodeError:
                 pass
+            else:
+                self.spend(40 + len(data))  # a few bytes of the file can ask for the same text again and again
+                return data
         raise PickleError("it is damaged: bytes that are written as text are not Latin-1")
 
     def op_build(self):
@@ -520,7 +526,7 @@ class _Machine:
             if any(part is not None for part in state[2:5]):
                 raise PickleError("an array in it holds records (a dtype with fields)")
             if order in "<>":
-                target.dtype = target.dtype.newbyteorder(order)
+                target.dtype = _ORDERED[order + target.dtype.str[1:]]
         else:
             raise PickleError("it sets the state of something that is no array: it may run code elsewhere")
 
@@ -529,6 +535,7 @@ class _Machine:
             raise PickleError("an array in it has no dtype: it is damaged, or made to do harm")
         if type(shape) is not tuple or len(shape) > 32 or not all(type(side) is int for side in shape):
             raise PickleError("an array in it has no shape: it is damaged, or made to do harm")
+        self.spend(16 * len(shape))  # numpy's own notes of sides and strides; the tuple may be shared
         if type(data) is str:  # of Python 2
             data = self._encoded(data)
         if type(data) is list:
@@ -578,8 +585,13 @@ class _Machine:
                 value[name], count = self._finished(value[name], depth + 1, lazy)
                 size += count
         elif kind is tuple:
-            items = [self._finished(item, depth + 1, lazy) for item in value]
-            result, size = tuple(item for item, _ in items), 1 + sum(count for _, count in items)
+            self.spend(56 + 16 * len(value))  # the new one, and the list it is made of
+            items, size = [], 1
+            for item in value:
+                item, count = self._finished(item, depth + 1, lazy)
+                items.append(item)
+                size += count
+            result = tuple(items)
         elif kind is LazyArray and value.shape is not None:
             result, size = value if lazy else self.array(value), 1
         elif kind is _Ref:
