@@ -466,7 +466,9 @@ def test_general_pickles(tmp_path):
         "numbers": [0, 255, 256, -1, -(2**31), 2**31, 2**127, -(2**127), 1.5, float("inf"), None, True, False],
         "texts": ["", "a", "日本語", "x" * 5000, "ü" * 3000, "\ud800"],
         "bytes": [b"", b"a", b"\xff" * 5000],
-        "containers": [(), (1,), (1, (2, [3])), {}, {1: "a", "b": {}}],
+        "containers": [(), (1,), (1, (2, [3])), {}, {1: "a", "b": {}, 2**31: 0, -(2**31): 0, -1: 0, -2: 0}],
+        "many keys": dict.fromkeys(range(10000)),
+        "padding": bytes(300000),  # a larger file may hold more small objects
     }
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     write_pickle(ours, value)
@@ -476,7 +478,16 @@ def test_general_pickles(tmp_path):
     for protocol in (2, 3, 4, min(5, pickle.HIGHEST_PROTOCOL)):
         theirs.write_bytes(pickle.dumps(value, protocol))
         assert same(read_pickle(theirs), value)
-    for wrong in (object(), {"a": {1, 2}}, {1.5: 1}, np.zeros(2, object), np.zeros(2, "c8"), 1 << 600):
+    for wrong in (
+        object(),
+        {"a": {1, 2}},
+        {1.5: 1},
+        {2**40: 1},
+        dict.fromkeys(range(10001)),
+        np.zeros(2, object),
+        np.zeros(2, "c8"),
+        1 << 600,
+    ):
         with pytest.raises((TypeError, ValueError)):
             write_pickle(ours, wrong)
         assert same(read_pickle(ours), value)  # as it was

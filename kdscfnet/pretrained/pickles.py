@@ -31,6 +31,8 @@ INLINE = 4096  # bytes; longer texts and byte strings stay in the file until the
 MAX_DEPTH = 32  # containers inside containers
 BASE_BUDGET = 1 << 20  # bytes of small objects that a file of any size may make
 MAX_INTEGER = 64  # bytes of an integer; the widest legitimate one is the 128 bits of a random generator's state
+MAX_KEY = 1 << 31  # an integer key beyond it, on either side, is refused
+MAX_KEYS = 10000  # entries of a dict that has integer keys
 MAX_NAME = 128  # characters in a module's or a function's name
 
 # What the names in a file mean. Nothing here is the named object itself.
@@ -374,6 +376,13 @@ class _Machine:
         for key, value in zip(pairs[::2], pairs[1::2]):
             if type(key) not in (str, int):
                 raise PickleError("a dict in it has a key that is neither text nor an integer")
+            if type(key) is int:
+                # Python hashes integers in a way that everybody knows (texts it does not): keys can be chosen such that
+                # each is compared with all before it. Wide ones make that easy, and few keys make it harmless.
+                if not -MAX_KEY <= key <= MAX_KEY:
+                    raise PickleError("a dict in it has the integer key %s: no weight file does" % shown(key, 30))
+                if len(target) >= MAX_KEYS:
+                    raise PickleError("a dict in it has more than %d integer keys: no weight file does" % MAX_KEYS)
             if key in target:
                 raise PickleError("a dict in it has the key %s twice" % shown(key))
             target[key] = value
@@ -746,8 +755,8 @@ def shown_path(path):
 
 
 def read_pickle(path, lazy=False):
-    """Read a pickle of None, booleans, numbers, text, bytes, lists, tuples, dicts (keys: text or integers), numpy
-    scalars and numpy arrays of plain numbers, written by Python's pickle or by paddle.save.
+    """Read a pickle of None, booleans, numbers, text, bytes, lists, tuples, dicts (keys: text, or up to 10,000 integers
+    of at most 32 bits), numpy scalars and numpy arrays of plain numbers, written by Python's pickle or by paddle.save.
 
     Runs nothing in the file and imports no Paddle. Memory: the arrays plus at most twice the file's size (in practice
     a small part of it). `lazy`: arrays are LazyArray objects (shape, dtype, nbytes), their data is not read.
@@ -820,6 +829,10 @@ def _write(file, value, depth):
         for key, item in value.items():
             if type(key) not in (str, int):
                 raise TypeError("a key of a dict is %r: text or an integer is wanted" % (key,))
+            if type(key) is int and (not -MAX_KEY <= key <= MAX_KEY or len(value) > MAX_KEYS):
+                raise ValueError(
+                    "the key %d: integers are keys up to %d, in dicts of %d entries" % (key, MAX_KEY, MAX_KEYS)
+                )
             _write(file, key, depth + 1)
             _write(file, item, depth + 1)
         file.write(b"u")
