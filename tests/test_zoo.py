@@ -350,6 +350,29 @@ def test_convert_verb(folder, student, capsys):
     assert code == 2 and "os.system" in err and first.read_bytes() == third.read_bytes()
 
 
+def test_convert_refuses_in_one_line(folder, capsys):
+    pytest.importorskip("safetensors")
+    first, second = folder / "a.pdparams", folder / "b.safetensors"
+    for key in ("a\ud800", "__metadata__"):
+        write_weights(first, {key: np.ones(2, "f4")})
+        code, out, err = run(capsys, "convert", first, second)
+        assert code == 2 and out == "" and err.count("\n") == 1
+        assert err.startswith("kdscfnet weights: %s: cannot be written: the key '%s" % (second, key[:1]))
+        assert not second.exists()
+    first.unlink()
+    header = b'{"a":{"dtype":"C64","shape":[1],"data_offsets":[0,8]}}'
+    second.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    code, out, err = run(capsys, "convert", second, first)
+    assert code == 2 and out == "" and err.count("\n") == 1 and "Traceback" not in err
+    assert not first.exists()
+    # without dimensions
+    write_weights(first, {"a": np.array(2.5, "f4")})
+    assert run(capsys, "convert", first, second, "--force")[0] == 0
+    assert safe_load.read_weights(second)["a"].shape == ()
+    assert run(capsys, "convert", second, folder / "c.pdparams")[0] == 0
+    assert (folder / "c.pdparams").read_bytes() == first.read_bytes()
+
+
 def test_wrong_use(folder, capsys):
     with pytest.raises(SystemExit) as caught:
         run(capsys)

@@ -848,9 +848,14 @@ def _write(file, value, depth):
         raise TypeError("%s cannot be written: plain values, containers and numpy arrays can" % type(value).__name__)
 
 
+def is_plain(dtype):
+    """Whether arrays of `dtype` are written and read: those of plain numbers are."""
+    return dtype.newbyteorder("<").str.lstrip("<|") in _DTYPES
+
+
 def _code(dtype):
     code = dtype.newbyteorder("<").str.lstrip("<|")
-    if code not in _DTYPES:
+    if not is_plain(dtype):
         raise TypeError("an array of dtype %s cannot be written: only plain numbers can" % dtype)
     return "<" + code
 
