@@ -228,7 +228,29 @@ def refused_pickles():
     )
     long = b"X" + struct.pack("<I", 2000004) + b"a" * 2000000 + "\U0001f600".encode()
     yield "one-wide-text", four + long + b".", "memory"
+    # what is made of little, again and again, in a file that is large for another reason
+    padding = b"B" + struct.pack("<I", 3000000) + bytes(3000000)
+    encode = b"c_codecs\nencode\nq\x00X" + struct.pack("<I", 4096) + b"a" * 4096 + b"\x8c\x06latin1\x86q\x01"
+    yield "encoded-flood", four + b"(" + encode + b"h\x00h\x01R" * 50000 + padding + b"l.", "memory"
+    yield "wide-tuple", four + b"(" + b"N" * 400000 + b"t" + padding + b"\x86.", "memory"
+    # keys whose hashes are all 0, so that each is compared with all before it: seconds for these
+    zeros = [b"\x8a\x0a" + (i * (2**61 - 1)).to_bytes(10, "little") + b"N" for i in range(8000)]
+    yield "colliding-keys", four + b"}(" + b"".join(zeros) + b"u.", "integer key"
+    ordered = two + b"ccollections\nOrderedDict\n"
+    yield "colliding-keys-ordered", ordered + b")R(" + b"".join(zeros) + b"u.", "integer key"
+    pairs = b"".join(b"](" + pair + b"e" for pair in zeros[:3000])
+    yield "colliding-keys-python-2", ordered + b"](" + pairs + b"e\x85R.", "integer key"
+    for name, key in (("wide-key", 2**31 + 1), ("wide-negative-key", -(2**31) - 1)):
+        yield name, four + b"}\x8a\x05" + key.to_bytes(5, "little", signed=True) + b"Ns.", "integer key %d" % key
+    # within 32 bits keys cannot have one hash, but still take the same way through a table
+    keys = b"".join(b"J" + struct.pack("<i", i << 16) + b"N" for i in range(-5000, 5001))
+    yield "many-integer-keys", four + b"}(" + keys + b"u" + padding + b"\x86.", "more than 10000 integer keys"
     yield "bytes-that-are-no-latin1", four + b"c_codecs\nencode\n" + long + text("latin1") + b"\x86R.", "not Latin-1"
+    yield (
+        "scalar-that-is-no-latin1",
+        four + b"cnumpy.core.multiarray\nscalar\n" + f4 + text("\u0100") + b"\x86R.",
+        "not Latin-1",
+    )
     laughs = b"".join(b"h%sh%s\x86\x94" % (bytes([i]), bytes([i])) for i in range(30))
     yield "many-laughs", four + b"(K\x01\x85\x94" + laughs + b"t.", "over and over"
     yield "holds-itself", four + b"]\x94h\x00a.", "holds itself"

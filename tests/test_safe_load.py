@@ -434,6 +434,8 @@ def test_both_formats_are_exact_and_reproducible(tmp_path, arrays):
     every["double"] = np.array([[np.pi]])
     every["index"] = np.arange(4).reshape(2, 2)
     every["nothing"] = np.zeros((0, 3), "f4")
+    every["one"], every["a count"] = np.array(2.5, "f4"), np.array(7)  # without dimensions
+    every["Fortran"] = np.asfortranarray(np.arange(6, dtype="f4").reshape(2, 3))
     every["odd values"] = np.array([np.nan, -0.0, np.inf, 1e-45], "f4")
     first, second, third = (tmp_path / name for name in ("a.pdparams", "b.safetensors", "c.pdparams"))
     write_weights(first, every)
@@ -459,6 +461,36 @@ def test_saving_to_another_suffix(tmp_path, model):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("suffix", [".pdparams", ".safetensors"])
+def test_what_a_file_would_not_give_back_is_not_written(tmp_path, suffix):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    path, one = tmp_path / ("a" + suffix), np.ones(1, "f4")
+    wrong = [
+        ({"a": np.zeros(2, "c8")}, "'a' is complex64, and weight files hold plain numbers"),
+        ({"a": np.zeros(2, "U3")}, "plain numbers"),
+        ({"a": np.zeros(2, object)}, "plain numbers"),
+        ({1: one}, "the key 1 is no text"),
+        ({}, "could not be read again: holds no arrays"),
+    ]
+    if suffix == ".safetensors":
+        wrong += [
+            ({"b": one, "a\ud800": one}, r"the key 'a\\ud800' is no valid Unicode"),
+            ({"b": one, "__metadata__": one}, "the key '__metadata__' has a meaning of its own"),
+            ({"a" * (1 << 20): one}, "could not be read again: its header is larger"),
+        ]
+    else:
+        wrong.append(({"a" * 5000: one}, "could not be read again: a dict in it has a key that is neither text"))
+    for arrays, says in wrong:
+        with pytest.raises(WeightsError, match=says) as caught:
+            write_weights(path, arrays)
+        assert str(caught.value).startswith("%s: cannot be written: " % path) and str(caught.value).isprintable()
+        assert list(tmp_path.iterdir()) == []
+    if suffix == ".pdparams":  # which can have them
+        write_weights(path, {"a\ud800": one, "__metadata__": one})
+        assert list(read_weights(path)) == ["a\ud800", "__metadata__"]
+
+
 def test_general_pickles(tmp_path):
     value = {
         "arrays": [np.arange(3), np.zeros((2, 0), "f4"), np.array(2.5), np.array([True, False])],
@@ -466,7 +498,9 @@ def test_general_pickles(tmp_path):
         "numbers": [0, 255, 256, -1, -(2**31), 2**31, 2**127, -(2**127), 1.5, float("inf"), None, True, False],
         "texts": ["", "a", "日本語", "x" * 5000, "ü" * 3000, "\ud800"],
         "bytes": [b"", b"a", b"\xff" * 5000],
-        "containers": [(), (1,), (1, (2, [3])), {}, {1: "a", "b": {}}],
+        "containers": [(), (1,), (1, (2, [3])), {}, {1: "a", "b": {}, 2**31: 0, -(2**31): 0, -1: 0, -2: 0}],
+        "many keys": dict.fromkeys(range(10000)),
+        "padding": bytes(300000),  # a larger file may hold more small objects
     }
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     write_pickle(ours, value)
@@ -476,7 +510,16 @@ def test_general_pickles(tmp_path):
     for protocol in (2, 3, 4, min(5, pickle.HIGHEST_PROTOCOL)):
         theirs.write_bytes(pickle.dumps(value, protocol))
         assert same(read_pickle(theirs), value)
-    for wrong in (object(), {"a": {1, 2}}, {1.5: 1}, np.zeros(2, object), np.zeros(2, "c8"), 1 << 600):
+    for wrong in (
+        object(),
+        {"a": {1, 2}},
+        {1.5: 1},
+        {2**40: 1},
+        dict.fromkeys(range(10001)),
+        np.zeros(2, object),
+        np.zeros(2, "c8"),
+        1 << 600,
+    ):
         with pytest.raises((TypeError, ValueError)):
             write_pickle(ours, wrong)
         assert same(read_pickle(ours), value)  # as it was

@@ -382,6 +382,59 @@ def test_two_at_once(server, folder):
     assert server.seen == []
 
 
+@pytest.mark.parametrize("end", ["renamed", "deleted", "renamed and begun anew"])
+def test_the_other_process_ends_before_we_lock(server, folder, weights, monkeypatch, end):
+    """It had the unfinished file when we opened it, and has let go of it when we lock: what we hold is its file."""
+    fcntl = pytest.importorskip("fcntl")
+    folder.mkdir()
+    part, flock, calls = folder / (".%s.part" % NAME), fcntl.flock, []
+    part.write_bytes(b"theirs")
+
+    def late(descriptor, operation):
+        if not calls:
+            part.unlink() if end == "deleted" else os.replace(str(part), str(folder / NAME))
+            if end == "renamed and begun anew":
+                part.write_bytes(b"a third one's, stopped")
+        calls.append(descriptor)
+        return flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with download._locked(part) as file:
+        assert len(calls) == 2 and os.path.samestat(os.fstat(file.fileno()), part.stat())
+        file.truncate(0)  # as start_over does
+        if end != "deleted":
+            assert (folder / NAME).read_bytes() == b"theirs"
+    calls.clear()
+    part.write_bytes(b"theirs")
+    fetch(server, folder, force=True)
+    assert len(calls) == 2 and (folder / NAME).read_bytes() == weights and names(folder) == [NAME]
+
+
+def test_a_name_that_never_stays(folder, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    folder.mkdir()
+    monkeypatch.setattr(fcntl, "flock", lambda *_: (folder / ".a.part").unlink())
+    with pytest.raises(UserError, match="another process is downloading"):
+        with download._locked(folder / ".a.part"):
+            pass
+
+
+def test_what_begins_after_the_rename_is_left_alone(server, folder, weights, monkeypatch):
+    """Our file has its name and our lock is of no use any more: the next process may have begun."""
+    replace, part = os.replace, folder / (".%s.part" % NAME)
+
+    def then_another_begins(source, target):
+        replace(source, target)
+        if target == str(folder / NAME):
+            part.write_bytes(b"theirs")
+            (folder / (part.name + ".json")).write_text("{}")
+
+    monkeypatch.setattr(os, "replace", then_another_begins)
+    fetch(server, folder)
+    assert (folder / NAME).read_bytes() == weights
+    assert part.read_bytes() == b"theirs" and names(folder) == [part.name, part.name + ".json", NAME]
+
+
 def test_stopped_by_the_user(server, folder, weights, monkeypatch):
     class Stopped(download._Download):
         def judge(self, response, offset):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import shutil
 import subprocess
@@ -333,6 +334,44 @@ def test_verify_verb(folder, student, capsys):
     assert err == "1 of 2 files are bad\n"
 
 
+def test_verify_compares_a_file_with_its_namesake(folder, student, capsys, monkeypatch):
+    ours = zoo.bundled().path
+    path, title = folder / ours.name, zoo.release().bundled.title
+    shutil.copy(str(ours), str(path))
+    code, out, err = run(capsys, "verify", path)
+    assert code == 0 and "the bundled %s, byte for byte (by its SHA-256)\n" % title in out
+    write_weights(path, student)  # the right network with other numbers
+    code, out, err = run(capsys, "verify", path)
+    assert code == 2 and "good" not in out
+    says = "BAD   %s: has the name of the bundled %s, but its SHA-256 differs: it is another file, or damaged\n"
+    assert out == says % (path, title)
+    # under another name, or in the other format, it is nobody's namesake
+    write_weights(folder / "mine.pdparams", student)
+    assert zoo.namesake(path.with_suffix(".safetensors")) is None
+    code, out, err = run(capsys, "verify", folder / "mine.pdparams")
+    assert code == 0 and "byte for byte" not in out
+    # an MD5 is as good; an entry without a checksum promises nothing
+    name, release = folder / "KD-SCFNet_R50.pdparams", zoo.release()
+    write_weights(name, student)
+    assert run(capsys, "verify", name)[0] == 0
+    md5 = hashlib.md5(name.read_bytes()).hexdigest()
+    for checksum, expected in ((md5, 0), ("0" * 32, 2)):
+        models = [dataclasses.replace(m, md5=checksum if m.recipe == "kd-r50" else "") for m in release.models]
+        changed = dataclasses.replace(release, models=tuple(models))
+        monkeypatch.setattr(zoo, "release", lambda changed=changed: changed)
+        code, out, err = run(capsys, "verify", name)
+        assert code == expected and ("the published KD-SCFNet (R50), byte for byte (by its MD5)" in out) == (code == 0)
+    assert "has the name of the published KD-SCFNet (R50), but its MD5 differs" in out
+
+
+def test_verify_of_a_converted_file(folder, capsys):
+    pytest.importorskip("safetensors")
+    target = folder / zoo.bundled().path.with_suffix(".safetensors").name
+    assert run(capsys, "convert", zoo.bundled().path, target)[0] == 0
+    code, out, err = run(capsys, "verify", target)
+    assert code == 0 and "byte for byte" not in out and "by its name: %s" % zoo.release().bundled.title in out
+
+
 def test_convert_verb(folder, student, capsys):
     pytest.importorskip("safetensors")
     first, second, third = folder / "a.pdparams", folder / "b.safetensors", folder / "c.pdparams"
@@ -348,6 +387,29 @@ def test_convert_verb(folder, student, capsys):
     second.write_bytes(b"\x80\x02cos\nsystem\nX\x01\x00\x00\x00a\x85R.")
     code, out, err = run(capsys, "convert", second, third, "--force")
     assert code == 2 and "os.system" in err and first.read_bytes() == third.read_bytes()
+
+
+def test_convert_refuses_in_one_line(folder, capsys):
+    pytest.importorskip("safetensors")
+    first, second = folder / "a.pdparams", folder / "b.safetensors"
+    for key in ("a\ud800", "__metadata__"):
+        write_weights(first, {key: np.ones(2, "f4")})
+        code, out, err = run(capsys, "convert", first, second)
+        assert code == 2 and out == "" and err.count("\n") == 1
+        assert err.startswith("kdscfnet weights: %s: cannot be written: the key '%s" % (second, key[:1]))
+        assert not second.exists()
+    first.unlink()
+    header = b'{"a":{"dtype":"C64","shape":[1],"data_offsets":[0,8]}}'
+    second.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    code, out, err = run(capsys, "convert", second, first)
+    assert code == 2 and out == "" and err.count("\n") == 1 and "Traceback" not in err
+    assert not first.exists()
+    # without dimensions
+    write_weights(first, {"a": np.array(2.5, "f4")})
+    assert run(capsys, "convert", first, second, "--force")[0] == 0
+    assert safe_load.read_weights(second)["a"].shape == ()
+    assert run(capsys, "convert", second, folder / "c.pdparams")[0] == 0
+    assert (folder / "c.pdparams").read_bytes() == first.read_bytes()
 
 
 def test_wrong_use(folder, capsys):

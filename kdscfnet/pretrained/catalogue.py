@@ -141,6 +141,8 @@ def verify(files):
                 "      by its name: %s%s"
                 % (found.title, ", published MAE on ECSSD %.3f" % found.mae["ECSSD"] if found.mae else "")
             )
+        if good.same_as is not None:
+            print("      %s, byte for byte (by its %s)" % (zoo.described(good.same_as), good.checksum))
         if good.report.converted:
             print(
                 "      %d entries are %s: they become float32 when loaded"

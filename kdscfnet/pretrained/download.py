@@ -73,14 +73,19 @@ def download(url, target, check, limit, timeout=30, attempts=5, pause=1.0):
             raise DownloadError("the server sent another file than the one that was published: %s" % reason)
         if os.name == "nt":  # an open file cannot be renamed there
             file.close()
+        # While the file has this name, it is locked for us; after the rename another process may begin both anew.
+        _unlink(_notes(part))
         os.replace(str(part), str(target))
-        _discard(part)
 
 
 def _discard(part):
-    for path in (part, _notes(part)):
-        with contextlib.suppress(OSError):
-            os.unlink(str(path))
+    _unlink(_notes(part))
+    _unlink(part)  # last: what is beside it belongs to whoever has it
+
+
+def _unlink(path):
+    with contextlib.suppress(OSError):
+        os.unlink(str(path))
 
 
 def _notes(part):
@@ -91,19 +96,33 @@ def _notes(part):
 @contextlib.contextmanager
 def _locked(part):
     """The unfinished file, open for reading and writing, and ours alone."""
-    with open(str(part), "a+b") as file:
-        try:
-            import fcntl
-        except ImportError:  # Windows has no such locks; two downloads at once fail the check there
-            fcntl = None
-        if fcntl:
-            try:
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError("another process is downloading %s: wait until it is done" % shown_path(part))
-            except OSError:
-                pass  # a file system without locks
-        yield file
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks; two downloads at once fail the check there
+        fcntl = None
+    busy = UserError("another process is downloading %s: wait until it is done" % shown_path(part))
+    for _ in range(10):
+        with open(str(part), "a+b") as file:
+            if fcntl:
+                try:
+                    fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise busy
+                except OSError:
+                    pass  # a file system without locks
+                if not _has_name(file, part):
+                    continue  # its owner finished between our two calls: this is the finished file by now
+            yield file
+            return
+    raise busy
+
+
+def _has_name(file, path):
+    """Whether an open file is still the one at `path`: not renamed, not deleted."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(str(path)))
+    except FileNotFoundError:
+        return False
 
 
 class _Download:

@@ -20,6 +20,7 @@ import os
 import pickletools
 import stat
 import struct
+import sys
 
 import numpy as np
 
@@ -30,6 +31,8 @@ INLINE = 4096  # bytes; longer texts and byte strings stay in the file until the
 MAX_DEPTH = 32  # containers inside containers
 BASE_BUDGET = 1 << 20  # bytes of small objects that a file of any size may make
 MAX_INTEGER = 64  # bytes of an integer; the widest legitimate one is the 128 bits of a random generator's state
+MAX_KEY = 1 << 31  # an integer key beyond it, on either side, is refused
+MAX_KEYS = 10000  # entries of a dict that has integer keys
 MAX_NAME = 128  # characters in a module's or a function's name
 
 # What the names in a file mean. Nothing here is the named object itself.
@@ -61,6 +64,8 @@ for _core in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
 
 # Plain numbers only: no objects (a pickle inside an array), no records, no texts, no dates
 _DTYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
+# One object for each byte order, made once: what a file says about dtypes takes no memory, however often it says it
+_ORDERED = {order + code: np.dtype(order + code) for order in "<>|=" for code in _DTYPES}
 
 _NOTHING = object()
 
@@ -269,7 +274,7 @@ class _Machine:
             text = data.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
             raise PickleError("a text in it is not UTF-8: it is damaged")
-        self.spend(56 + length if text.isascii() else 80 + 4 * length)
+        self.spend(sys.getsizeof(text))  # one, two or four bytes for each character
         self.stack.append(text)
 
     def op_text1(self):
@@ -371,6 +376,13 @@ class _Machine:
         for key, value in zip(pairs[::2], pairs[1::2]):
             if type(key) not in (str, int):
                 raise PickleError("a dict in it has a key that is neither text nor an integer")
+            if type(key) is int:
+                # Python hashes integers in a way that everybody knows (texts it does not): keys can be chosen such that
+                # each is compared with all before it. Wide ones make that easy, and few keys make it harmless.
+                if not -MAX_KEY <= key <= MAX_KEY:
+                    raise PickleError("a dict in it has the integer key %s: no weight file does" % shown(key, 30))
+                if len(target) >= MAX_KEYS:
+                    raise PickleError("a dict in it has more than %d integer keys: no weight file does" % MAX_KEYS)
             if key in target:
                 raise PickleError("a dict in it has the key %s twice" % shown(key))
             target[key] = value
@@ -440,7 +452,7 @@ class _Machine:
         tag = self.pop()
         if type(tag) is not _Tag or type(arguments) is not tuple:
             raise PickleError("it calls something that is no array: it may run code elsewhere")
-        self.spend(100)
+        self.spend(100)  # the object itself; `_made` accounts for what is in it
         self.stack.append(self._made(tag.means, arguments))
 
     def _made(self, means, arguments):
@@ -476,7 +488,7 @@ class _Machine:
                     return self.stack.pop()
         elif means is _SCALAR:
             if len(arguments) == 2 and type(arguments[0]) is _DType:
-                data = arguments[1].encode("latin-1") if type(arguments[1]) is str else arguments[1]
+                data = self._encoded(arguments[1]) if type(arguments[1]) is str else arguments[1]
                 if type(data) is bytes and len(data) == arguments[0].dtype.itemsize:
                     return np.frombuffer(data, arguments[0].dtype)[0]
         elif means is _FROMBUFFER:  # (data, dtype, shape, order), at protocol 5
@@ -492,16 +504,19 @@ class _Machine:
             kind = bare[:1]
             what = {"O": "Python objects, which can run code", "V": "records"}.get(kind, "no plain numbers")
             raise PickleError("an array in it holds %s (dtype %s)" % (what, shown(code)))
-        return np.dtype(code if bare != code else "<" + code)
+        return _ORDERED[code if bare != code else "<" + code]
 
     def _encoded(self, text):
         if type(text) is _Ref and text.form == "text":
             return _Ref(text.offset, text.length, "encoded")
         if type(text) is str:
             try:
-                return text.encode("latin-1")
+                data = text.encode("latin-1")
             except UnicodeEncodeError:
                 pass
+            else:
+                self.spend(40 + len(data))  # a few bytes of the file can ask for the same text again and again
+                return data
         raise PickleError("it is damaged: bytes that are written as text are not Latin-1")
 
     def op_build(self):
@@ -520,7 +535,7 @@ class _Machine:
             if any(part is not None for part in state[2:5]):
                 raise PickleError("an array in it holds records (a dtype with fields)")
             if order in "<>":
-                target.dtype = target.dtype.newbyteorder(order)
+                target.dtype = _ORDERED[order + target.dtype.str[1:]]
         else:
             raise PickleError("it sets the state of something that is no array: it may run code elsewhere")
 
@@ -529,6 +544,7 @@ class _Machine:
             raise PickleError("an array in it has no dtype: it is damaged, or made to do harm")
         if type(shape) is not tuple or len(shape) > 32 or not all(type(side) is int for side in shape):
             raise PickleError("an array in it has no shape: it is damaged, or made to do harm")
+        self.spend(16 * len(shape))  # numpy's own notes of sides and strides; the tuple may be shared
         if type(data) is str:  # of Python 2
             data = self._encoded(data)
         if type(data) is list:
@@ -578,8 +594,13 @@ class _Machine:
                 value[name], count = self._finished(value[name], depth + 1, lazy)
                 size += count
         elif kind is tuple:
-            items = [self._finished(item, depth + 1, lazy) for item in value]
-            result, size = tuple(item for item, _ in items), 1 + sum(count for _, count in items)
+            self.spend(56 + 16 * len(value))  # the new one, and the list it is made of
+            items, size = [], 1
+            for item in value:
+                item, count = self._finished(item, depth + 1, lazy)
+                items.append(item)
+                size += count
+            result = tuple(items)
         elif kind is LazyArray and value.shape is not None:
             result, size = value if lazy else self.array(value), 1
         elif kind is _Ref:
@@ -734,8 +755,8 @@ def shown_path(path):
 
 
 def read_pickle(path, lazy=False):
-    """Read a pickle of None, booleans, numbers, text, bytes, lists, tuples, dicts (keys: text or integers), numpy
-    scalars and numpy arrays of plain numbers, written by Python's pickle or by paddle.save.
+    """Read a pickle of None, booleans, numbers, text, bytes, lists, tuples, dicts (keys: text, or up to 10,000 integers
+    of at most 32 bits), numpy scalars and numpy arrays of plain numbers, written by Python's pickle or by paddle.save.
 
     Runs nothing in the file and imports no Paddle. Memory: the arrays plus at most twice the file's size (in practice
     a small part of it). `lazy`: arrays are LazyArray objects (shape, dtype, nbytes), their data is not read.
@@ -808,6 +829,10 @@ def _write(file, value, depth):
         for key, item in value.items():
             if type(key) not in (str, int):
                 raise TypeError("a key of a dict is %r: text or an integer is wanted" % (key,))
+            if type(key) is int and (not -MAX_KEY <= key <= MAX_KEY or len(value) > MAX_KEYS):
+                raise ValueError(
+                    "the key %d: integers are keys up to %d, in dicts of %d entries" % (key, MAX_KEY, MAX_KEYS)
+                )
             _write(file, key, depth + 1)
             _write(file, item, depth + 1)
         file.write(b"u")
@@ -823,9 +848,14 @@ def _write(file, value, depth):
         raise TypeError("%s cannot be written: plain values, containers and numpy arrays can" % type(value).__name__)
 
 
+def is_plain(dtype):
+    """Whether arrays of `dtype` are written and read: those of plain numbers are."""
+    return dtype.newbyteorder("<").str.lstrip("<|") in _DTYPES
+
+
 def _code(dtype):
     code = dtype.newbyteorder("<").str.lstrip("<|")
-    if code not in _DTYPES:
+    if not is_plain(dtype):
         raise TypeError("an array of dtype %s cannot be written: only plain numbers can" % dtype)
     return "<" + code
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from kdscfnet.errors import WeightsError
 from kdscfnet.files import atomic_path
-from kdscfnet.pretrained.pickles import LazyArray, open_regular, read_pickle, shown, shown_path, write_pickle
+from kdscfnet.pretrained.pickles import LazyArray, is_plain, open_regular, read_pickle, shown, shown_path, write_pickle
 
 __all__ = [
     "LoadReport",
@@ -344,19 +344,57 @@ def save_weights(model, path):
 
 
 def write_weights(path, arrays):
-    """Write {key: numpy array} to `path`: .pdparams or .safetensors."""
-    suffix = os.path.splitext(os.fspath(path))[1].lower()
-    if suffix == ".pdparams":
-        write_pickle(path, dict(arrays))
-    elif suffix == ".safetensors":
+    """Write {key: numpy array} to `path`: .pdparams or .safetensors. Raises WeightsError, and writes nothing, where the
+    file would not give back what was put in."""
+    name, suffix = shown_path(path), os.path.splitext(os.fspath(path))[1].lower()
+    if suffix not in SUFFIXES:
+        raise WeightsError("%s: the name of a weight file ends with %s" % (name, " or ".join(SUFFIXES)))
+    # not ascontiguousarray, which gives an array without dimensions one
+    arrays = {key: np.asarray(array, order="C") for key, array in arrays.items()}
+    for key, array in arrays.items():
+        problem = _unwritable(key, array, suffix)
+        if problem:
+            raise WeightsError("%s: cannot be written: %s" % (name, problem))
+    if suffix == ".safetensors":
         try:
             from safetensors.numpy import save_file
         except ImportError:
-            raise WeightsError("%s: a .safetensors file needs the safetensors package: pip install safetensors" % path)
-        with atomic_path(path) as temporary:
-            save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, temporary)
-    else:
-        raise WeightsError("%s: the name of a weight file ends with %s" % (shown_path(path), " or ".join(SUFFIXES)))
+            raise WeightsError("%s: a .safetensors file needs the safetensors package: pip install safetensors" % name)
+    with atomic_path(path) as temporary:
+        if suffix == ".safetensors":
+            save_file(arrays, temporary)
+        else:
+            write_pickle(temporary, arrays)
+        _read_back(temporary, name, arrays)
+
+
+def _unwritable(key, array, suffix):
+    """Why a file cannot have that entry; None where it can."""
+    if type(key) is not str:
+        return "the key %s is no text" % shown(key)
+    if not is_plain(array.dtype):
+        return "%s is %s, and weight files hold plain numbers" % (shown(key), array.dtype)
+    if suffix == ".safetensors":
+        if key == "__metadata__":
+            return "the key '__metadata__' has a meaning of its own in .safetensors files"
+        try:
+            key.encode("utf-8")
+        except UnicodeEncodeError:
+            return "the key %s is no valid Unicode, as those of .safetensors files are" % shown(key)
+    return None
+
+
+def _read_back(temporary, name, arrays):
+    """Look at the keys and shapes of a new file, for what only the reader refuses: a key or a header that is too long,
+    more entries than it has memory for."""
+    try:
+        found = read_weights(temporary, lazy=True)
+    except WeightsError as error:
+        reason, prefix = str(error), shown_path(temporary) + ": "
+        reason = reason[len(prefix) :] if reason.startswith(prefix) else reason
+        raise WeightsError("%s: cannot be written: it could not be read again: %s" % (name, reason)) from None
+    if {key: tuple(array.shape) for key, array in found.items()} != {key: a.shape for key, a in arrays.items()}:
+        raise WeightsError("%s: cannot be written: it would not give back the same entries" % name)
 
 
 # Which network is it? ------------------------------------------------------------------------------------------------

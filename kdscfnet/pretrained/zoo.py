@@ -301,11 +301,14 @@ class Verified:
     sha256: str
     size: int  # bytes
     report: object  # safe_load.LoadReport
+    same_as: object = None  # the Model or Backbone that it is by its checksum
+    checksum: str = ""  # "SHA-256" or "MD5": by which
 
 
 def verify(path, entry=None):
     """Check a file whole: structure, dtypes, finite values, and for an `entry` that it is that one (its network, its
-    checksum where the release has one). Returns Verified; raises WeightsError with what is wrong."""
+    checksum where the release has one). Without `entry`, a file that has the very name of one is compared with that
+    one's checksum. Returns Verified; raises WeightsError with what is wrong."""
     path = Path(path)
     name = shown_path(path)
     arrays, report = safe_load.read_file(path)
@@ -331,11 +334,38 @@ def verify(path, entry=None):
         safe_load.fit(arrays, safe_load.backbone_shapes(backbone), report, backbone, safe_load.CLASSIFIER[backbone])
     else:
         safe_load.fit(arrays, safe_load.shape_tables()[backbone], report, backbone)
-    if entry is not None and entry.sha256 and sha256(path) != entry.sha256:
-        raise WeightsError("%s: is not the published file: its SHA-256 differs" % name)
-    if entry is not None and entry.md5 and _digest(path, hashlib.md5()) != entry.md5:
-        raise WeightsError("%s: is not the published file: its MD5 differs" % name)
-    return Verified(inspect_file(path), sha256(path), path.stat().st_size, report)
+    digest, same_as, compared = sha256(path), None, ""
+    by_name = entry is None
+    if by_name:
+        entry = namesake(path)
+    if entry is not None:
+        for kind, wanted in (("SHA-256", entry.sha256), ("MD5", entry.md5)):
+            if not wanted:
+                continue
+            if wanted == (digest if kind == "SHA-256" else _digest(path, hashlib.md5())):
+                same_as, compared = entry, compared or kind
+            elif by_name:
+                raise WeightsError(
+                    "%s: has the name of %s, but its %s differs: it is another file, or damaged"
+                    % (name, described(entry), kind)
+                )
+            else:
+                raise WeightsError("%s: is not the published file: its %s differs" % (name, kind))
+    return Verified(inspect_file(path), digest, path.stat().st_size, report, same_as, compared)
+
+
+def namesake(path):
+    """The entry, published or bundled, whose file has the name of `path`, suffix and all, or None. A .safetensors file
+    made from it shares its stem only, and not its bytes."""
+    for entry in (*release(), release().bundled):
+        if entry.file.lower() == Path(path).name.lower():
+            return entry
+    return None
+
+
+def described(entry):
+    """An entry for a message: `the published KD-SCFNet (R50)`."""
+    return "the %s %s" % ("bundled" if entry == release().bundled else "published", entry.title)
 
 
 def _likeness(arrays, table):
