@@ -154,6 +154,55 @@ def test_mistakes_get_one_line(place, capsys, arguments, message):
     assert code == 2 and message in err and err.count("\n") == 1
 
 
+def unlabel(place, name):
+    for path in (place / "data" / name / "mask").iterdir():
+        path.unlink()
+
+
+def test_maps_of_a_set_that_has_no_masks_are_no_secret(place, capsys):
+    unlabel(place, "ECSSD")
+    assert evaluate("--maps", "maps", "--scores", "mae") == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "data/ECSSD holds no masks: expected data/ECSSD/mask/*.png" in err
+    assert "first and second" in err and "--allow-missing" in err and not (place / "scores").exists()
+    assert evaluate("--maps", "maps", "--scores", "mae", "--sets", "PASCAL-S", "--no-report") == 0
+    assert "ECSSD" not in "".join(capsys.readouterr())
+    assert evaluate("--maps", "maps", "--scores", "mae", "--sets", "ECSSD") == 2
+    assert "data/ECSSD holds no masks" in capsys.readouterr().err
+
+    assert evaluate("--maps", "maps", "--scores", "mae", "--allow-missing") == 0
+    captured = capsys.readouterr()
+    said = "data/ECSSD holds no masks: expected data/ECSSD/mask/*.png; maps of it are not scored (--allow-missing)"
+    assert captured.err.count(said) == 1 and captured.out.count(said) == 1
+    assert said in (place / "report" / "report.html").read_text(encoding="utf-8")
+    ecssd = scores_of(place, "second")["sets"]["ECSSD"]
+    assert (ecssd["images"], ecssd["images_expected"], len(ecssd["left_out"])) == (0, 8, 8)
+    assert ecssd["left_out"][0] == {"name": "0001", "problem": "missing mask"}
+    assert scores_of(place, "second")["sets"]["PASCAL-S"]["images"] == 8
+
+
+def test_maps_of_sets_that_are_not_there_are_said(place, capsys):
+    (place / "data" / "ECSSD").rename(place / "elsewhere")
+    assert evaluate("--maps", "maps", "--scores", "mae") == 0
+    captured = capsys.readouterr()
+    for method in ("first", "second"):
+        said = "%s has maps of ECSSD, and data no such data set: left out" % method
+        assert captured.err.count(said) == 1 and captured.out.count(said) == 1
+        assert said in (place / "report" / "report.html").read_text(encoding="utf-8")
+        assert said in (place / "report" / "tables.md").read_text(encoding="utf-8")
+    # also of a method that has maps of nothing else, and not where the set was not asked for
+    for path in (place / "maps" / "second" / "PASCALS").iterdir():
+        path.unlink()
+    (place / "maps" / "second" / "PASCALS").rmdir()
+    assert evaluate("--maps", "maps", "--scores", "mae", "--no-report") == 0
+    assert "second has maps of ECSSD, and data no such data set" in capsys.readouterr().out
+    assert evaluate("--maps", "maps", "--scores", "mae", "--sets", "PASCAL-S", "--no-report") == 0
+    assert "ECSSD" not in "".join(capsys.readouterr())
+    # maps of one known set are not scored on another, where numbers are the names of both
+    assert evaluate("--maps", "maps/second", "--scores", "mae", "--no-report") == 2
+    assert "maps/second holds no maps of PASCAL-S" in capsys.readouterr().err
+
+
 def test_an_unlabelled_set_beside_labelled_ones_is_passed_over(place):
     scored_set.make_data(place / "data" / "KD-SOD80K")
     for path in (place / "data" / "KD-SOD80K" / "mask").iterdir():

@@ -30,6 +30,7 @@ _CANONICAL = {
     "PASCALS": "PASCAL-S",
     "KDSOD80K": "KD-SOD80K",
 }
+KNOWN_SETS = frozenset(_CANONICAL.values())
 
 
 @dataclass(frozen=True)

@@ -106,9 +106,20 @@ def find_masks(root):
 
 
 def find_sets(root, names=None):
-    """The data sets with masks in `root` (a folder of sets, or one set): a list of ImageSet, the card's order first."""
+    """The data sets in `root` (a folder of sets, or one set): a list of ImageSet, the card's order first.
+
+    Sets without masks are among them (their `masks` are empty), for there may be maps of them; some have masks.
+    """
     sets = find_image_sets(root, masks="partial", images="optional")
-    return choose_sets([found for found in sets if found.masks] or [find_masks(root)], names, root)
+    if not any(found.masks for found in sets):
+        sets = [find_masks(root)]
+    # of two folders that spell one name differently the one with masks, which comes last, counts
+    return choose_sets(sorted(sets, key=lambda found: bool(found.masks)), names, root)
+
+
+def lacks_masks(image_set):
+    """What is said of a set without masks."""
+    return "%s holds no masks: expected %s" % (image_set.root, os.path.join(image_set.root, "mask", "*.png"))
 
 
 # The order of the card's table
@@ -126,6 +137,11 @@ def choose_sets(sets, names, root):
             )
     rank = {name: number for number, name in enumerate(CARD_SETS)}
     return [by_name[name] for name in sorted(set(chosen), key=lambda name: (rank.get(name, len(rank)), name))]
+
+
+def without_masks(image_set, maps_dir):
+    """The Problems of a set without masks: all of them are missing, those of the maps where there are no images."""
+    return [Problem(MISSING_MASK, name) for name in image_set.names or list_images(maps_dir)]
 
 
 def pair_up(maps_dir, image_set, empty=False):

@@ -10,7 +10,16 @@ import time
 from kdscfnet.data.datasets import find_image_sets, list_images
 from kdscfnet.errors import UserError
 from kdscfnet.evaluation.methods import check, say, with_scores
-from kdscfnet.evaluation.pairs import MISSING_MAP, MISSING_MASK, UNREADABLE, Problem, choose_sets, pair_up, spare_masks
+from kdscfnet.evaluation.pairs import (
+    MISSING_MAP,
+    MISSING_MASK,
+    UNREADABLE,
+    Problem,
+    choose_sets,
+    lacks_masks,
+    pair_up,
+    spare_masks,
+)
 from kdscfnet.evaluation.results import Result, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
 from kdscfnet.files import write_json
@@ -108,7 +117,7 @@ def test_models(
     problems, remarks = collections.OrderedDict(), []
     for image_set in image_sets:
         if not image_set.masks:
-            text = "%s holds no masks: expected %s" % (image_set.root, os.path.join(image_set.root, "mask", "*.png"))
+            text = lacks_masks(image_set)
             if not allow_missing:
                 raise UserError(text + "; --allow-missing makes its maps and leaves the scores out")
             remarks.append(text + "; its maps were made, there are no scores")
