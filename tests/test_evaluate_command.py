@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
@@ -101,6 +102,35 @@ def test_allow_missing_says_so_in_every_output(place, capsys):
         and ",7,1," in (place / "report" / "scores.csv").read_text()
     )
     assert "left out: missing map: 0002" in (place / "report" / "maps.csv").read_text()
+
+
+def test_what_has_no_scores_at_all_is_in_every_output(place, capsys):
+    """One set of a method, a set of all methods, and a method of which nothing can be scored."""
+    scored_set.make_maps(place / "maps" / "third" / "PASCAL-S", scored_set.make_data(place / "spare"))
+    for folder in ("first/ECSSD", "second/ECSSD", "third/PASCAL-S"):
+        for path in (place / "maps" / folder).iterdir():
+            path.write_bytes(b"")
+    assert evaluate("--maps", "maps", "--allow-missing") == 0
+    out = capsys.readouterr().out
+    assert "MAE, lower is better; ECSSD (0 of 8 images); PASCAL-S (0 of 8 images)" in out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["model", "ECSSD", "PASCAL-S"] in lines and ["third", "-", "-"] in lines
+    assert ["second", "0"] in lines and ["third"] + ["-"] * 10 + ["0"] in lines  # the tables of ECSSD, PASCAL-S
+    report = place / "report"
+    for name in ("report.html", "tables.md", "tables.tex"):
+        text = (report / name).read_text(encoding="utf-8")
+        for said in ("second on ECSSD: nothing could", "third on PASCAL-S: nothing could", "ECSSD (0 of 8 images)"):
+            assert said in text, (name, said)
+    assert "left out: unreadable file: 0004.png" in (report / "report.html").read_text(encoding="utf-8")
+    scores = list(csv.DictReader(open(str(report / "scores.csv"), encoding="utf-8")))
+    assert len(scores) == 5
+    empty = [(row["model"], row["set"]) for row in scores if row["images"] == "0"]
+    assert empty == [("first", "ECSSD"), ("second", "ECSSD"), ("third", "PASCAL-S")]
+    assert all(row["MAE"] == row["S"] == "" and row["left_out"] == "8" for row in scores if row["images"] == "0")
+    maps = list(csv.DictReader(open(str(report / "maps.csv"), encoding="utf-8")))
+    assert len(maps) == 5 * 8 and sum(row["note"].startswith("left out: unreadable") for row in maps) == 3 * 8
+    assert scores_of(place, "third")["sets"]["PASCAL-S"]["images"] == 0
+    assert not (report / "ECSSD-maps.png").exists() and (report / "PASCAL-S-maps.png").exists()
 
 
 def test_a_long_list_of_problems_goes_to_a_file(place, capsys):

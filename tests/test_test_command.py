@@ -218,8 +218,18 @@ def test_a_set_without_masks(place, capsys):
     assert fast("--allow-missing") == 0
     assert "its maps were made, there are no scores" in capsys.readouterr().out
     assert len(times(place / "maps" / "FS-SCFNet" / "ECSSD")) == 8
-    assert list(json.loads((place / "scores" / "FS-SCFNet.json").read_text())["sets"]) == ["PASCAL-S"]
-    assert fast("--allow-missing", "--sets", "ECSSD") == 0  # nothing to score at all
+    sets = json.loads((place / "scores" / "FS-SCFNet.json").read_text())["sets"]
+    assert sets["PASCAL-S"]["images"] == 8 and sets["ECSSD"]["images"] == 0
+    assert sets["ECSSD"]["left_out"][0] == {"name": "0001", "problem": "missing mask"}
+    # nothing to score at all
+    assert run("--scores", "mae", "--allow-missing", "--sets", "ECSSD", "-o", "other") == 0
+    said = capsys.readouterr().out
+    assert "ECSSD (0 of 8 images)" in said and "nothing could be scored, of 8 images: 8 missing masks" in said
+    assert json.loads((place / "other/scores/FS-SCFNet.json").read_text())["sets"]["ECSSD"]["images"] == 0
+    lines = (place / "other" / "report" / "scores.csv").read_text().splitlines()
+    assert lines[1].startswith("FS-SCFNet,ECSSD,,,0,8,0.039,,weights/") and len(lines) == 2
+    maps = (place / "other" / "report" / "maps.csv").read_text().splitlines()
+    assert maps[1] == "FS-SCFNet,ECSSD,0001,left out: missing mask: 0001" and len(maps) == 9
 
 
 def test_an_image_that_cannot_be_read(place, capsys):

@@ -51,7 +51,7 @@ def write_report(results, folder, warnings=()):
             data = pictures.encoded(figure, "png", dpi=130)
             write_bytes(os.path.join(folder, "%s-maps.png" % _file_name(name)), data)
             shown.append(_image(data, "png", "best, median and worst maps of %s" % name, "grid", figure))
-        sections.append(_section(table, scored, shown))
+        sections.append(_section(table, results, shown))
     path = os.path.join(folder, PAGE)
     write_text(path, _page(results, found[0], sections, notes))
     return path
@@ -81,7 +81,7 @@ def _image(data, kind, alt, style, figure=None):
     return '<img class="%s"%s alt="%s" src="data:image/%s;base64,%s">' % (style, width, html.escape(alt), kind, encoded)
 
 
-def _section(table, scored, shown):
+def _section(table, results, shown):
     name = table.set_name
     curves = "".join(picture for picture in shown if 'class="curve"' in picture)
     grids = "".join(picture for picture in shown if 'class="grid"' in picture)
@@ -94,8 +94,10 @@ def _section(table, scored, shown):
         parts.append('<div class="curves">%s</div>' % curves)
     if grids:
         parts.append('<div class="scroll">%s</div>' % grids)
-    for result in scored:
-        scores = result.sets[name]
+    for result in results:
+        scores = result.on(name)
+        if scores is None:
+            continue
         lines = ["left out: %s" % problem for problem in scores.left_out]
         lines += ["%s: %s" % note for note in scores.notes]
         if lines:

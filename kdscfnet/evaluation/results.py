@@ -31,6 +31,10 @@ class Result:
         """Put the scores of one set in."""
         (self.sets if scores["images"] else self.empty)[set_name] = scores
 
+    def on(self, set_name):
+        """The SetScores of a set, with figures or without; None where the set is not among this result's."""
+        return self.sets.get(set_name, self.empty.get(set_name))
+
     def difference(self, set_name):
         """The MAE minus the card's, or None."""
         if set_name not in self.sets or set_name not in self.card:
@@ -75,8 +79,8 @@ def published(name):
 
 
 def sets_of(results):
-    """The names of all sets in some results: the card's order, then by name."""
-    names = {name for result in results for name in result.sets}
+    """The names of all sets in some results, also of those without figures: the card's order, then by name."""
+    names = {name for result in results for name in (*result.sets, *result.empty)}
     return [name for name in CARD_SETS if name in names] + sorted(names.difference(CARD_SETS))
 
 
@@ -96,8 +100,8 @@ def remarks(results):
                     "%s on %s: %d of %d images scored (--allow-missing); left out: %s"
                     % (result.title, name, scores["images"], scores.expected, counted(scores.left_out))
                 )
-        expected = scored[0].sets[name].expected
-        if name in IMAGES and expected != IMAGES[name] and any(name in result.card for result in scored):
+        expected = scored[0].sets[name].expected if scored else None
+        if scored and name in IMAGES and expected != IMAGES[name] and any(name in result.card for result in scored):
             found.append("%s has %d images here; the card's figure is of %d" % (name, expected, IMAGES[name]))
         for result in scored:
             kinds = {}

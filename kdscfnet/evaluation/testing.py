@@ -19,6 +19,7 @@ from kdscfnet.evaluation.pairs import (
     lacks_masks,
     pair_up,
     spare_masks,
+    without_masks,
 )
 from kdscfnet.evaluation.results import Result, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
@@ -167,6 +168,10 @@ def test_models(
         if not run.set.masks:
             if failed:
                 problems[run.where] = list(failed.values())
+            # every output says that there are no scores of it
+            found = [failed.get(problem.name, problem) for problem in without_masks(run.set, run.folder)]
+            result.add(run.set.name, score_pairs([], found))
+            write_scores(result, os.path.join(output, "scores"))
             continue
         pairs, found = pair_up(run.folder, run.set, empty=True)
         found = [failed.get(problem.name, problem) if problem.kind == MISSING_MAP else problem for problem in found]
@@ -178,7 +183,7 @@ def test_models(
             write_scores(result, os.path.join(output, "scores"))  # what is there stays if a later model fails
     check(problems, allow_missing, output)
     if not any(image_set.masks for image_set in image_sets):
-        return [], remarks
+        return list(results.values()), remarks
     return with_scores(list(results.values())), remarks
 
 
