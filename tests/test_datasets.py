@@ -78,6 +78,21 @@ def test_masks_with_usual_suffixes(tmp_path):
     assert match_names({"a_GT": 1, "a": 2}, ["a"]) == {"a": 2}
 
 
+def test_a_mask_is_one_images_at_most(tmp_path):
+    assert match_names({"world_mask": 1}, ["world", "world_mask"]) == {"world_mask": 1}
+    assert match_names({"world_mask": 1, "world_mask_gt": 2}, ["world", "world_mask"]) == {"world_mask": 1}
+    assert match_names({"world_mask_mask": 1, "world_mask": 2, "world": 3}, ["world", "world_mask"]) == {
+        "world": 3,
+        "world_mask": 2,
+    }
+    fill(tmp_path / "set" / "image", ["a.jpg", "b.jpg"])
+    fill(tmp_path / "set" / "mask", ["a_mask.png", "a_gt.png", "b.png", "b_gt.png"], channels=1)
+    with pytest.raises(UserError, match=r"a_gt.png and a_mask.png both fit the image a: keep one"):
+        find_image_set(tmp_path / "set")
+    (tmp_path / "set" / "mask" / "a_mask.png").unlink()
+    assert [path[-8:] for path in find_image_set(tmp_path / "set").masks] == ["a_gt.png", "sk/b.png"]
+
+
 def test_list_file_orders_and_selects(tmp_path):
     root = tmp_path / "set"
     fill(root / "image", ["a.jpg", "b.jpg", "c.jpg"])

@@ -163,12 +163,46 @@ def find_image_sets(root, masks="required", images="required", lists=("test.txt"
 
 
 def match_names(found, names):
-    """Map each of `names` to its file in `found` ({name: path}), by name or with a usual suffix (`0001_mask`)."""
-    bare = {}
-    for name, path in found.items():
-        bare.setdefault(_MASK_SUFFIX.sub("", name), path)
-    bare.update(found)
-    return {name: bare[name] for name in names if name in bare}
+    """Map each of `names` to its file in `found` ({name: path}), by name or with a usual suffix (`0001_mask`).
+
+    A file is one name's at most. Raises UserError where several files fit a name that has none of its own.
+    """
+    matched, doubtful = assign(names, found, [(str, lambda file: _MASK_SUFFIX.sub("", file))])
+    for name, files in doubtful.items():
+        raise UserError(
+            "%s and %s both fit the image %s: keep one" % (found[files[0]], os.path.basename(found[files[1]]), name)
+        )
+    return {name: matched[name] for name in names if name in matched}
+
+
+def assign(names, found, rules):
+    """Give each of `names` its file in `found` ({file's name: path}), and no file to two names.
+
+    Files of exactly these names go first. Then each rule, a pair (name → key, file's name → key), brings together the
+    names and the files still free that have one key.
+
+    Returns ({name: path}, {name: [names of the files that fit]} where it is not one name and one file).
+    """
+    names = list(dict.fromkeys(names))  # a list of names may hold one twice
+    matched, doubtful = {name: found[name] for name in names if name in found}, {}
+    free = [file for file in found if file not in matched]
+    for of_name, of_file in rules:
+        fitting = {}
+        for file in free:
+            fitting.setdefault(of_file(file), []).append(file)
+        wanting = {}
+        for name in names:
+            if name not in matched and name not in doubtful:
+                wanting.setdefault(of_name(name), []).append(name)
+        for key, those in wanting.items():
+            files = fitting.get(key, [])
+            if len(those) == len(files) == 1:
+                matched[those[0]] = found[files[0]]
+            elif files:
+                doubtful.update((name, files) for name in those)
+        taken = {file for key, files in fitting.items() if key in wanting for file in files}
+        free = [file for file in free if file not in taken]
+    return matched, doubtful
 
 
 def _find_folders(root, depth=2):
