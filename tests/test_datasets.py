@@ -110,6 +110,56 @@ def test_list_file_orders_and_selects(tmp_path):
         find_image_set(root)
 
 
+@pytest.mark.parametrize("kind", ["English", "GBK", "empty", "UTF-16"])
+def test_a_text_that_is_no_list_is_passed_over(tmp_path, capsys, kind):
+    root = tmp_path / "set"
+    fill(root / "image", ["a.jpg", "b.jpg"])
+    fill(root / "mask", ["a.png", "b.png"], channels=1)
+    (root / "info.txt").write_bytes(
+        {
+            "English": b"See the paper for details\n",
+            "GBK": "\u6570\u636e\u96c6\u8bf4\u660e\n".encode("gbk"),
+            "empty": b"",
+            "UTF-16": "a\nb\n".encode("utf-16"),
+        }[kind]
+    )
+    for _ in range(2):
+        assert find_image_set(root).names == ("a", "b")
+    assert capsys.readouterr().err.splitlines() == [
+        "%s is no list of the images beside it: passed over" % (root / "info.txt")
+    ]
+
+
+def test_lists_under_other_names(tmp_path, capsys):
+    root = tmp_path / "PASCALS"
+    fill(root / "image", ["a.jpg", "b.jpg", "c.jpg"])
+    fill(root / "mask", ["a.png", "b.png", "c.png"], channels=1)
+    (root / "names.txt").write_text("b\na\n")
+    assert find_image_set(root).names == ("b", "a")
+    (root / "names.txt").write_text("b\nnothing\n")  # it begins as a list and must be one
+    with pytest.raises(UserError, match=r"names.txt line 2: there is no image 'nothing' in .*: correct the list or"):
+        find_image_set(root)
+    (root / "names.txt").write_text("See the paper")
+    for name in ("PASCAL-S.txt", "pascals.txt"):
+        (root / name).write_text("c\nb\n")
+        assert find_image_set(root).names == ("c", "b")
+        (root / name).write_text("See the paper")
+        with pytest.raises(UserError, match="%s line 1: there is no image 'See'" % name):
+            find_image_set(root)
+        (root / name).unlink()
+    assert find_image_set(root, masks="partial").names == ("a", "b", "c")
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["train.txt", "test.txt", "set.txt", "names.txt"])
+def test_a_list_that_is_no_utf_8_is_named(tmp_path, name):
+    root = tmp_path / "set"
+    fill(root / "image", ["a.jpg", "b.jpg"])
+    (root / name).write_bytes(b"a\n\xca\xfd\n")
+    with pytest.raises(UserError, match=name + " line 2: not UTF-8 text: save the list as UTF-8 or remove it"):
+        find_image_set(root, masks="ignored")
+
+
 def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(UserError, match="there is no data folder"):
         find_image_set(tmp_path / "nowhere")

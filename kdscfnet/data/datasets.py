@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 
 from kdscfnet.errors import UserError
@@ -81,7 +82,8 @@ def find_image_set(root, masks="required", images="required", lists=("train.txt"
         root: the data set's folder, or a folder of images.
         masks: "required", "optional" (for all images or for none), "partial" (as many as there are) or "ignored".
         images: "required" or "optional".
-        lists: names of list files, the first that is there is used; a single other .txt file counts too.
+        lists: names of list files, the first that is there is used, then <SET>.txt; a single other .txt file counts
+            where its first line names an image of the set, and is passed over with a line on stderr where not.
 
     Returns an ImageSet. Raises UserError with what is missing where.
     """
@@ -106,8 +108,8 @@ def find_image_set(root, masks="required", images="required", lists=("train.txt"
         raise UserError("%s holds no masks: expected %s/mask/*.png (or GT, masks, ground_truth_mask)" % (root, root))
     masks_by_name = match_names(masks_found, images_found) if images_found else masks_found
 
-    listed = _read_list(home, lists)
     base = images_found or masks_found
+    listed = _read_list(home, lists, {name, os.path.basename(os.path.abspath(root))}, base)
     if listed is None:
         names = list(base)
     else:
@@ -116,7 +118,7 @@ def find_image_set(root, masks="required", images="required", lists=("train.txt"
             for kind, found in (("image", images_found), ("mask", masks_by_name)):
                 if found and entry not in found and not (kind == "mask" and masks == "partial"):
                     raise UserError(
-                        "%s line %d: there is no %s %r in %s"
+                        "%s line %d: there is no %s %r in %s: correct the list or remove it"
                         % (listed[0], number, kind, entry, image_folder if kind == "image" else mask_folder)
                     )
             names.append(entry)
@@ -241,19 +243,51 @@ def _split_by_suffix(folder):
     return images, masks
 
 
-def _read_list(home, lists):
-    """(path, [(line number, name)]) of the list file in `home`, or None."""
+def _read_list(home, lists, set_names, known):
+    """(path, [(line number, name)]) of the list file in `home`, or None.
+
+    A file that is named as a list (one of `lists`, train.txt, test.txt, <set>.txt) must be one; another is one where
+    its first entry is among the `known` names. Archives come with texts of other kinds.
+    """
     texts = [e for e in sorted(os.listdir(home)) if e.lower().endswith(".txt") and not e.lower().startswith("readme")]
-    chosen = next((e for e in lists if e in texts), texts[0] if len(texts) == 1 else None)
-    if chosen is None:
+    own = [name.lower() + ".txt" for name in set_names]
+    chosen = [e for e in lists if e in texts] + [e for e in texts if e.lower() in own]
+    chosen += texts if len(texts) == 1 else []
+    if not chosen:
         return None
-    path = os.path.join(home, chosen)
-    with open(path, encoding="utf-8-sig") as file:
-        lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
+    path = os.path.join(home, chosen[0])
+    named = chosen[0].lower() in (*lists, "train.txt", "test.txt", *own)
+    with open(path, "rb") as file:
+        data = file.read()
+    if not named:
+        entries = _entries(data.decode("utf-8-sig", errors="replace"))
+        if not entries or entries[0][1] not in known:
+            _say_once("%s is no list of the images beside it: passed over" % path)
+            return None
+    try:
+        return path, _entries(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        number = data[: error.start].count(b"\n") + 1
+        raise UserError("%s line %d: not UTF-8 text: save the list as UTF-8 or remove it" % (path, number)) from None
+
+
+def _entries(text):
+    """[(line number, name)] of a list's text: names without folder and suffix; empty lines are left out."""
     entries = []
-    for number, line in lines:
+    for number, line in enumerate(re.split(r"\r\n?|\n", text), 1):
+        line = line.strip()
         if line:
             entry = os.path.basename(line.split()[0] if os.path.splitext(line)[1] == "" or "\t" in line else line)
             stem, suffix = os.path.splitext(entry)
             entries.append((number, stem if suffix.lower() in IMAGE_SUFFIXES else entry))
-    return path, entries
+    return entries
+
+
+_SAID = set()
+
+
+def _say_once(text):
+    """A line on stderr, once in a process: a set may be looked for several times."""
+    if text not in _SAID:
+        _SAID.add(text)
+        print(text, file=sys.stderr, flush=True)
