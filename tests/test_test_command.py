@@ -266,6 +266,8 @@ def test_files_of_one_name_from_two_folders(place):
         (["--data", "nowhere"], "there is no data folder nowhere"),
         (["--sets", "HKU-IS"], "there is no data set HKU-IS in data: found ECSSD, PASCAL-S"),
         (["--engine", "torch"], "invalid choice"),
+        (["--size", "0"], "--size 0: 1 or more"),
+        (["--size", "-3"], "--size -3: 1 or more"),
     ],
 )
 def test_mistakes_get_one_line(place, capsys, arguments, message):

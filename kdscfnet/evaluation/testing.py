@@ -115,6 +115,8 @@ def test_models(
     can be known of that is known before the first map is made.
     """
     names = scores_named(scores)
+    if size is not None and size < 1:
+        raise UserError("--size %d: 1 or more" % size)
     problems, remarks = collections.OrderedDict(), []
     for image_set in image_sets:
         if not image_set.masks:
@@ -217,7 +219,7 @@ class _Run:
         self.name, self.model, self.set = name, model, image_set
         self.folder = os.path.normpath(os.path.join(output, "maps", name, image_set.name))
         self.record = self.folder + ".json"
-        self.size = size or model.test_size
+        self.size = model.test_size if size is None else size
         self.sha256 = zoo.sha256(model.path)
         self.overwrite = overwrite
         # an interrupted run goes on with the engine it began with
