@@ -150,6 +150,15 @@ def _mae_only(results):
     return scores
 
 
+def test_pictures_of_an_earlier_report_go(results, tmp_path):
+    write_report(results, str(tmp_path))
+    for name in ("notes-f.png", "notes.txt"):  # somebody else's
+        (tmp_path / name).write_bytes(b"mine")
+    write_report([Result("mae", sets={"ECSSD": _mae_only(results)})], str(tmp_path))
+    pictures_left = sorted(path.name for path in tmp_path.iterdir() if path.suffix in (".png", ".pdf"))
+    assert pictures_left == ["ECSSD-maps.png", "notes-f.png"] and (tmp_path / "notes.txt").exists()
+
+
 def test_dollar_signs_in_names_are_no_formulas(tmp_path):
     """Names that matplotlib takes for formulas, or leaves out of a legend, are shown as they are."""
     names = ["x$_$", r"a\$b$^$", "plain"]

@@ -143,6 +143,45 @@ def test_finished_maps_are_not_made_again(place, capsys):
     assert times(maps) == after and not FakePredictor.made  # nothing to make: the network is not even loaded
 
 
+def test_scores_of_earlier_runs_stay(place, capsys):
+    def recorded():
+        return json.loads((place / "o" / "scores" / "FS-SCFNet.json").read_text())
+
+    assert fast("--sets", "PASCAL-S", "-o", "o") == 0
+    first = recorded()
+    assert fast("--sets", "ECSSD", "-o", "o") == 0
+    both = recorded()
+    assert list(both["sets"]) == ["ECSSD", "PASCAL-S"] and both["sets"]["PASCAL-S"] == first["sets"]["PASCAL-S"]
+    assert {key: both[key] for key in both if key != "sets"} == {key: first[key] for key in first if key != "sets"}
+    # a set that is measured again replaces its own entry
+    assert run("--no-report", "--sets", "ECSSD", "-o", "o") == 0
+    assert "S" in recorded()["sets"]["ECSSD"] and recorded()["sets"]["PASCAL-S"] == first["sets"]["PASCAL-S"]
+    # the engine of the others is theirs
+    assert fast("--sets", "ECSSD", "--engine", "paddle", "-o", "o") == 0
+    assert recorded()["engine"] == "paddle" and recorded()["sets"]["PASCAL-S"]["engine"] == "onnxruntime"
+    assert "engine" not in recorded()["sets"]["ECSSD"]
+    # other weights, or another size, are another model
+    assert fast("--sets", "ECSSD", "--size", "64", "--overwrite", "-o", "o") == 0
+    assert list(recorded()["sets"]) == ["ECSSD"] and recorded()["size"] == 64
+
+
+def test_evaluate_keeps_what_made_the_maps(place):
+    assert fast("-o", "o") == 0
+    path = place / "o" / "scores" / "FS-SCFNet.json"
+    made = json.loads(path.read_text())
+    assert main(["evaluate", "--maps", "o/maps", "--sets", "ECSSD", "-o", "o"]) == 0
+    scores = json.loads(path.read_text())
+    for key in ("weights", "backbone", "size", "engine", "sha256"):
+        assert scores[key] == made[key]
+    assert "S" in scores["sets"]["ECSSD"] and scores["sets"]["PASCAL-S"] == made["sets"]["PASCAL-S"]
+    assert "FS-SCFNet.safetensors" in (place / "o" / "report" / "report.html").read_text(encoding="utf-8")
+    # maps of somebody else under the same name are not these weights'
+    shutil.copytree(str(place / "o" / "maps" / "FS-SCFNet" / "ECSSD"), str(place / "their" / "FS-SCFNet" / "ECSSD"))
+    assert main(["evaluate", "--maps", "their", "--sets", "ECSSD", "--scores", "mae", "--no-report", "-o", "o"]) == 0
+    scores = json.loads(path.read_text())
+    assert scores["weights"] is None and "sha256" not in scores and list(scores["sets"]) == ["ECSSD"]
+
+
 def test_overwrite_makes_all_maps_again(place):
     assert fast() == 0
     before = times(place / "maps" / "FS-SCFNet" / "ECSSD")

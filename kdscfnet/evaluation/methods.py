@@ -10,7 +10,7 @@ from kdscfnet.data.datasets import KNOWN_SETS, canonical_name
 from kdscfnet.errors import UserError
 from kdscfnet.evaluation import tables
 from kdscfnet.evaluation.pairs import MismatchError, find_sets, lacks_masks, pair_up, without_masks
-from kdscfnet.evaluation.results import Result, published, remarks, write_scores
+from kdscfnet.evaluation.results import Result, made_by, published, remarks, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
 from kdscfnet.files import write_text
 from kdscfnet.images import IMAGE_SUFFIXES
@@ -163,14 +163,23 @@ def score_methods(
         scored = score_pairs(pairs, found, names, resize, threads, where if pairs else None)
         if scored.left_out and image_set.masks:
             problems[where] = scored.left_out
-        entry = published(method)
-        result = results.setdefault(
-            method, Result(method, entry.title if entry else "", card=entry.mae if entry else {})
-        )
-        result.details.setdefault("maps", os.path.dirname(methods[method][image_set.name]) or ".")
-        result.add(image_set.name, scored)
+        if method not in results:
+            results[method] = _result_of(method, methods[method])
+        results[method].add(image_set.name, scored)
     check(problems, allow_missing, output)
     return with_scores(list(results.values())), warnings
+
+
+def _result_of(method, folders):
+    """An empty Result of a method's maps, with what made them where `kdscfnet test` recorded one thing for all."""
+    entry = published(method)
+    result = Result(method, entry.title if entry else "", card=entry.mae if entry else {})
+    result.details["maps"] = os.path.dirname(next(iter(folders.values()))) or "."
+    records = [made_by(folder) for folder in folders.values()]
+    if all(records[0].get(key) and records[0][key] == r.get(key) for r in records for key in ("sha256", "size")):
+        result.weights = records[0].get("weights")
+        result.details.update((key, records[0][key]) for key in ("size", "engine", "sha256") if key in records[0])
+    return result
 
 
 def with_scores(results):

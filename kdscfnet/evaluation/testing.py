@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import json
 import os
 import time
 
@@ -21,7 +20,7 @@ from kdscfnet.evaluation.pairs import (
     spare_masks,
     without_masks,
 )
-from kdscfnet.evaluation.results import Result, write_scores
+from kdscfnet.evaluation.results import Result, made_by, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
 from kdscfnet.files import write_json
 from kdscfnet.pretrained import zoo
@@ -231,12 +230,7 @@ class _Run:
 
     def recorded(self):
         """What made the maps that are there; {} where that is not known."""
-        try:
-            with open(self.record, encoding="utf-8") as file:
-                about = json.load(file)
-        except (OSError, ValueError):
-            return {}
-        return about if isinstance(about, dict) else {}
+        return made_by(self.folder)
 
     def present(self):
         """{name: path} of the maps that are there."""
