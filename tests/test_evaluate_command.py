@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import scored_set
 
@@ -131,6 +135,27 @@ def test_what_has_no_scores_at_all_is_in_every_output(place, capsys):
     assert len(maps) == 5 * 8 and sum(row["note"].startswith("left out: unreadable") for row in maps) == 3 * 8
     assert scores_of(place, "third")["sets"]["PASCAL-S"]["images"] == 0
     assert not (report / "ECSSD-maps.png").exists() and (report / "PASCAL-S-maps.png").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has names that are no text")
+def test_names_that_are_not_utf_8(place):
+    """As zip files from Chinese Windows leave them; in a process of its own, whose output is strict."""
+    odd = b"\xca\xfd"
+    for folder, suffix in (("data/ECSSD/image", b".jpg"), ("data/ECSSD/mask", b".png"), ("maps/first/ECSSD", b".png")):
+        for name in (b"0003", b"0004"):
+            os.rename(
+                os.path.join(folder.encode(), name + suffix), os.path.join(folder.encode(), odd + name[-1:] + suffix)
+            )
+    scored_set.write(place / "maps" / "first" / "ECSSD" / "flat.png", np.full((40, 60), 90, np.uint8))
+    os.rename(b"maps/first/ECSSD/flat.png", b"maps/first/ECSSD/" + odd + b"4.png")  # a constant map: there is a note
+    os.rename(b"maps/first", b"maps/" + odd)
+    command = [sys.executable, "-m", "kdscfnet", "evaluate", "--maps", "maps", "--sets", "ECSSD", "--allow-missing"]
+    environment = dict(os.environ, PYTHONIOENCODING="utf-8", PYTHONPATH=os.path.dirname(os.path.dirname(__file__)))
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert rb"(\udcca\udcfd4)" in done.stdout
+    assert r",\udcca\udcfd3," in (place / "report" / "maps.csv").read_text(encoding="utf-8")
+    assert os.path.exists(b"scores/" + odd + b".json") and (place / "report" / "ECSSD-maps.png").exists()
 
 
 def test_a_long_list_of_problems_goes_to_a_file(place, capsys):

@@ -217,12 +217,18 @@ def check(problems, allow_missing, output):
 def publish(results, output, report=True, warnings=()):
     """Print the tables; write scores/<model>.json and the report folder under `output`."""
     for table in tables.tables(results):
-        print(tables.as_text(table) + "\n")
+        _show(tables.as_text(table) + "\n")
     for remark in list(warnings) + remarks(results):
-        print("note: " + remark)
+        _show("note: " + remark)
     paths = [write_scores(result, os.path.join(output, "scores")) for result in results]
     if report:
         from kdscfnet.evaluation.report import write_report
 
         paths.append(write_report(results, os.path.join(output, "report"), warnings))
-    print("written: " + ", ".join(map(os.path.normpath, paths)))
+    _show("written: " + ", ".join(map(os.path.normpath, paths)))
+
+
+def _show(text):
+    """Print; names of files may hold what the terminal's encoding does not, which is escaped as stderr does it."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))

@@ -33,8 +33,11 @@ def new_figure(width, height):
 
 
 def literal(text):
-    """A name as matplotlib shows it letter by letter: between two dollar signs it would read a formula."""
-    return text.replace("$", r"\$")
+    """A name as matplotlib shows it letter by letter: between two dollar signs it would read a formula.
+
+    It cannot draw what a name that is not UTF-8 holds: that is escaped as in the text files.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("$", r"\$")
 
 
 def precision_recall(results, name):
