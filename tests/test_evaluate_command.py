@@ -241,7 +241,7 @@ def test_maps_of_sets_that_are_not_there_are_said(place, capsys):
     assert evaluate("--maps", "maps", "--scores", "mae") == 0
     captured = capsys.readouterr()
     for method in ("first", "second"):
-        said = "%s has maps of ECSSD, and data no such data set: left out" % method
+        said = "%s has maps of ECSSD, and data holds no such data set: left out" % method
         assert captured.err.count(said) == 1 and captured.out.count(said) == 1
         assert said in (place / "report" / "report.html").read_text(encoding="utf-8")
         assert said in (place / "report" / "tables.md").read_text(encoding="utf-8")
@@ -250,7 +250,7 @@ def test_maps_of_sets_that_are_not_there_are_said(place, capsys):
         path.unlink()
     (place / "maps" / "second" / "PASCALS").rmdir()
     assert evaluate("--maps", "maps", "--scores", "mae", "--no-report") == 0
-    assert "second has maps of ECSSD, and data no such data set" in capsys.readouterr().out
+    assert "second has maps of ECSSD, and data holds no such data set" in capsys.readouterr().out
     assert evaluate("--maps", "maps", "--scores", "mae", "--sets", "PASCAL-S", "--no-report") == 0
     assert "ECSSD" not in "".join(capsys.readouterr())
     # maps of one known set are not scored on another, where numbers are the names of both

@@ -129,7 +129,9 @@ def score_methods(
     paired, problems, warnings = [], collections.OrderedDict(), []
     if not sets:  # people have maps of more sets than masks: no error; sets that were not asked for concern nobody
         for method, names in others:
-            warnings.append("%s has maps of %s, and %s no such data set: left out" % (method, ", ".join(names), data))
+            warnings.append(
+                "%s has maps of %s, and %s holds no such data set: left out" % (method, ", ".join(names), data)
+            )
     for image_set in image_sets:
         whose = [method for method, folders in methods.items() if image_set.name in folders]
         if not image_set.masks and whose:
