@@ -68,7 +68,8 @@ def write_bytes(path, data, sync=True):
 
 def write_text(path, text):
     """Write `text` to `path` as UTF-8, whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+    # names of files that are not UTF-8 hold what UTF-8 cannot: \udcca stands for the byte CA, also in JSON
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path, value):

@@ -78,6 +78,21 @@ def test_masks_with_usual_suffixes(tmp_path):
     assert match_names({"a_GT": 1, "a": 2}, ["a"]) == {"a": 2}
 
 
+def test_a_mask_is_one_images_at_most(tmp_path):
+    assert match_names({"world_mask": 1}, ["world", "world_mask"]) == {"world_mask": 1}
+    assert match_names({"world_mask": 1, "world_mask_gt": 2}, ["world", "world_mask"]) == {"world_mask": 1}
+    assert match_names({"world_mask_mask": 1, "world_mask": 2, "world": 3}, ["world", "world_mask"]) == {
+        "world": 3,
+        "world_mask": 2,
+    }
+    fill(tmp_path / "set" / "image", ["a.jpg", "b.jpg"])
+    fill(tmp_path / "set" / "mask", ["a_mask.png", "a_gt.png", "b.png", "b_gt.png"], channels=1)
+    with pytest.raises(UserError, match=r"a_gt.png and a_mask.png both fit the image a: keep one"):
+        find_image_set(tmp_path / "set")
+    (tmp_path / "set" / "mask" / "a_mask.png").unlink()
+    assert [path[-8:] for path in find_image_set(tmp_path / "set").masks] == ["a_gt.png", "sk/b.png"]
+
+
 def test_list_file_orders_and_selects(tmp_path):
     root = tmp_path / "set"
     fill(root / "image", ["a.jpg", "b.jpg", "c.jpg"])
@@ -93,6 +108,56 @@ def test_list_file_orders_and_selects(tmp_path):
     (root / "train.txt").write_text("a\nb\n")
     with pytest.raises(UserError, match=r"train.txt line 2: there is no mask 'b'"):
         find_image_set(root)
+
+
+@pytest.mark.parametrize("kind", ["English", "GBK", "empty", "UTF-16"])
+def test_a_text_that_is_no_list_is_passed_over(tmp_path, capsys, kind):
+    root = tmp_path / "set"
+    fill(root / "image", ["a.jpg", "b.jpg"])
+    fill(root / "mask", ["a.png", "b.png"], channels=1)
+    (root / "info.txt").write_bytes(
+        {
+            "English": b"See the paper for details\n",
+            "GBK": "\u6570\u636e\u96c6\u8bf4\u660e\n".encode("gbk"),
+            "empty": b"",
+            "UTF-16": "a\nb\n".encode("utf-16"),
+        }[kind]
+    )
+    for _ in range(2):
+        assert find_image_set(root).names == ("a", "b")
+    assert capsys.readouterr().err.splitlines() == [
+        "%s is no list of the images beside it: passed over" % (root / "info.txt")
+    ]
+
+
+def test_lists_under_other_names(tmp_path, capsys):
+    root = tmp_path / "PASCALS"
+    fill(root / "image", ["a.jpg", "b.jpg", "c.jpg"])
+    fill(root / "mask", ["a.png", "b.png", "c.png"], channels=1)
+    (root / "names.txt").write_text("b\na\n")
+    assert find_image_set(root).names == ("b", "a")
+    (root / "names.txt").write_text("b\nnothing\n")  # it begins as a list and must be one
+    with pytest.raises(UserError, match=r"names.txt line 2: there is no image 'nothing' in .*: correct the list or"):
+        find_image_set(root)
+    (root / "names.txt").write_text("See the paper")
+    for name in ("PASCAL-S.txt", "pascals.txt"):
+        (root / name).write_text("c\nb\n")
+        assert find_image_set(root).names == ("c", "b")
+        (root / name).write_text("See the paper")
+        with pytest.raises(UserError, match="%s line 1: there is no image 'See'" % name):
+            find_image_set(root)
+        (root / name).unlink()
+    assert find_image_set(root, masks="partial").names == ("a", "b", "c")
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["train.txt", "test.txt", "set.txt", "names.txt"])
+def test_a_list_that_is_no_utf_8_is_named(tmp_path, name):
+    root = tmp_path / "set"
+    fill(root / "image", ["a.jpg", "b.jpg"])
+    (root / name).write_bytes(b"a\n\xca\xfd\n")
+    with pytest.raises(UserError, match=name + " line 2: not UTF-8 text: save the list as UTF-8 or remove it"):
+        find_image_set(root, masks="ignored")
 
 
 def test_what_is_missing_is_said(tmp_path):

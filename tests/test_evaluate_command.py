@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import csv
 import json
+import os
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import scored_set
 
@@ -103,6 +108,56 @@ def test_allow_missing_says_so_in_every_output(place, capsys):
     assert "left out: missing map: 0002" in (place / "report" / "maps.csv").read_text()
 
 
+def test_what_has_no_scores_at_all_is_in_every_output(place, capsys):
+    """One set of a method, a set of all methods, and a method of which nothing can be scored."""
+    scored_set.make_maps(place / "maps" / "third" / "PASCAL-S", scored_set.make_data(place / "spare"))
+    for folder in ("first/ECSSD", "second/ECSSD", "third/PASCAL-S"):
+        for path in (place / "maps" / folder).iterdir():
+            path.write_bytes(b"")
+    assert evaluate("--maps", "maps", "--allow-missing") == 0
+    out = capsys.readouterr().out
+    assert "MAE, lower is better; ECSSD (0 of 8 images); PASCAL-S (0 of 8 images)" in out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["model", "ECSSD", "PASCAL-S"] in lines and ["third", "-", "-"] in lines
+    assert ["second", "0"] in lines and ["third"] + ["-"] * 10 + ["0"] in lines  # the tables of ECSSD, PASCAL-S
+    report = place / "report"
+    for name in ("report.html", "tables.md", "tables.tex"):
+        text = (report / name).read_text(encoding="utf-8")
+        for said in ("second on ECSSD: nothing could", "third on PASCAL-S: nothing could", "ECSSD (0 of 8 images)"):
+            assert said in text, (name, said)
+    assert "left out: unreadable file: 0004.png" in (report / "report.html").read_text(encoding="utf-8")
+    scores = list(csv.DictReader(open(str(report / "scores.csv"), encoding="utf-8")))
+    assert len(scores) == 5
+    empty = [(row["model"], row["set"]) for row in scores if row["images"] == "0"]
+    assert empty == [("first", "ECSSD"), ("second", "ECSSD"), ("third", "PASCAL-S")]
+    assert all(row["MAE"] == row["S"] == "" and row["left_out"] == "8" for row in scores if row["images"] == "0")
+    maps = list(csv.DictReader(open(str(report / "maps.csv"), encoding="utf-8")))
+    assert len(maps) == 5 * 8 and sum(row["note"].startswith("left out: unreadable") for row in maps) == 3 * 8
+    assert scores_of(place, "third")["sets"]["PASCAL-S"]["images"] == 0
+    assert not (report / "ECSSD-maps.png").exists() and (report / "PASCAL-S-maps.png").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has names that are no text")
+def test_names_that_are_not_utf_8(place):
+    """As zip files from Chinese Windows leave them; in a process of its own, whose output is strict."""
+    odd = b"\xca\xfd"
+    for folder, suffix in (("data/ECSSD/image", b".jpg"), ("data/ECSSD/mask", b".png"), ("maps/first/ECSSD", b".png")):
+        for name in (b"0003", b"0004"):
+            os.rename(
+                os.path.join(folder.encode(), name + suffix), os.path.join(folder.encode(), odd + name[-1:] + suffix)
+            )
+    scored_set.write(place / "maps" / "first" / "ECSSD" / "flat.png", np.full((40, 60), 90, np.uint8))
+    os.rename(b"maps/first/ECSSD/flat.png", b"maps/first/ECSSD/" + odd + b"4.png")  # a constant map: there is a note
+    os.rename(b"maps/first", b"maps/" + odd)
+    command = [sys.executable, "-m", "kdscfnet", "evaluate", "--maps", "maps", "--sets", "ECSSD", "--allow-missing"]
+    environment = dict(os.environ, PYTHONIOENCODING="utf-8", PYTHONPATH=os.path.dirname(os.path.dirname(__file__)))
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert rb"(\udcca\udcfd4)" in done.stdout
+    assert r",\udcca\udcfd3," in (place / "report" / "maps.csv").read_text(encoding="utf-8")
+    assert os.path.exists(b"scores/" + odd + b".json") and (place / "report" / "ECSSD-maps.png").exists()
+
+
 def test_a_long_list_of_problems_goes_to_a_file(place, capsys):
     names = ["%04d" % number for number in range(1, 31)]
     scored_set.make_data(place / "data" / "ECSSD", names)
@@ -152,6 +207,55 @@ def test_mistakes_get_one_line(place, capsys, arguments, message):
         code = stop.code
     err = capsys.readouterr().err
     assert code == 2 and message in err and err.count("\n") == 1
+
+
+def unlabel(place, name):
+    for path in (place / "data" / name / "mask").iterdir():
+        path.unlink()
+
+
+def test_maps_of_a_set_that_has_no_masks_are_no_secret(place, capsys):
+    unlabel(place, "ECSSD")
+    assert evaluate("--maps", "maps", "--scores", "mae") == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "data/ECSSD holds no masks: expected data/ECSSD/mask/*.png" in err
+    assert "first and second" in err and "--allow-missing" in err and not (place / "scores").exists()
+    assert evaluate("--maps", "maps", "--scores", "mae", "--sets", "PASCAL-S", "--no-report") == 0
+    assert "ECSSD" not in "".join(capsys.readouterr())
+    assert evaluate("--maps", "maps", "--scores", "mae", "--sets", "ECSSD") == 2
+    assert "data/ECSSD holds no masks" in capsys.readouterr().err
+
+    assert evaluate("--maps", "maps", "--scores", "mae", "--allow-missing") == 0
+    captured = capsys.readouterr()
+    said = "data/ECSSD holds no masks: expected data/ECSSD/mask/*.png; maps of it are not scored (--allow-missing)"
+    assert captured.err.count(said) == 1 and captured.out.count(said) == 1
+    assert said in (place / "report" / "report.html").read_text(encoding="utf-8")
+    ecssd = scores_of(place, "second")["sets"]["ECSSD"]
+    assert (ecssd["images"], ecssd["images_expected"], len(ecssd["left_out"])) == (0, 8, 8)
+    assert ecssd["left_out"][0] == {"name": "0001", "problem": "missing mask"}
+    assert scores_of(place, "second")["sets"]["PASCAL-S"]["images"] == 8
+
+
+def test_maps_of_sets_that_are_not_there_are_said(place, capsys):
+    (place / "data" / "ECSSD").rename(place / "elsewhere")
+    assert evaluate("--maps", "maps", "--scores", "mae") == 0
+    captured = capsys.readouterr()
+    for method in ("first", "second"):
+        said = "%s has maps of ECSSD, and data holds no such data set: left out" % method
+        assert captured.err.count(said) == 1 and captured.out.count(said) == 1
+        assert said in (place / "report" / "report.html").read_text(encoding="utf-8")
+        assert said in (place / "report" / "tables.md").read_text(encoding="utf-8")
+    # also of a method that has maps of nothing else, and not where the set was not asked for
+    for path in (place / "maps" / "second" / "PASCALS").iterdir():
+        path.unlink()
+    (place / "maps" / "second" / "PASCALS").rmdir()
+    assert evaluate("--maps", "maps", "--scores", "mae", "--no-report") == 0
+    assert "second has maps of ECSSD, and data holds no such data set" in capsys.readouterr().out
+    assert evaluate("--maps", "maps", "--scores", "mae", "--sets", "PASCAL-S", "--no-report") == 0
+    assert "ECSSD" not in "".join(capsys.readouterr())
+    # maps of one known set are not scored on another, where numbers are the names of both
+    assert evaluate("--maps", "maps/second", "--scores", "mae", "--no-report") == 2
+    assert "maps/second holds no maps of PASCAL-S" in capsys.readouterr().err
 
 
 def test_an_unlabelled_set_beside_labelled_ones_is_passed_over(place):

@@ -150,6 +150,48 @@ def _mae_only(results):
     return scores
 
 
+def test_pictures_of_an_earlier_report_go(results, tmp_path):
+    write_report(results, str(tmp_path))
+    for name in ("notes-f.png", "notes.txt"):  # somebody else's
+        (tmp_path / name).write_bytes(b"mine")
+    write_report([Result("mae", sets={"ECSSD": _mae_only(results)})], str(tmp_path))
+    pictures_left = sorted(path.name for path in tmp_path.iterdir() if path.suffix in (".png", ".pdf"))
+    assert pictures_left == ["ECSSD-maps.png", "notes-f.png"] and (tmp_path / "notes.txt").exists()
+
+
+def test_dollar_signs_in_names_are_no_formulas(tmp_path):
+    """Names that matplotlib takes for formulas, or leaves out of a legend, are shown as they are."""
+    names = ["x$_$", r"a\$b$^$", "plain"]
+    root = tmp_path / "S$_$"
+    masks = scored_set.make_data(root, names)
+    results = []
+    for method in ("_m$_$", "other$^$"):
+        scored_set.make_maps(tmp_path / method, masks)
+        results.append(Result(method, sets={"S$_$": kdscfnet.evaluate(tmp_path / method, root)}))
+    (tmp_path / "other$^$" / "plain.png").unlink()
+    results[1].sets["S$_$"] = kdscfnet.evaluate(tmp_path / "other$^$", root, allow_missing=True)
+    write_report(results, str(tmp_path / "report"))  # draws all of them
+    write_report(results[:1], str(tmp_path / "alone"))
+
+    figure = pictures.f_threshold(results, "S$_$")
+    assert _shown(figure.axes[0].title) == "S$_$ (2 of 3 images)"
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert len(legend) == 2 and legend[0].strip().startswith(r"_m\$_\$  (mean $F_\beta$ ")
+    figure = pictures.grid(results, "S$_$")
+    titles = [_shown(axes.title) for axes in figure.axes]
+    assert "best: image" in titles and "_m$_$" in titles and "other$^$" in titles
+    assert {"x$_$", r"a\$b$^$"} <= {_shown(text) for axes in figure.axes for text in axes.texts}
+    figure = pictures.grid(results[:1], "S$_$")
+    assert _shown(figure._suptitle) == "S$_$: the best, median and worst maps of _m$_$ by MAE"
+
+
+def _shown(text):
+    """What matplotlib draws for a text, which must be none with formulas."""
+    shown, is_formula = text._preprocess_math(text.get_text())
+    assert not is_formula, text
+    return shown
+
+
 class _Links(HTMLParser):
     def __init__(self):
         super().__init__()

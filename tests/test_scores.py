@@ -12,7 +12,15 @@ import scored_set
 import kdscfnet
 from kdscfnet.errors import UserError
 from kdscfnet.evaluation import scores as scores_module
-from kdscfnet.evaluation.pairs import EXTRA_MAP, MISSING_MAP, MISSING_MASK, OTHER_SIZE, UNREADABLE, MismatchError
+from kdscfnet.evaluation.pairs import (
+    AMBIGUOUS,
+    EXTRA_MAP,
+    MISSING_MAP,
+    MISSING_MASK,
+    OTHER_SIZE,
+    UNREADABLE,
+    MismatchError,
+)
 
 NAMES = ["MAE", "MAE_unstretched", "maxF", "meanF", "adpF", "wF", "S", "maxE", "meanE", "adpE"]
 
@@ -102,6 +110,41 @@ def test_an_extra_map_is_refused_or_left_out(folders):
     assert found == {(EXTRA_MAP, "0099.png")}
     result = kdscfnet.evaluate(maps_dir, data, allow_missing=True)
     assert result == expected and len(result.left_out) == 1
+
+
+def test_a_map_is_one_masks_at_most(tmp_path):
+    masks = scored_set.make_data(tmp_path / "S", ["world", "world_map", "x_gt"])
+    maps = scored_set.make_maps(tmp_path / "maps", masks)
+    (tmp_path / "maps" / "world_map.png").unlink()
+    (tmp_path / "maps" / "x_gt.png").rename(tmp_path / "maps" / "x_sal.png")
+    for data in (tmp_path / "S", tmp_path / "S" / "mask"):
+        assert problems_of(kdscfnet.evaluate, tmp_path / "maps", data)[0] == {(MISSING_MAP, "world_map")}
+        result = kdscfnet.evaluate(tmp_path / "maps", data, allow_missing=True)
+        assert [scored.name for scored in result.per_image] == ["world", "x_gt"]
+    # with a suffix each, they are told apart
+    (tmp_path / "maps" / "world.png").rename(tmp_path / "maps" / "world_sal.png")
+    scored_set.write(tmp_path / "maps" / "world_map_sal.png", maps["world_map"])
+    result = kdscfnet.evaluate(tmp_path / "maps", tmp_path / "S")
+    assert result["images"] == 3 and result["MAE"] == pytest.approx(
+        np.mean([mae(maps[name], masks[name]) for name in masks]), abs=1e-12
+    )
+
+
+def test_names_that_fit_several_files_are_refused_or_left_out(folders):
+    maps_dir, data, _, maps = folders
+    (maps_dir / "0003.png").unlink()
+    for suffix in ("_map", "_sal"):
+        scored_set.write(maps_dir / ("0003%s.png" % suffix), maps["0003"])
+    found, message = problems_of(kdscfnet.evaluate, maps_dir, data)
+    assert found == {(AMBIGUOUS, "0003")} and "0003: 0003_map, 0003_sal" in message
+    assert kdscfnet.evaluate(maps_dir, data, allow_missing=True)["images"] == 7
+    # one map that fits two masks, neither of its name
+    for name in ("0008_gt", "0008_mask"):
+        (data / "mask" / (name + ".png")).write_bytes((data / "mask" / "0008.png").read_bytes())
+    (data / "mask" / "0008.png").unlink()
+    found, message = problems_of(kdscfnet.evaluate, maps_dir, data / "mask")
+    assert found == {(AMBIGUOUS, "0003"), (AMBIGUOUS, "0008_gt"), (AMBIGUOUS, "0008_mask")}
+    assert "0008_gt: 0008 fits 0008_mask too" in message
 
 
 def test_a_missing_mask_is_refused_or_left_out(folders):

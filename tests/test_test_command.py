@@ -143,6 +143,45 @@ def test_finished_maps_are_not_made_again(place, capsys):
     assert times(maps) == after and not FakePredictor.made  # nothing to make: the network is not even loaded
 
 
+def test_scores_of_earlier_runs_stay(place, capsys):
+    def recorded():
+        return json.loads((place / "o" / "scores" / "FS-SCFNet.json").read_text())
+
+    assert fast("--sets", "PASCAL-S", "-o", "o") == 0
+    first = recorded()
+    assert fast("--sets", "ECSSD", "-o", "o") == 0
+    both = recorded()
+    assert list(both["sets"]) == ["ECSSD", "PASCAL-S"] and both["sets"]["PASCAL-S"] == first["sets"]["PASCAL-S"]
+    assert {key: both[key] for key in both if key != "sets"} == {key: first[key] for key in first if key != "sets"}
+    # a set that is measured again replaces its own entry
+    assert run("--no-report", "--sets", "ECSSD", "-o", "o") == 0
+    assert "S" in recorded()["sets"]["ECSSD"] and recorded()["sets"]["PASCAL-S"] == first["sets"]["PASCAL-S"]
+    # the engine of the others is theirs
+    assert fast("--sets", "ECSSD", "--engine", "paddle", "-o", "o") == 0
+    assert recorded()["engine"] == "paddle" and recorded()["sets"]["PASCAL-S"]["engine"] == "onnxruntime"
+    assert "engine" not in recorded()["sets"]["ECSSD"]
+    # other weights, or another size, are another model
+    assert fast("--sets", "ECSSD", "--size", "64", "--overwrite", "-o", "o") == 0
+    assert list(recorded()["sets"]) == ["ECSSD"] and recorded()["size"] == 64
+
+
+def test_evaluate_keeps_what_made_the_maps(place):
+    assert fast("-o", "o") == 0
+    path = place / "o" / "scores" / "FS-SCFNet.json"
+    made = json.loads(path.read_text())
+    assert main(["evaluate", "--maps", "o/maps", "--sets", "ECSSD", "-o", "o"]) == 0
+    scores = json.loads(path.read_text())
+    for key in ("weights", "backbone", "size", "engine", "sha256"):
+        assert scores[key] == made[key]
+    assert "S" in scores["sets"]["ECSSD"] and scores["sets"]["PASCAL-S"] == made["sets"]["PASCAL-S"]
+    assert "FS-SCFNet.safetensors" in (place / "o" / "report" / "report.html").read_text(encoding="utf-8")
+    # maps of somebody else under the same name are not these weights'
+    shutil.copytree(str(place / "o" / "maps" / "FS-SCFNet" / "ECSSD"), str(place / "their" / "FS-SCFNet" / "ECSSD"))
+    assert main(["evaluate", "--maps", "their", "--sets", "ECSSD", "--scores", "mae", "--no-report", "-o", "o"]) == 0
+    scores = json.loads(path.read_text())
+    assert scores["weights"] is None and "sha256" not in scores and list(scores["sets"]) == ["ECSSD"]
+
+
 def test_overwrite_makes_all_maps_again(place):
     assert fast() == 0
     before = times(place / "maps" / "FS-SCFNet" / "ECSSD")
@@ -218,8 +257,18 @@ def test_a_set_without_masks(place, capsys):
     assert fast("--allow-missing") == 0
     assert "its maps were made, there are no scores" in capsys.readouterr().out
     assert len(times(place / "maps" / "FS-SCFNet" / "ECSSD")) == 8
-    assert list(json.loads((place / "scores" / "FS-SCFNet.json").read_text())["sets"]) == ["PASCAL-S"]
-    assert fast("--allow-missing", "--sets", "ECSSD") == 0  # nothing to score at all
+    sets = json.loads((place / "scores" / "FS-SCFNet.json").read_text())["sets"]
+    assert sets["PASCAL-S"]["images"] == 8 and sets["ECSSD"]["images"] == 0
+    assert sets["ECSSD"]["left_out"][0] == {"name": "0001", "problem": "missing mask"}
+    # nothing to score at all
+    assert run("--scores", "mae", "--allow-missing", "--sets", "ECSSD", "-o", "other") == 0
+    said = capsys.readouterr().out
+    assert "ECSSD (0 of 8 images)" in said and "nothing could be scored, of 8 images: 8 missing masks" in said
+    assert json.loads((place / "other/scores/FS-SCFNet.json").read_text())["sets"]["ECSSD"]["images"] == 0
+    lines = (place / "other" / "report" / "scores.csv").read_text().splitlines()
+    assert lines[1].startswith("FS-SCFNet,ECSSD,,,0,8,0.039,,weights/") and len(lines) == 2
+    maps = (place / "other" / "report" / "maps.csv").read_text().splitlines()
+    assert maps[1] == "FS-SCFNet,ECSSD,0001,left out: missing mask: 0001" and len(maps) == 9
 
 
 def test_an_image_that_cannot_be_read(place, capsys):
@@ -256,6 +305,8 @@ def test_files_of_one_name_from_two_folders(place):
         (["--data", "nowhere"], "there is no data folder nowhere"),
         (["--sets", "HKU-IS"], "there is no data set HKU-IS in data: found ECSSD, PASCAL-S"),
         (["--engine", "torch"], "invalid choice"),
+        (["--size", "0"], "--size 0: 1 or more"),
+        (["--size", "-3"], "--size -3: 1 or more"),
     ],
 )
 def test_mistakes_get_one_line(place, capsys, arguments, message):

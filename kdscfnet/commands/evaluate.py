@@ -57,8 +57,8 @@ _positive.__name__ = "number of cores"  # argparse names it in its message
 def run(args):
     from kdscfnet.evaluation.methods import publish, score_methods
 
-    results = score_methods(
+    results, warnings = score_methods(
         args.maps, args.data, args.sets, args.scores, args.allow_missing, args.resize, args.threads, args.output
     )
-    publish(results, args.output, not args.no_report)
+    publish(results, args.output, not args.no_report, warnings)
     return 0

@@ -54,8 +54,5 @@ def run(args):
         args.allow_missing,
         args.resize,
     )
-    if results:
-        publish(results, args.output, not args.no_report, remarks)
-    else:
-        print("\n".join("note: " + remark for remark in remarks))
+    publish(results, args.output, not args.no_report, remarks)
     return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 
 from kdscfnet.errors import UserError
@@ -30,6 +31,7 @@ _CANONICAL = {
     "PASCALS": "PASCAL-S",
     "KDSOD80K": "KD-SOD80K",
 }
+KNOWN_SETS = frozenset(_CANONICAL.values())
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def find_image_set(root, masks="required", images="required", lists=("train.txt"
         root: the data set's folder, or a folder of images.
         masks: "required", "optional" (for all images or for none), "partial" (as many as there are) or "ignored".
         images: "required" or "optional".
-        lists: names of list files, the first that is there is used; a single other .txt file counts too.
+        lists: names of list files, the first that is there is used, then <SET>.txt; a single other .txt file counts
+            where its first line names an image of the set, and is passed over with a line on stderr where not.
 
     Returns an ImageSet. Raises UserError with what is missing where.
     """
@@ -105,8 +108,8 @@ def find_image_set(root, masks="required", images="required", lists=("train.txt"
         raise UserError("%s holds no masks: expected %s/mask/*.png (or GT, masks, ground_truth_mask)" % (root, root))
     masks_by_name = match_names(masks_found, images_found) if images_found else masks_found
 
-    listed = _read_list(home, lists)
     base = images_found or masks_found
+    listed = _read_list(home, lists, {name, os.path.basename(os.path.abspath(root))}, base)
     if listed is None:
         names = list(base)
     else:
@@ -115,7 +118,7 @@ def find_image_set(root, masks="required", images="required", lists=("train.txt"
             for kind, found in (("image", images_found), ("mask", masks_by_name)):
                 if found and entry not in found and not (kind == "mask" and masks == "partial"):
                     raise UserError(
-                        "%s line %d: there is no %s %r in %s"
+                        "%s line %d: there is no %s %r in %s: correct the list or remove it"
                         % (listed[0], number, kind, entry, image_folder if kind == "image" else mask_folder)
                     )
             names.append(entry)
@@ -162,12 +165,46 @@ def find_image_sets(root, masks="required", images="required", lists=("test.txt"
 
 
 def match_names(found, names):
-    """Map each of `names` to its file in `found` ({name: path}), by name or with a usual suffix (`0001_mask`)."""
-    bare = {}
-    for name, path in found.items():
-        bare.setdefault(_MASK_SUFFIX.sub("", name), path)
-    bare.update(found)
-    return {name: bare[name] for name in names if name in bare}
+    """Map each of `names` to its file in `found` ({name: path}), by name or with a usual suffix (`0001_mask`).
+
+    A file is one name's at most. Raises UserError where several files fit a name that has none of its own.
+    """
+    matched, doubtful = assign(names, found, [(str, lambda file: _MASK_SUFFIX.sub("", file))])
+    for name, files in doubtful.items():
+        raise UserError(
+            "%s and %s both fit the image %s: keep one" % (found[files[0]], os.path.basename(found[files[1]]), name)
+        )
+    return {name: matched[name] for name in names if name in matched}
+
+
+def assign(names, found, rules):
+    """Give each of `names` its file in `found` ({file's name: path}), and no file to two names.
+
+    Files of exactly these names go first. Then each rule, a pair (name → key, file's name → key), brings together the
+    names and the files still free that have one key.
+
+    Returns ({name: path}, {name: [names of the files that fit]} where it is not one name and one file).
+    """
+    names = list(dict.fromkeys(names))  # a list of names may hold one twice
+    matched, doubtful = {name: found[name] for name in names if name in found}, {}
+    free = [file for file in found if file not in matched]
+    for of_name, of_file in rules:
+        fitting = {}
+        for file in free:
+            fitting.setdefault(of_file(file), []).append(file)
+        wanting = {}
+        for name in names:
+            if name not in matched and name not in doubtful:
+                wanting.setdefault(of_name(name), []).append(name)
+        for key, those in wanting.items():
+            files = fitting.get(key, [])
+            if len(those) == len(files) == 1:
+                matched[those[0]] = found[files[0]]
+            elif files:
+                doubtful.update((name, files) for name in those)
+        taken = {file for key, files in fitting.items() if key in wanting for file in files}
+        free = [file for file in free if file not in taken]
+    return matched, doubtful
 
 
 def _find_folders(root, depth=2):
@@ -206,19 +243,51 @@ def _split_by_suffix(folder):
     return images, masks
 
 
-def _read_list(home, lists):
-    """(path, [(line number, name)]) of the list file in `home`, or None."""
+def _read_list(home, lists, set_names, known):
+    """(path, [(line number, name)]) of the list file in `home`, or None.
+
+    A file that is named as a list (one of `lists`, train.txt, test.txt, <set>.txt) must be one; another is one where
+    its first entry is among the `known` names. Archives come with texts of other kinds.
+    """
     texts = [e for e in sorted(os.listdir(home)) if e.lower().endswith(".txt") and not e.lower().startswith("readme")]
-    chosen = next((e for e in lists if e in texts), texts[0] if len(texts) == 1 else None)
-    if chosen is None:
+    own = [name.lower() + ".txt" for name in set_names]
+    chosen = [e for e in lists if e in texts] + [e for e in texts if e.lower() in own]
+    chosen += texts if len(texts) == 1 else []
+    if not chosen:
         return None
-    path = os.path.join(home, chosen)
-    with open(path, encoding="utf-8-sig") as file:
-        lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
+    path = os.path.join(home, chosen[0])
+    named = chosen[0].lower() in (*lists, "train.txt", "test.txt", *own)
+    with open(path, "rb") as file:
+        data = file.read()
+    if not named:
+        entries = _entries(data.decode("utf-8-sig", errors="replace"))
+        if not entries or entries[0][1] not in known:
+            _say_once("%s is no list of the images beside it: passed over" % path)
+            return None
+    try:
+        return path, _entries(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        number = data[: error.start].count(b"\n") + 1
+        raise UserError("%s line %d: not UTF-8 text: save the list as UTF-8 or remove it" % (path, number)) from None
+
+
+def _entries(text):
+    """[(line number, name)] of a list's text: names without folder and suffix; empty lines are left out."""
     entries = []
-    for number, line in lines:
+    for number, line in enumerate(re.split(r"\r\n?|\n", text), 1):
+        line = line.strip()
         if line:
             entry = os.path.basename(line.split()[0] if os.path.splitext(line)[1] == "" or "\t" in line else line)
             stem, suffix = os.path.splitext(entry)
             entries.append((number, stem if suffix.lower() in IMAGE_SUFFIXES else entry))
-    return path, entries
+    return entries
+
+
+_SAID = set()
+
+
+def _say_once(text):
+    """A line on stderr, once in a process: a set may be looked for several times."""
+    if text not in _SAID:
+        _SAID.add(text)
+        print(text, file=sys.stderr, flush=True)

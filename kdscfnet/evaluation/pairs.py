@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from kdscfnet.data.datasets import canonical_name, find_image_set, find_image_sets, list_images
+from kdscfnet.data.datasets import assign, canonical_name, find_image_set, find_image_sets, list_images
 from kdscfnet.errors import UserError
 
 # What maps and masks are called besides their image's name: 0001_mask.png, 0001-gt.png, 0001_sal.png
@@ -20,12 +20,14 @@ _SUFFIX = re.compile(
 MISSING_MAP = "missing map"
 MISSING_MASK = "missing mask"
 EXTRA_MAP = "map without a mask"
+AMBIGUOUS = "name that fits several files"
 UNREADABLE = "unreadable file"
 OTHER_SIZE = "map of another size"
 _KINDS = {
     MISSING_MAP: "missing maps",
     MISSING_MASK: "missing masks",
     EXTRA_MAP: "maps without a mask",
+    AMBIGUOUS: "names that fit several files",
     UNREADABLE: "unreadable files",
     OTHER_SIZE: "maps of another size",
 }
@@ -106,9 +108,20 @@ def find_masks(root):
 
 
 def find_sets(root, names=None):
-    """The data sets with masks in `root` (a folder of sets, or one set): a list of ImageSet, the card's order first."""
+    """The data sets in `root` (a folder of sets, or one set): a list of ImageSet, the card's order first.
+
+    Sets without masks are among them (their `masks` are empty), for there may be maps of them; some have masks.
+    """
     sets = find_image_sets(root, masks="partial", images="optional")
-    return choose_sets([found for found in sets if found.masks] or [find_masks(root)], names, root)
+    if not any(found.masks for found in sets):
+        sets = [find_masks(root)]
+    # of two folders that spell one name differently the one with masks, which comes last, counts
+    return choose_sets(sorted(sets, key=lambda found: bool(found.masks)), names, root)
+
+
+def lacks_masks(image_set):
+    """What is said of a set without masks."""
+    return "%s holds no masks: expected %s" % (image_set.root, os.path.join(image_set.root, "mask", "*.png"))
 
 
 # The order of the card's table
@@ -128,6 +141,11 @@ def choose_sets(sets, names, root):
     return [by_name[name] for name in sorted(set(chosen), key=lambda name: (rank.get(name, len(rank)), name))]
 
 
+def without_masks(image_set, maps_dir):
+    """The Problems of a set without masks: all of them are missing, those of the maps where there are no images."""
+    return [Problem(MISSING_MASK, name) for name in image_set.names or list_images(maps_dir)]
+
+
 def pair_up(maps_dir, image_set, empty=False):
     """Pair the maps in a folder with the masks of an ImageSet: (list of Pair in the set's order, list of Problem).
 
@@ -138,30 +156,37 @@ def pair_up(maps_dir, image_set, empty=False):
     maps = list_images(maps_dir) if os.path.isdir(maps_dir) else {}
     if not maps and not empty:
         raise UserError("%s holds no maps: expected one .png for each image of %s" % (maps_dir, image_set.name))
-    by_bare_name = {}
-    for name, path in maps.items():
-        by_bare_name.setdefault(bare(name), path)
-    pairs, problems, used = [], [], set()
+    spare = spare_masks(image_set)
+    # 0001_sal for 0001, 0001 for 0001_gt, 0001_sal for 0001_gt
+    matched, doubtful = assign(image_set.names + tuple(spare), maps, [(str, bare), (bare, str), (bare, bare)])
+    used = set(matched.values()).union(maps[file] for files in doubtful.values() for file in files)
+    pairs, problems = [], []
     for index, name in enumerate(image_set.names):
-        path = maps.get(name) or by_bare_name.get(bare(name))
+        path = matched.get(name)
         mask = image_set.masks[index]
-        used.add(path)
         if mask is None:
             problems.append(Problem(MISSING_MASK, name))
+        elif name in doubtful:
+            problems.append(Problem(AMBIGUOUS, name, _files_that_fit(name, doubtful)))
         elif path is None:
             problems.append(Problem(MISSING_MAP, name))
         else:
             pairs.append(Pair(name, path, mask, image_set.images[index] if image_set.images else None))
-    for name in spare_masks(image_set):
-        path = maps.get(name) or by_bare_name.get(bare(name))
-        used.add(path)
+    for name in spare:
         problems.append(
             Problem(MISSING_MAP, name, "its image too")
-            if path is None
+            if name not in matched and name not in doubtful
             else Problem(EXTRA_MAP, name, "its mask has no image in the set")
         )
     problems += [Problem(EXTRA_MAP, os.path.basename(path)) for path in maps.values() if path not in used]
     return pairs, problems
+
+
+def _files_that_fit(name, doubtful):
+    """`0001_map, 0001_sal`; of a single file also whom else it fits."""
+    files = doubtful[name]
+    others = [other for other in doubtful if doubtful[other] is files and other != name]
+    return ", ".join(files) + (" fits %s too" % ", ".join(others) if len(files) == 1 else "")
 
 
 def bare(name):

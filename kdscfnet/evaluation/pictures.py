@@ -32,6 +32,14 @@ def new_figure(width, height):
     return figure
 
 
+def literal(text):
+    """A name as matplotlib shows it letter by letter: between two dollar signs it would read a formula.
+
+    It cannot draw what a name that is not UTF-8 holds: that is escaped as in the text files.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("$", r"\$")
+
+
 def precision_recall(results, name):
     """Precision over recall of one set, a line for each result that has curves: a figure, or None without any."""
     return _curves(
@@ -62,14 +70,16 @@ def _curves(results, name, x_label, y_label, points, score, score_label):
     for number, result in enumerate(results):
         x, y = points(result.sets[name].curves)
         colour, style = COLOURS[number % len(COLOURS)], _STYLES[number // len(COLOURS) % len(_STYLES)]
-        label = "%s  (%s %.3f)" % (result.title.replace("$", r"\$"), score_label, result.sets[name][score])
+        label = "%s  (%s %.3f)" % (literal(result.title), score_label, result.sets[name][score])
+        if label.startswith("_"):  # or matplotlib leaves the line out of the legend
+            label = " " + label
         axes.plot(x, y, style, color=colour, linewidth=1.8, label=label)
         lowest = min(lowest, float(np.min(y)))
     axes.set_xlim(0, 255 if x_label == "Threshold" else 1)
     axes.set_ylim(np.floor(min(lowest, 0.9) * 10) / 10, 1)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.set_title(with_coverage(results, name), fontsize=11)
+    axes.set_title(literal(with_coverage(results, name)), fontsize=11)
     axes.grid(True, color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.legend(loc="lower left" if x_label == "Recall" else "lower center", fontsize=8, framealpha=0.9)
@@ -147,17 +157,19 @@ def grid(results, name, number=EXAMPLES):
                 axes = figure.add_subplot(layout[row_offset + row, column_offset + column])
                 axes.imshow(picture, interpolation="nearest")
                 axes.set_axis_off()
-                axes.text(0.5, -0.02, caption, fontsize=small - 1, ha="center", va="top", transform=axes.transAxes)
+                below = {"ha": "center", "va": "top", "transform": axes.transAxes}
+                axes.text(0.5, -0.02, literal(caption), fontsize=small - 1, **below)
                 if row == 0:
                     head = "%s: %s" % (group, heads[column]) if column == 0 else heads[column]
-                    axes.set_title(_short(head, 20), fontsize=small, pad=3, fontweight="bold" if column == 0 else None)
+                    weight = "bold" if column == 0 else None
+                    axes.set_title(literal(_short(head, 20)), fontsize=small, pad=3, fontweight=weight)
         if side_by_side:
             column_offset += len(heads) + 1
         else:
             row_offset += len(of_group) + 1
     whose = " of %s" % results[0].title if side_by_side else ""
     title = "%s: the best, median and worst maps%s by MAE" % (with_coverage(results, name), whose)
-    figure.suptitle(title, fontsize=small + 2, x=0.1 / width, ha="left", y=1 - 0.08 / height, va="top")
+    figure.suptitle(literal(title), fontsize=small + 2, x=0.1 / width, ha="left", y=1 - 0.08 / height, va="top")
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import datetime
 import html
 import os
@@ -26,10 +27,11 @@ def write_report(results, folder, warnings=()):
             <SET>-pr.png/.pdf, <SET>-f.png/.pdf (not for MAE alone) and <SET>-maps.png.
         warnings: further sentences for the top of every table file.
 
-    Returns the path of the page. Every file is whole or not there.
+    Returns the path of the page. Every file is whole or not there; pictures of the report that was there before go.
     """
     found = tables.tables(results)
     notes = list(warnings) + remarks(results)
+    _remove_pictures(folder)
     write_text(os.path.join(folder, "scores.csv"), tables.scores_csv(results))
     write_text(os.path.join(folder, "maps.csv"), tables.per_image_csv(results))
     write_text(os.path.join(folder, "tables.md"), markdown(found, notes))
@@ -42,16 +44,15 @@ def write_report(results, folder, warnings=()):
         for suffix, make in (("pr", pictures.precision_recall), ("f", pictures.f_threshold)):
             figure = make(scored, name)
             if figure is not None:
-                stem = os.path.join(folder, "%s-%s" % (_file_name(name), suffix))
-                pictures.save(figure, stem + ".png", dpi=200)
-                pictures.save(figure, stem + ".pdf")
+                for form, dpi in (("png", 200), ("pdf", 150)):
+                    pictures.save(figure, os.path.join(folder, _picture(name, suffix, form)), dpi)
                 shown.append(_image(pictures.encoded(figure, "svg"), "svg+xml", "%s of %s" % (suffix, name), "curve"))
         figure = pictures.grid(scored, name)
         if figure is not None:
             data = pictures.encoded(figure, "png", dpi=130)
-            write_bytes(os.path.join(folder, "%s-maps.png" % _file_name(name)), data)
+            write_bytes(os.path.join(folder, _picture(name, "maps", "png")), data)
             shown.append(_image(data, "png", "best, median and worst maps of %s" % name, "grid", figure))
-        sections.append(_section(table, scored, shown))
+        sections.append(_section(table, results, shown))
     path = os.path.join(folder, PAGE)
     write_text(path, _page(results, found[0], sections, notes))
     return path
@@ -70,8 +71,23 @@ def latex(found, notes):
     return head + "\n" + "\n".join(tables.as_latex(table) for table in found)
 
 
-def _file_name(name):
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+def _picture(name, kind, form):
+    """The file of one of a set's pictures: `ECSSD-pr.png`."""
+    return "%s-%s.%s" % ("".join(c if c.isalnum() or c in "-_." else "_" for c in name), kind, form)
+
+
+def _remove_pictures(folder):
+    """Those of the sets in the report that is in `folder`: this one may have fewer sets, or no curves."""
+    try:
+        with open(os.path.join(folder, "scores.csv"), encoding="utf-8", newline="") as file:
+            names = {line.get("set") for line in csv.DictReader(file)}
+    except (OSError, ValueError, csv.Error):
+        return
+    for name in names.difference([None]):
+        for kind, form in (("pr", "png"), ("pr", "pdf"), ("f", "png"), ("f", "pdf"), ("maps", "png")):
+            path = os.path.join(folder, _picture(name, kind, form))
+            if os.path.isfile(path):
+                os.unlink(path)
 
 
 def _image(data, kind, alt, style, figure=None):
@@ -81,7 +97,7 @@ def _image(data, kind, alt, style, figure=None):
     return '<img class="%s"%s alt="%s" src="data:image/%s;base64,%s">' % (style, width, html.escape(alt), kind, encoded)
 
 
-def _section(table, scored, shown):
+def _section(table, results, shown):
     name = table.set_name
     curves = "".join(picture for picture in shown if 'class="curve"' in picture)
     grids = "".join(picture for picture in shown if 'class="grid"' in picture)
@@ -94,8 +110,10 @@ def _section(table, scored, shown):
         parts.append('<div class="curves">%s</div>' % curves)
     if grids:
         parts.append('<div class="scroll">%s</div>' % grids)
-    for result in scored:
-        scores = result.sets[name]
+    for result in results:
+        scores = result.on(name)
+        if scores is None:
+            continue
         lines = ["left out: %s" % problem for problem in scores.left_out]
         lines += ["%s: %s" % note for note in scores.notes]
         if lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field
 
@@ -31,6 +32,10 @@ class Result:
         """Put the scores of one set in."""
         (self.sets if scores["images"] else self.empty)[set_name] = scores
 
+    def on(self, set_name):
+        """The SetScores of a set, with figures or without; None where the set is not among this result's."""
+        return self.sets.get(set_name, self.empty.get(set_name))
+
     def difference(self, set_name):
         """The MAE minus the card's, or None."""
         if set_name not in self.sets or set_name not in self.card:
@@ -58,10 +63,42 @@ class Result:
 
 
 def write_scores(result, folder):
-    """Write `folder`/<model>.json; returns its path."""
+    """Write `folder`/<model>.json; returns its path.
+
+    Sets that an earlier run measured with the same weights at the same size stay in the file, and say so where they
+    were made with another engine: it grows with every set, while the tables and the report are of one run. Of maps
+    whose weights are not known only the last run's scores are there.
+    """
     path = os.path.join(folder, result.name + ".json")
-    write_json(path, result.as_dict())
+    scores, before = result.as_dict(), _read_object(path)
+    if scores.get("sha256") and all(scores.get(key) == before.get(key) for key in ("sha256", "size")):
+        sets = scores.pop("sets")
+        for name, earlier in before["sets"].items() if isinstance(before.get("sets"), dict) else ():
+            if name not in sets and isinstance(earlier, dict):
+                other = before.get("engine") != scores.get("engine")
+                sets[name] = dict({"engine": before.get("engine")} if other else {}, **earlier)
+        scores.update((key, before[key]) for key in ("backbone",) if key in before)  # the maps' record lacks it
+        scores["sets"] = {name: sets[name] for name in in_order(sets)}
+    write_json(path, scores)
     return path
+
+
+def made_by(folder):
+    """What `kdscfnet test` recorded of the maps in `folder` (weights, sha256, size, engine), {} where that is unknown.
+
+    The record lies beside the folder: maps/<model>/<SET>.json.
+    """
+    return _read_object(os.path.normpath(folder) + ".json")
+
+
+def _read_object(path):
+    """The dict in a JSON file; {} where there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def published(name):
@@ -75,8 +112,13 @@ def published(name):
 
 
 def sets_of(results):
-    """The names of all sets in some results: the card's order, then by name."""
-    names = {name for result in results for name in result.sets}
+    """The names of all sets in some results, also of those without figures: the card's order, then by name."""
+    return in_order(name for result in results for name in (*result.sets, *result.empty))
+
+
+def in_order(names):
+    """Names of sets, each once: the card's order, then by name."""
+    names = set(names)
     return [name for name in CARD_SETS if name in names] + sorted(names.difference(CARD_SETS))
 
 
@@ -96,8 +138,8 @@ def remarks(results):
                     "%s on %s: %d of %d images scored (--allow-missing); left out: %s"
                     % (result.title, name, scores["images"], scores.expected, counted(scores.left_out))
                 )
-        expected = scored[0].sets[name].expected
-        if name in IMAGES and expected != IMAGES[name] and any(name in result.card for result in scored):
+        expected = scored[0].sets[name].expected if scored else None
+        if scored and name in IMAGES and expected != IMAGES[name] and any(name in result.card for result in scored):
             found.append("%s has %d images here; the card's figure is of %d" % (name, expected, IMAGES[name]))
         for result in scored:
             kinds = {}

@@ -74,25 +74,23 @@ def mae_table(results):
 
 def with_coverage(results, name):
     """`ECSSD`, or `ECSSD (100 of 300 images)` where some were left out."""
-    parts = {
-        "%d of %d images" % (result.sets[name]["images"], result.sets[name].expected)
-        for result in results
-        if name in result.sets and result.sets[name].left_out
-    }
+    found = [result.on(name) for result in results if result.on(name) is not None]
+    parts = {"%d of %d images" % (scores["images"], scores.expected) for scores in found if scores.left_out}
     return "%s (%s)" % (name, " / ".join(sorted(parts))) if parts else name
 
 
 def set_table(results, name):
-    """All scores of one set, models by scores."""
-    scored = [result for result in results if name in result.sets]
-    scores = [score for score in ALL_SCORES if any(score in result.sets[name] for result in scored)]
+    """All scores of one set, models by scores; `-` where nothing could be scored."""
+    found = [(result.title, result.on(name)) for result in results if result.on(name) is not None]
+    scores = [score for score in ALL_SCORES if any(score in of_set for _, of_set in found)]
     rows, figures = [], {}
-    for row, result in enumerate(scored):
-        rows.append([result.title])
+    for row, (title, of_set) in enumerate(found):
+        rows.append([title])
         for column, score in enumerate(scores, 1):
-            figures[row, column] = result.sets[name][score]
-            rows[row].append("%.4f" % figures[row, column])
-        rows[row].append("%d" % result.sets[name]["images"])
+            if score in of_set:
+                figures[row, column] = of_set[score]
+            rows[row].append("%.4f" % of_set[score] if score in of_set else "-")
+        rows[row].append("%d" % of_set["images"])
     best = _best(figures, rows, lambda column: min if scores[column - 1] in LOWER_IS_BETTER else max)
     return Table(with_coverage(results, name), ["model"] + list(scores) + ["images"], rows, best, name)
 
@@ -179,12 +177,12 @@ def as_html(table):
 
 
 def scores_csv(results):
-    """One line for each model and set, full precision."""
+    """One line for each model and set, full precision; without figures where nothing could be scored."""
     with_all = any("S" in scores for result in results for scores in result.sets.values())
     names = ALL_SCORES if with_all else MAE_SCORES
     lines = [["model", "set", *names, "images", "left_out", "card_MAE", "difference", "weights"]]
     for result in results:
-        for name, scores in result.sets.items():
+        for name, scores in (*result.sets.items(), *result.empty.items()):
             card = [result.card[name], result.difference(name)] if name in result.card else ["", ""]
             lines.append(
                 [
@@ -208,7 +206,7 @@ def per_image_csv(results):
             names += [name for s in scores.per_image[:1] for name in s.values if name not in names]
     lines = [["model", "set", "image", *names, "note"]]
     for result in results:
-        for set_name, scores in result.sets.items():
+        for set_name, scores in (*result.sets.items(), *result.empty.items()):
             for scored in scores.per_image:
                 figures = (scored.values.get(name, "") for name in names)
                 lines.append([result.name, set_name, scored.name, *figures, "; ".join(scored.notes)])

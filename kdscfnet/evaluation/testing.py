@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import collections
-import json
 import os
 import time
 
 from kdscfnet.data.datasets import find_image_sets, list_images
 from kdscfnet.errors import UserError
 from kdscfnet.evaluation.methods import check, say, with_scores
-from kdscfnet.evaluation.pairs import MISSING_MAP, MISSING_MASK, UNREADABLE, Problem, choose_sets, pair_up, spare_masks
-from kdscfnet.evaluation.results import Result, write_scores
+from kdscfnet.evaluation.pairs import (
+    MISSING_MAP,
+    MISSING_MASK,
+    UNREADABLE,
+    Problem,
+    choose_sets,
+    lacks_masks,
+    pair_up,
+    spare_masks,
+    without_masks,
+)
+from kdscfnet.evaluation.results import Result, made_by, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
 from kdscfnet.files import write_json
 from kdscfnet.pretrained import zoo
@@ -105,10 +114,12 @@ def test_models(
     can be known of that is known before the first map is made.
     """
     names = scores_named(scores)
+    if size is not None and size < 1:
+        raise UserError("--size %d: 1 or more" % size)
     problems, remarks = collections.OrderedDict(), []
     for image_set in image_sets:
         if not image_set.masks:
-            text = "%s holds no masks: expected %s" % (image_set.root, os.path.join(image_set.root, "mask", "*.png"))
+            text = lacks_masks(image_set)
             if not allow_missing:
                 raise UserError(text + "; --allow-missing makes its maps and leaves the scores out")
             remarks.append(text + "; its maps were made, there are no scores")
@@ -158,6 +169,10 @@ def test_models(
         if not run.set.masks:
             if failed:
                 problems[run.where] = list(failed.values())
+            # every output says that there are no scores of it
+            found = [failed.get(problem.name, problem) for problem in without_masks(run.set, run.folder)]
+            result.add(run.set.name, score_pairs([], found))
+            write_scores(result, os.path.join(output, "scores"))
             continue
         pairs, found = pair_up(run.folder, run.set, empty=True)
         found = [failed.get(problem.name, problem) if problem.kind == MISSING_MAP else problem for problem in found]
@@ -169,7 +184,7 @@ def test_models(
             write_scores(result, os.path.join(output, "scores"))  # what is there stays if a later model fails
     check(problems, allow_missing, output)
     if not any(image_set.masks for image_set in image_sets):
-        return [], remarks
+        return list(results.values()), remarks
     return with_scores(list(results.values())), remarks
 
 
@@ -203,7 +218,7 @@ class _Run:
         self.name, self.model, self.set = name, model, image_set
         self.folder = os.path.normpath(os.path.join(output, "maps", name, image_set.name))
         self.record = self.folder + ".json"
-        self.size = size or model.test_size
+        self.size = model.test_size if size is None else size
         self.sha256 = zoo.sha256(model.path)
         self.overwrite = overwrite
         # an interrupted run goes on with the engine it began with
@@ -215,12 +230,7 @@ class _Run:
 
     def recorded(self):
         """What made the maps that are there; {} where that is not known."""
-        try:
-            with open(self.record, encoding="utf-8") as file:
-                about = json.load(file)
-        except (OSError, ValueError):
-            return {}
-        return about if isinstance(about, dict) else {}
+        return made_by(self.folder)
 
     def present(self):
         """{name: path} of the maps that are there."""
