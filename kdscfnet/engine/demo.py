@@ -6,6 +6,7 @@ student-sized network, trained for longer: a ResNet-50 would take most of an hou
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 from dataclasses import replace
@@ -43,23 +44,28 @@ def run_demo(recipe, given, args):
     from kdscfnet.engine.trainer import Run
     from kdscfnet.errors import UserError
 
-    root = args.output or os.path.join("runs", "demo-" + recipe.name)
-    if args.resume != "auto" and os.path.isdir(root) and os.listdir(root):
-        raise UserError(
-            "--output %s is not empty: go on with that demo by --resume auto, or name another folder" % root
-        )
-    if os.path.exists(root) and not os.path.isdir(root):
-        raise UserError("--output %s is a file: name a folder" % root)
     for flag in ("data", "images", "teacher_weights", "teacher_maps", "val", "init"):
         if getattr(args, flag):
             raise UserError("--demo brings its own data and teacher: leave out --%s" % flag.replace("_", "-"))
     from kdscfnet.engine.device import select_device
+    from kdscfnet.engine.parallel import Parallel, started_in_parallel
 
-    print(select_device(args.device), flush=True)
+    device = select_device(args.device)
+    parallel = Parallel() if started_in_parallel() else None
+    first = parallel is None or parallel.rank == 0
+    say = print if first else (lambda *_, **__: None)
+    say(device, flush=True)
+    root = args.output or os.path.join("runs", "demo-" + recipe.name)
+    # no process writes before all have looked
+    with parallel.all_or_none() if parallel else contextlib.nullcontext():
+        _look_at(root, args.resume == "auto")
     data = os.path.join(root, "data")
-    make_demo_set(data)
+    if parallel:
+        parallel.by_first(lambda: make_demo_set(data))
+    else:
+        make_demo_set(data)
     held_out = find_image_set(os.path.join(data, "DEMO-TE"))
-    print("demo scenes in %s: 120 with labels, 400 without, 60 held out" % data, flush=True)
+    say("demo scenes in %s: 120 with labels, 400 without, 60 held out" % data, flush=True)
 
     def part(name, title, recipe, epochs, **flags):
         numbers = dict(NUMBERS, epochs=epochs)
@@ -78,11 +84,13 @@ def run_demo(recipe, given, args):
         part_args.val, part_args.val_every = held_out.root, max(1, recipe.epochs // 3)
         for flag, value in flags.items():
             setattr(part_args, flag, value)
-        print(
+        say(
             "\n%s: %d epochs, images of %s pixels" % (title, recipe.epochs, " or ".join(map(str, recipe.sizes))),
             flush=True,
         )
         code = run_training(recipe, part_args)
+        if parallel:
+            parallel.barrier()  # process 0 has written the final weights
         return code, Run(part_args.output).finished(), recipe
 
     from kdscfnet.recipes import RECIPES
@@ -131,7 +139,7 @@ def run_demo(recipe, given, args):
             "model", recipe.title + ", on labels", recipe, LABELLED_EPOCHS, data=labels
         )
         note(recipe.title, used, labels, "with labels")
-    if code:
+    if code or not first:
         return code
     maps = {}
     for name, path in weights.items():
@@ -149,6 +157,18 @@ def run_demo(recipe, given, args):
     print("image, mask, %s: %s" % (", ".join(maps), picture))
     print("board: visualdl --logdir %s" % root)
     return 0
+
+
+def _look_at(root, resume):
+    """Raise UserError where the demo cannot be written to `root`."""
+    from kdscfnet.errors import UserError
+
+    if not resume and os.path.isdir(root) and os.listdir(root):
+        raise UserError(
+            "--output %s is not empty: go on with that demo by --resume auto, or name another folder" % root
+        )
+    if os.path.exists(root) and not os.path.isdir(root):
+        raise UserError("--output %s is a file: name a folder" % root)
 
 
 def _maps(path, backbone, image_set, size):
