@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -17,6 +18,9 @@ from training import train
 from kdscfnet.data import demo as scenes
 from kdscfnet.data.datasets import find_image_set
 from kdscfnet.engine import demo
+from kdscfnet.recipes import ALL_RECIPES, all_sizes
+
+WHOLE = scenes.PARTS  # `small` makes it smaller
 
 
 def test_scenes_are_what_they_are_said_to_be():
@@ -98,6 +102,46 @@ def test_demo_goes_on_where_it_stopped(small, capsys):
 def test_demo_brings_its_own_data(tmp_path, capsys):
     assert train("fs-m3", "--demo", "--data", tmp_path, "--output", tmp_path / "out") == 2
     assert "leave out --data" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "words,said",
+    [
+        ("kd-r50 --teacher resnet50", "leave out --teacher"),
+        ("kd-r50 --hold-out 5", "leave out --hold-out"),
+        ("fs-m3 --hold-out 5", "leave out --hold-out"),
+        ("fs-m3 --amp", "--amp is for GPUs"),
+        ("fs-m3 --max-lr 0.0001", "give both, the second one larger"),
+        ("kd-r50 --batch-size 300", "larger than the demo's 120 images: use --batch-size 120 or less"),
+        ("kd-r50 --accumulate 40", "a batch of 160 is larger than the demo's 120 images: use --batch-size 3 or less"),
+        ("fs-m3 --pretrained missing.pdparams", "missing.pdparams"),
+        ("kd-r50 --pretrained missing.pdparams", "missing.pdparams"),
+        ("kd-r50 --teacher-engine onnxruntime", "the network cannot be exported without onnxruntime"),
+    ],
+)
+def test_what_cannot_work_with_the_demo_is_said_before_it_writes(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scenes, "PARTS", WHOLE)
+    if "onnxruntime" in words:
+        find = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name))
+    assert train(*words.split(), "--demo", "--device", "cpu", "--output", tmp_path / "out") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and said in lines[0] and not (tmp_path / "out").exists()
+
+
+def test_a_demo_goes_on_in_a_folder_of_a_demo_only(tmp_path, capsys):
+    (tmp_path / "holiday.jpg").touch()
+    assert train("fs-m3", "--demo", "--device", "cpu", "--output", tmp_path, "--resume", "auto") == 2
+    assert "holds no demo: name another folder" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+@pytest.mark.parametrize("name", sorted(ALL_RECIPES))
+def test_the_demo_of_every_recipe_asks_for_nothing_but_its_own_data(name):
+    for part in demo.plan(ALL_RECIPES[name], {}, "x"):
+        used = part.recipe
+        assert (used.hold_out, used.precise_bn, used.early_sizes) == (0, 0, ()), part.name
+        assert all_sizes(used.sizes, used.early_sizes) in ((128,), (96,)) and used.batch_size <= 8
 
 
 def test_best_constant(tmp_path):
