@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from training import train
 
 from kdscfnet.data import demo as scenes
 from kdscfnet.data.datasets import find_image_set
-from kdscfnet.engine import demo
+from kdscfnet.engine import demo, session, trainer
 from kdscfnet.recipes import ALL_RECIPES, all_sizes
 
 WHOLE = scenes.PARTS  # `small` makes it smaller
@@ -97,6 +98,35 @@ def test_demo_goes_on_where_it_stopped(small, capsys):
     assert train(*words, "--resume", "auto") == 0
     assert (output / "teacher" / "final.pdparams").stat().st_mtime_ns == before
     assert (output / "student" / "final.pdparams").exists()
+
+
+def test_ctrl_c_at_the_end_of_a_part_ends_the_demo(small, tmp_path, monkeypatch, capsys):
+    words = [tmp_path / "run" if word == small[0] else word for word in small[1]]
+    real, left = trainer.learning_rate, [3, 0]  # the teacher's last step, and the student's first
+
+    def rate(step, *rest):
+        if left and step == left[0]:
+            del left[0]
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(step, *rest)
+
+    monkeypatch.setattr(trainer, "learning_rate", rate)
+    assert train(*words) == 130
+    said = capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]
+    assert "stopped by Ctrl-C after step 4 of 4; the run is complete" in said and "--resume auto" in said
+    assert (tmp_path / "run" / "teacher" / "final.pdparams").exists() and not (tmp_path / "run" / "student").exists()
+
+    assert train(*words, "--resume", "auto") == 130
+    assert "the run in %s is complete" % (tmp_path / "run" / "teacher") in capsys.readouterr().out
+    assert (tmp_path / "run" / "student").exists() and not left
+
+    def between(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "run_training", between)
+    assert train(*words, "--resume", "auto") == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("kdscfnet train: stopped by Ctrl-C. Go on with") and said.endswith("--resume auto")
 
 
 def test_demo_brings_its_own_data(tmp_path, capsys):

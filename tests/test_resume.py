@@ -63,6 +63,15 @@ def test_signals_save_first_and_say_how_to_go_on(number, workers, data, whole, t
     ]
 
 
+def test_a_signal_in_the_last_step_is_not_lost(data, whole, tmp_path, monkeypatch, capsys):
+    stop_at(monkeypatch, (8,), signal.SIGTERM)
+    assert run_small(data, tmp_path / "run", "--checkpoint-steps", "2") == 130
+    said = capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]
+    assert "after step 9 of 9; the run is complete: %s" % (tmp_path / "run" / "final.pdparams") in said
+    assert_same_run(whole, tmp_path / "run")
+    assert run_small(data, tmp_path / "run", "--checkpoint-steps", "2", "--resume", "auto") == 0
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_runs_resume_to_the_same_bits(workers, data, tmp_path):
     subprocess.run(

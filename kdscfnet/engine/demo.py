@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import sys
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -105,6 +106,16 @@ def plan(recipe, given, root):
 
 def run_demo(recipe, given, args):
     """Carry out `kdscfnet train RECIPE --demo`; `given`: the numbers that the user set. Returns the exit code."""
+    from kdscfnet.engine.session import resume_command
+
+    try:
+        return _run_demo(recipe, given, args)
+    except KeyboardInterrupt:  # between the trainings, which stop in their own way
+        print("kdscfnet train: stopped by Ctrl-C. %s" % resume_command(args), file=sys.stderr)
+        return 130
+
+
+def _run_demo(recipe, given, args):
     from kdscfnet.compat import import_paddle
     from kdscfnet.data.datasets import find_image_set
     from kdscfnet.data.demo import PARTS, make_demo_set
@@ -150,8 +161,6 @@ def run_demo(recipe, given, args):
         sizes = " or ".join(map(str, part.recipe.sizes))
         say("\n%s: %d epochs, images of %s pixels" % (part.title, part.recipe.epochs, sizes), flush=True)
         code = run_training(part.recipe, part_args)
-        if parallel:
-            parallel.barrier()  # process 0 has written the final weights
         if code:
             return code
         weights[part.name] = Run(part_args.output).finished()
