@@ -138,13 +138,27 @@ def test_no_whole_checkpoint_is_said(data, tmp_path, monkeypatch, capsys):
     assert "none of its checkpoints is whole" in capsys.readouterr().err
 
 
+def wait_for_steps(process, output, steps, seconds=240):
+    """Until a training that runs has logged so many steps; fails where it ends before, or takes longer."""
+    deadline = time.time() + seconds
+    try:
+        while steps_done(output) < steps + 1:  # lines; the first is the header
+            assert process.poll() is None, "it ended with %s after %d steps" % (
+                process.returncode,
+                steps_done(output) - 1,
+            )
+            assert time.time() < deadline, "%d of %d steps in %d s" % (steps_done(output) - 1, steps, seconds)
+            time.sleep(0.02)
+    except AssertionError:
+        process.kill()
+        raise
+
+
 def test_a_worker_that_dies_is_said_and_the_run_resumes(data, whole, tmp_path):
     # in a process of its own: Paddle's news of dead workers comes by a signal, at any moment
     words = command(data, tmp_path / "run", 2, 40)
     process = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    deadline = time.time() + 120
-    while steps_done(tmp_path / "run") < 5 and time.time() < deadline:
-        time.sleep(0.02)
+    wait_for_steps(process, tmp_path / "run", 4)
     subprocess.run(["pkill", "-KILL", "-P", str(process.pid)], check=True)
     out = process.communicate(timeout=120)[0].decode("utf-8", "replace").replace("\r", "\n")
     said = [line for line in out.splitlines() if line.startswith("kdscfnet train:")]
@@ -153,8 +167,7 @@ def test_a_worker_that_dies_is_said_and_the_run_resumes(data, whole, tmp_path):
     step = checkpoint.newest_checkpoint(str(tmp_path / "run" / "checkpoints"))["step"]
     assert step >= 2
     process = subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while steps_done(tmp_path / "run") <= step + 3 and process.poll() is None and time.time() < deadline + 120:
-        time.sleep(0.02)
+    wait_for_steps(process, tmp_path / "run", step + 3)
     process.terminate()
     assert process.wait(timeout=120) == 130
 
