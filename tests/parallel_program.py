@@ -1,11 +1,14 @@
 """What tests start as two processes by paddle.distributed.launch.
 
-train …            kdscfnet train …, and the weights of every rank at the end
+train …            kdscfnet train …, and the weights of every rank at the end of each training
+demo …             the same with --demo, of a handful of scenes and steps
+failing WHERE      a demo in which one process fails; how it ends in every rank goes to the file rank<N>
 gradients FOLDER   the averaged gradient of a batch of eight, four images a process
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -40,8 +43,6 @@ def gradients(folder):
 
 
 def train(words):
-    import os
-
     from kdscfnet import cli
     from kdscfnet.engine import session, trainer
     from kdscfnet.pretrained.safe_load import save_weights
@@ -50,9 +51,8 @@ def train(words):
 
     def and_keep(model, *rest, **options):
         result = real(model, *rest, **options)
-        save_weights(
-            model, "%s-rank%s.pdparams" % (words[words.index("--output") + 1], os.environ["PADDLE_TRAINER_ID"])
-        )
+        run = rest[3]
+        save_weights(model, "%s-rank%s.pdparams" % (run.folder, os.environ["PADDLE_TRAINER_ID"]))
         return result
 
     trainer.train = and_keep
@@ -60,8 +60,42 @@ def train(words):
     return cli.main(["train"] + words)
 
 
+def small_demo(words):
+    from kdscfnet.data import demo as scenes
+    from kdscfnet.engine import demo
+
+    scenes.PARTS = {"DEMO-TR": (0, 8, True), "DEMO-UNLABELLED": (100, 8, False), "DEMO-TE": (200, 4, True)}
+    demo.LABELLED_EPOCHS, demo.TEACHER_EPOCHS, demo.DISTILLATION_EPOCHS = 1, 1, 12
+    return train(words + ["--demo"])
+
+
+def failing_demo(where):
+    import contextlib
+    import io
+
+    from kdscfnet.data import demo as scenes
+    from kdscfnet.engine import demo
+    from kdscfnet.errors import UserError
+
+    def fail(*_):
+        raise UserError("it fails here")
+
+    rank = int(os.environ["PADDLE_TRAINER_ID"])
+    if where == "look" and rank == 1:
+        demo._look_at = fail
+    elif where == "make":
+        scenes.make_demo_set = fail  # called by rank 0 alone
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        code = train(["fs-m3", "--demo", "--device", "cpu", "--output", "failing"])
+    Path("rank%d" % rank).write_text("%d: %s" % (code, errors.getvalue().splitlines()[-1]))  # after Paddle's remarks
+
+
 if __name__ == "__main__":
+    Path("pid-%d" % os.getpid()).touch()  # for a test that kills this process
     if sys.argv[1] == "gradients":
         gradients(sys.argv[2])
+    elif sys.argv[1] == "failing":
+        failing_demo(sys.argv[2])
     else:
-        sys.exit(train(sys.argv[2:]))
+        sys.exit({"train": train, "demo": small_demo}[sys.argv[1]](sys.argv[2:]))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,10 @@ from training import train
 
 from kdscfnet.data import demo as scenes
 from kdscfnet.data.datasets import find_image_set
-from kdscfnet.engine import demo
+from kdscfnet.engine import demo, session, trainer
+from kdscfnet.recipes import ALL_RECIPES, all_sizes
+
+WHOLE = scenes.PARTS  # `small` makes it smaller
 
 
 def test_scenes_are_what_they_are_said_to_be():
@@ -95,9 +100,78 @@ def test_demo_goes_on_where_it_stopped(small, capsys):
     assert (output / "student" / "final.pdparams").exists()
 
 
+def test_ctrl_c_at_the_end_of_a_part_ends_the_demo(small, tmp_path, monkeypatch, capsys):
+    words = [tmp_path / "run" if word == small[0] else word for word in small[1]]
+    real, left = trainer.learning_rate, [3, 0]  # the teacher's last step, and the student's first
+
+    def rate(step, *rest):
+        if left and step == left[0]:
+            del left[0]
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(step, *rest)
+
+    monkeypatch.setattr(trainer, "learning_rate", rate)
+    assert train(*words) == 130
+    said = capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]
+    assert "stopped by Ctrl-C after step 4 of 4; the run is complete" in said and "--resume auto" in said
+    assert (tmp_path / "run" / "teacher" / "final.pdparams").exists() and not (tmp_path / "run" / "student").exists()
+
+    assert train(*words, "--resume", "auto") == 130
+    assert "the run in %s is complete" % (tmp_path / "run" / "teacher") in capsys.readouterr().out
+    assert (tmp_path / "run" / "student").exists() and not left
+
+    def between(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "run_training", between)
+    assert train(*words, "--resume", "auto") == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("kdscfnet train: stopped by Ctrl-C. Go on with") and said.endswith("--resume auto")
+
+
 def test_demo_brings_its_own_data(tmp_path, capsys):
     assert train("fs-m3", "--demo", "--data", tmp_path, "--output", tmp_path / "out") == 2
     assert "leave out --data" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "words,said",
+    [
+        ("kd-r50 --teacher resnet50", "leave out --teacher"),
+        ("kd-r50 --hold-out 5", "leave out --hold-out"),
+        ("fs-m3 --hold-out 5", "leave out --hold-out"),
+        ("fs-m3 --amp", "--amp is for GPUs"),
+        ("fs-m3 --max-lr 0.0001", "give both, the second one larger"),
+        ("kd-r50 --batch-size 300", "larger than the demo's 120 images: use --batch-size 120 or less"),
+        ("kd-r50 --accumulate 40", "a batch of 160 is larger than the demo's 120 images: use --batch-size 3 or less"),
+        ("fs-m3 --pretrained missing.pdparams", "missing.pdparams"),
+        ("kd-r50 --pretrained missing.pdparams", "missing.pdparams"),
+        ("kd-r50 --teacher-engine onnxruntime", "the network cannot be exported without onnxruntime"),
+    ],
+)
+def test_what_cannot_work_with_the_demo_is_said_before_it_writes(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scenes, "PARTS", WHOLE)
+    if "onnxruntime" in words:
+        find = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name))
+    assert train(*words.split(), "--demo", "--device", "cpu", "--output", tmp_path / "out") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and said in lines[0] and not (tmp_path / "out").exists()
+
+
+def test_a_demo_goes_on_in_a_folder_of_a_demo_only(tmp_path, capsys):
+    (tmp_path / "holiday.jpg").touch()
+    assert train("fs-m3", "--demo", "--device", "cpu", "--output", tmp_path, "--resume", "auto") == 2
+    assert "holds no demo: name another folder" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+@pytest.mark.parametrize("name", sorted(ALL_RECIPES))
+def test_the_demo_of_every_recipe_asks_for_nothing_but_its_own_data(name):
+    for part in demo.plan(ALL_RECIPES[name], {}, "x"):
+        used = part.recipe
+        assert (used.hold_out, used.precise_bn, used.early_sizes) == (0, 0, ()), part.name
+        assert all_sizes(used.sizes, used.early_sizes) in ((128,), (96,)) and used.batch_size <= 8
 
 
 def test_best_constant(tmp_path):

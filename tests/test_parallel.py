@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -44,6 +46,8 @@ def launch(folder, *words, wait=True):
         str(folder / "logs"),
         str(PROGRAM),
     ] + [str(w) for w in words]
+    for path in folder.glob("pid-*"):  # of processes that have ended
+        path.unlink()
     log = open(str(folder / "launch.log"), "ab")
     process = subprocess.Popen(
         command,
@@ -55,9 +59,38 @@ def launch(folder, *words, wait=True):
         start_new_session=True,
     )
     if wait:
-        code = process.wait(timeout=240)
+        try:
+            code = process.wait(timeout=240)
+        finally:
+            if process.returncode is None:
+                kill(process, folder)
         assert code == 0, (folder / "launch.log").read_text()[-3000:]
     return process
+
+
+def kill(process, folder):
+    """SIGKILL to the launcher and the processes that it started, which have groups of their own."""
+    workers = [int(path.name.split("-")[1]) for path in folder.glob("pid-*")]
+    for pid in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
+    return workers
+
+
+def kill_after_first_checkpoint(process, folder, output):
+    """Kill what trains in `output` amid its training."""
+    deadline = time.time() + 240
+    try:
+        while not checkpoint.list_checkpoints(str(output / "checkpoints")):
+            assert process.poll() is None, (folder / "launch.log").read_text()[-3000:]
+            assert time.time() < deadline, "no checkpoint in four minutes"
+            time.sleep(0.02)
+    finally:
+        workers = kill(process, folder)
+    assert len(workers) == 2, workers
+    assert not (output / "final.pdparams").exists(), "the run was complete before it was killed"
 
 
 @needs_gloo
@@ -78,6 +111,13 @@ def test_two_processes_average_the_gradient_of_one(tmp_path):
     assert compared > 200
 
 
+def assert_ranks_agree(output):
+    one, two = (read_weights("%s-rank%d.pdparams" % (output, rank)) for rank in (0, 1))
+    for key, value in one.items():
+        if not key.endswith(("._mean", "._variance")):  # statistics are each process's own without SyncBatchNorm
+            assert value.tobytes() == two[key].tobytes(), key
+
+
 @needs_gloo
 def test_two_processes_train_one_network_and_resume(tmp_path):
     data = make_set(tmp_path)
@@ -89,30 +129,53 @@ def test_two_processes_train_one_network_and_resume(tmp_path):
         *SMALL,
         "--batch-size",
         "2",
+        "--epochs",
+        "8",
         "--checkpoint-steps",
         "1",
         "--resume",
         "auto",
     ]
     launch(tmp_path, *words, "--output", "whole")
-    one, two = (read_weights(str(tmp_path / ("whole-rank%d.pdparams" % rank))) for rank in (0, 1))
-    for key, value in one.items():
-        if not key.endswith(("._mean", "._variance")):  # statistics are each process's own without SyncBatchNorm
-            assert value.tobytes() == two[key].tobytes(), key
-    assert len(losses_of(tmp_path / "whole")) == 1 + 6 and len(list((tmp_path / "whole" / "board").iterdir())) == 1
-    assert len((tmp_path / "whole" / "log.txt").read_text().splitlines()) == 3
+    assert_ranks_agree(tmp_path / "whole")
+    assert len(losses_of(tmp_path / "whole")) == 1 + 16 and len(list((tmp_path / "whole" / "board").iterdir())) == 1
+    assert len((tmp_path / "whole" / "log.txt").read_text().splitlines()) == 8
 
     process = launch(tmp_path, *words, "--output", "killed", wait=False)
-    folder = tmp_path / "killed" / "checkpoints"
-    deadline = time.time() + 120
-    while not checkpoint.list_checkpoints(str(folder)) and time.time() < deadline:
-        time.sleep(0.05)
-    os.killpg(process.pid, 9)
-    subprocess.run(["pkill", "-9", "-f", str(tmp_path / "killed") + "|--output killed"], stdout=subprocess.DEVNULL)
-    process.wait()
-    assert checkpoint.list_checkpoints(str(folder))
+    kill_after_first_checkpoint(process, tmp_path, tmp_path / "killed")
     launch(tmp_path, *words, "--output", "killed")
+    assert "going on with killed after step" in (tmp_path / "logs" / "workerlog.0").read_text()
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+@needs_gloo
+def test_two_processes_carry_out_one_demo_and_resume(tmp_path):
+    words = ["demo", "kd-r50", "--output", "pdemo", "--sizes", "32", "--test-size", "32", "--batch-size", "2"]
+    words += ["--device", "cpu", "--teacher-engine", "paddle"]
+    output = tmp_path / "pdemo"
+    process = launch(tmp_path, *words, wait=False)
+    kill_after_first_checkpoint(process, tmp_path, output / "student")
+    assert (output / "teacher" / "final.pdparams").exists()
+    launch(tmp_path, *words, "--resume", "auto")
+    said = "".join(path.read_text() for path in (tmp_path / "logs").glob("workerlog.*"))
+    assert "the run in pdemo/teacher is complete" in said
+    for part, epochs in (("teacher", 1), ("student", 12), ("labels", 1)):
+        assert_ranks_agree(output / part)
+        assert len((output / part / "log.txt").read_text().splitlines()) == epochs
+        assert len(losses_of(output / part)) == 1 + 2 * epochs
+    assert len((output / "table.md").read_text().splitlines()) == 2 + 4 and (output / "grid.png").exists()
+    assert said.count("| best constant map") == 1
+    assert sorted(p.name for p in output.iterdir() if p.is_dir()) == ["data", "labels", "student", "teacher"]
+
+
+@needs_gloo
+@pytest.mark.parametrize("where", ["look", "make"])
+def test_a_demo_that_fails_in_one_process_ends_in_all(tmp_path, where):
+    launch(tmp_path, "failing", where)
+    said = [(tmp_path / ("rank%d" % rank)).read_text() for rank in (0, 1)]
+    own, other = (said[1], said[0]) if where == "look" else said
+    assert own == "2: kdscfnet train: it fails here"
+    assert other == "2: kdscfnet train: another process of this training has failed; its log says why"
 
 
 class Keep:
@@ -187,8 +250,6 @@ class Scaler:
 
 
 def test_the_scaler_scales_skips_and_resumes(tmp_path, monkeypatch):
-    import signal
-
     data = make_set(tmp_path)
     plain = train_once(data, tmp_path / "plain", batch=4, steps=2)
     scaled = train_once(data, tmp_path / "scaled", batch=4, steps=2, scaler=Scaler())

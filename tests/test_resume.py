@@ -63,6 +63,15 @@ def test_signals_save_first_and_say_how_to_go_on(number, workers, data, whole, t
     ]
 
 
+def test_a_signal_in_the_last_step_is_not_lost(data, whole, tmp_path, monkeypatch, capsys):
+    stop_at(monkeypatch, (8,), signal.SIGTERM)
+    assert run_small(data, tmp_path / "run", "--checkpoint-steps", "2") == 130
+    said = capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]
+    assert "after step 9 of 9; the run is complete: %s" % (tmp_path / "run" / "final.pdparams") in said
+    assert_same_run(whole, tmp_path / "run")
+    assert run_small(data, tmp_path / "run", "--checkpoint-steps", "2", "--resume", "auto") == 0
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_runs_resume_to_the_same_bits(workers, data, tmp_path):
     subprocess.run(
@@ -129,13 +138,27 @@ def test_no_whole_checkpoint_is_said(data, tmp_path, monkeypatch, capsys):
     assert "none of its checkpoints is whole" in capsys.readouterr().err
 
 
+def wait_for_steps(process, output, steps, seconds=240):
+    """Until a training that runs has logged so many steps; fails where it ends before, or takes longer."""
+    deadline = time.time() + seconds
+    try:
+        while steps_done(output) < steps + 1:  # lines; the first is the header
+            assert process.poll() is None, "it ended with %s after %d steps" % (
+                process.returncode,
+                steps_done(output) - 1,
+            )
+            assert time.time() < deadline, "%d of %d steps in %d s" % (steps_done(output) - 1, steps, seconds)
+            time.sleep(0.02)
+    except AssertionError:
+        process.kill()
+        raise
+
+
 def test_a_worker_that_dies_is_said_and_the_run_resumes(data, whole, tmp_path):
     # in a process of its own: Paddle's news of dead workers comes by a signal, at any moment
     words = command(data, tmp_path / "run", 2, 40)
     process = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    deadline = time.time() + 120
-    while steps_done(tmp_path / "run") < 5 and time.time() < deadline:
-        time.sleep(0.02)
+    wait_for_steps(process, tmp_path / "run", 4)
     subprocess.run(["pkill", "-KILL", "-P", str(process.pid)], check=True)
     out = process.communicate(timeout=120)[0].decode("utf-8", "replace").replace("\r", "\n")
     said = [line for line in out.splitlines() if line.startswith("kdscfnet train:")]
@@ -144,8 +167,7 @@ def test_a_worker_that_dies_is_said_and_the_run_resumes(data, whole, tmp_path):
     step = checkpoint.newest_checkpoint(str(tmp_path / "run" / "checkpoints"))["step"]
     assert step >= 2
     process = subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while steps_done(tmp_path / "run") <= step + 3 and process.poll() is None and time.time() < deadline + 120:
-        time.sleep(0.02)
+    wait_for_steps(process, tmp_path / "run", step + 3)
     process.terminate()
     assert process.wait(timeout=120) == 130
 

@@ -6,11 +6,16 @@ student-sized network, trained for longer: a ResNet-50 would take most of an hou
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
+import sys
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+
+from kdscfnet.recipes import Recipe
 
 # What the demo changes in a recipe. From random numbers the backbone must learn as fast as the rest; batches of less
 # than eight give BatchNorm statistics that do not hold at test time.
@@ -23,6 +28,10 @@ NUMBERS = {
     "warmup_epochs": 1,
     "backbone_lr_factor": 1.0,
     "log_every": 10,
+    # what our own recipes set for a large set
+    "early_sizes": (),
+    "hold_out": 0,
+    "precise_bn": 0,
 }
 # Epochs of 120, 120 and 400 images. The teacher's batches are of four, for more steps.
 LABELLED_EPOCHS, TEACHER_EPOCHS, DISTILLATION_EPOCHS = 30, 22, 14
@@ -30,113 +39,140 @@ TEACHER_BATCH = 4
 # Region Dice alone, without the boundary loss, learns more slowly and bears a higher rate.
 DISTILLATION_MAX_LR = 0.05
 SWIN_SIZES = {"sizes": (96,), "test_size": 96}
+# What the demo brings itself; its student's masks are no part of a set to hold images out of
+NOT_WITH_DEMO = ("data", "images", "teacher", "teacher_weights", "teacher_maps", "val", "hold_out", "init")
 
 
-def run_demo(recipe, given, args):
-    """Carry out `kdscfnet train RECIPE --demo`; `given`: the numbers that the user set. Returns the exit code."""
-    from kdscfnet.compat import import_paddle
-    from kdscfnet.data.datasets import find_image_set
-    from kdscfnet.data.demo import make_demo_set
+class Part(NamedTuple):
+    """One training of the demo."""
 
-    import_paddle(threads=1)  # at this size as fast as two, and the same bits on every machine
-    from kdscfnet.engine.session import run_training
-    from kdscfnet.engine.trainer import Run
-    from kdscfnet.errors import UserError
+    folder: str
+    title: str
+    name: str  # in the table
+    recipe: Recipe
+    data: str  # one of kdscfnet.data.demo.PARTS
+    flags: dict  # of `kdscfnet train` that differ from the user's
 
-    root = args.output or os.path.join("runs", "demo-" + recipe.name)
-    if args.resume != "auto" and os.path.isdir(root) and os.listdir(root):
-        raise UserError(
-            "--output %s is not empty: go on with that demo by --resume auto, or name another folder" % root
-        )
-    if os.path.exists(root) and not os.path.isdir(root):
-        raise UserError("--output %s is a file: name a folder" % root)
-    for flag in ("data", "images", "teacher_weights", "teacher_maps", "val", "init"):
-        if getattr(args, flag):
-            raise UserError("--demo brings its own data and teacher: leave out --%s" % flag.replace("_", "-"))
-    from kdscfnet.engine.device import select_device
 
-    print(select_device(args.device), flush=True)
-    data = os.path.join(root, "data")
-    make_demo_set(data)
-    held_out = find_image_set(os.path.join(data, "DEMO-TE"))
-    print("demo scenes in %s: 120 with labels, 400 without, 60 held out" % data, flush=True)
+def plan(recipe, given, root):
+    """The trainings of the demo in the folder `root`: [Part]; `given`: the numbers that the user set."""
+    from kdscfnet.recipes import RECIPES
 
-    def part(name, title, recipe, epochs, **flags):
+    def part(folder, title, name, recipe, epochs, data, **flags):
         numbers = dict(NUMBERS, epochs=epochs)
         if recipe.backbone == "swin_b":
             numbers.update(SWIN_SIZES, epochs=max(1, epochs // 10))
         elif recipe.backbone == "resnet50":
             numbers["epochs"] = max(1, epochs // 4)
-        if name == "teacher":
+        if folder == "teacher":
             numbers["batch_size"] = TEACHER_BATCH
-        elif name == "student":
+        elif folder == "student":
             numbers["max_lr"] = DISTILLATION_MAX_LR
         numbers.update(given)
-        recipe = replace(recipe, **numbers)
-        part_args = copy.copy(args)
-        part_args.demo, part_args.output, part_args.resume = False, os.path.join(root, name), "auto"
-        part_args.val, part_args.val_every = held_out.root, max(1, recipe.epochs // 3)
-        for flag, value in flags.items():
-            setattr(part_args, flag, value)
-        print(
-            "\n%s: %d epochs, images of %s pixels" % (title, recipe.epochs, " or ".join(map(str, recipe.sizes))),
-            flush=True,
-        )
-        code = run_training(recipe, part_args)
-        return code, Run(part_args.output).finished(), recipe
+        return Part(folder, title, name, replace(recipe, **numbers), data, flags)
 
-    from kdscfnet.recipes import RECIPES
-
-    labels, unlabelled = os.path.join(data, "DEMO-TR"), os.path.join(data, "DEMO-UNLABELLED")
-    weights, seen, rows = {}, {}, []
-
-    def note(name, used, root, kind):
-        seen[name] = "%d epochs of %d images %s" % (used.epochs, len(find_image_set(root, masks="ignored")), kind)
-
-    if recipe.teacher:
-        student = RECIPES["fs-m3"]
-        code, weights["teacher"], used = part(
+    if not recipe.teacher:
+        return [part("model", recipe.title + ", on labels", recipe.title, recipe, LABELLED_EPOCHS, "DEMO-TR")]
+    student = RECIPES["fs-m3"]
+    return [
+        part(
             "teacher",
             "teacher, on labels",
+            "teacher",
             replace(student, name="teacher"),
             TEACHER_EPOCHS,
-            data=labels,
+            "DEMO-TR",
             pretrained="none",
-        )
-        note("teacher", used, labels, "with labels")
-        if code:
-            return code
-        distilled = replace(recipe, teacher="mobilenetv3")
-        code, weights["student, distilled"], used = part(
+        ),
+        part(
             "student",
             "student, distilled without labels",
-            distilled,
+            "student, distilled",
+            replace(recipe, teacher="mobilenetv3"),
             DISTILLATION_EPOCHS,
-            images=unlabelled,
-            teacher_weights=weights["teacher"],
-        )
-        note("student, distilled", used, unlabelled, "without")
-        if code:
-            return code
-        code, weights["student, labels alone"], used = part(
+            "DEMO-UNLABELLED",
+            teacher_weights=os.path.join(root, "teacher", "final.pdparams"),
+        ),
+        part(
             "labels",
             "the same student, on the labels alone",
+            "student, labels alone",
             replace(student, name="labels"),
             LABELLED_EPOCHS,
-            data=labels,
-        )
-        note("student, labels alone", used, labels, "with labels")
+            "DEMO-TR",
+        ),
+    ]
+
+
+def run_demo(recipe, given, args):
+    """Carry out `kdscfnet train RECIPE --demo`; `given`: the numbers that the user set. Returns the exit code."""
+    from kdscfnet.engine.session import resume_command
+
+    try:
+        return _run_demo(recipe, given, args)
+    except KeyboardInterrupt:  # between the trainings, which stop in their own way
+        print("kdscfnet train: stopped by Ctrl-C. %s" % resume_command(args), file=sys.stderr)
+        return 130
+
+
+def _run_demo(recipe, given, args):
+    from kdscfnet.compat import import_paddle
+    from kdscfnet.data.datasets import find_image_set
+    from kdscfnet.data.demo import PARTS, make_demo_set
+
+    import_paddle(threads=1)  # at this size as fast as two, and the same bits on every machine
+    from kdscfnet.engine.device import select_device
+    from kdscfnet.engine.parallel import Parallel, started_in_parallel
+    from kdscfnet.engine.session import run_training
+    from kdscfnet.engine.trainer import Run
+    from kdscfnet.errors import UserError
+
+    for flag in NOT_WITH_DEMO:
+        if getattr(args, flag):
+            raise UserError("--demo brings its own data and teacher: leave out --%s" % flag.replace("_", "-"))
+    device = select_device(args.device)
+    parallel = Parallel() if started_in_parallel() else None
+    first = parallel is None or parallel.rank == 0
+    say = print if first else (lambda *_, **__: None)
+    say(device, flush=True)
+    root = args.output or os.path.join("runs", "demo-" + recipe.name)
+    data = os.path.join(root, "data")
+    parts = plan(recipe, given, root)
+    # no process writes before all have looked
+    with parallel.all_or_none() if parallel else contextlib.nullcontext():
+        _look_at(root, data, args.resume == "auto")
+        for part in parts:
+            _check(part, args, PARTS[part.data][1], parallel.world if parallel else 1)
+    if parallel:
+        parallel.by_first(lambda: make_demo_set(data))
     else:
-        code, weights[recipe.title], used = part(
-            "model", recipe.title + ", on labels", recipe, LABELLED_EPOCHS, data=labels
-        )
-        note(recipe.title, used, labels, "with labels")
-    if code:
-        return code
+        make_demo_set(data)
+    held_out = find_image_set(os.path.join(data, "DEMO-TE"))
+    say("demo scenes in %s: 120 with labels, 400 without, 60 held out" % data, flush=True)
+
+    weights, rows = {}, []
+    for part in parts:
+        part_args = copy.copy(args)
+        part_args.demo, part_args.output, part_args.resume = False, os.path.join(root, part.folder), "auto"
+        part_args.val, part_args.val_every = held_out.root, max(1, part.recipe.epochs // 3)
+        setattr(part_args, "images" if part.recipe.teacher else "data", os.path.join(data, part.data))
+        for flag, value in part.flags.items():
+            setattr(part_args, flag, value)
+        sizes = " or ".join(map(str, part.recipe.sizes))
+        say("\n%s: %d epochs, images of %s pixels" % (part.title, part.recipe.epochs, sizes), flush=True)
+        code = run_training(part.recipe, part_args)
+        if code:
+            return code
+        weights[part.name] = Run(part_args.output).finished()
+    if not first:
+        return 0
     maps = {}
-    for name, path in weights.items():
-        maps[name] = _maps(path, used.backbone, held_out, used.test_size)
-        rows.append((name, _mae(maps[name], held_out), seen[name], path))
+    for part in parts:
+        path, used = weights[part.name], part.recipe
+        maps[part.name] = _maps(path, used.backbone, held_out, used.test_size)
+        kind = "with labels" if PARTS[part.data][2] else "without"
+        seen = "%d epochs of %d images %s" % (used.epochs, PARTS[part.data][1], kind)
+        rows.append((part.name, _mae(maps[part.name], held_out), seen, path))
     constant, level = best_constant(held_out)
     rows.append(("best constant map (level %d)" % level, constant, "–", ""))
     picture = os.path.join(root, "grid.png")
@@ -149,6 +185,51 @@ def run_demo(recipe, given, args):
     print("image, mask, %s: %s" % (", ".join(maps), picture))
     print("board: visualdl --logdir %s" % root)
     return 0
+
+
+def _look_at(root, data, resume):
+    """Raise UserError where the demo cannot be written to `root`."""
+    from kdscfnet.errors import UserError
+
+    if os.path.exists(root) and not os.path.isdir(root):
+        raise UserError("--output %s is a file: name a folder" % root)
+    if not os.path.isdir(root) or not os.listdir(root):
+        return
+    if not resume:
+        raise UserError(
+            "--output %s is not empty: go on with that demo by --resume auto, or name another folder" % root
+        )
+    if not os.path.isdir(data):
+        raise UserError("--output %s holds no demo: name another folder" % root)
+
+
+def _check(part, args, images, world):
+    """Raise UserError for what the training of `part` would refuse, so that it is said before anything is written."""
+    import paddle
+
+    from kdscfnet.errors import UserError
+    from kdscfnet.inference.export import what_lacks
+    from kdscfnet.models.scfnet import SCFNet
+    from kdscfnet.pretrained.zoo import load_backbone
+
+    recipe = part.recipe
+    if args.amp and paddle.device.get_device().startswith("cpu"):
+        raise UserError("--amp is for GPUs: on a CPU Paddle's auto_cast does nothing, without a word")
+    if recipe.min_lr > recipe.max_lr:
+        raise UserError(
+            "--demo trains %s from --min-lr %g to --max-lr %g: give both, the second one larger"
+            % (part.name, recipe.min_lr, recipe.max_lr)
+        )
+    turns = args.accumulate * world
+    if recipe.batch_size * turns > images:
+        raise UserError(
+            "a batch of %d is larger than the demo's %d images: use --batch-size %d or less"
+            % (recipe.batch_size * turns, images, max(1, images // turns))
+        )
+    if recipe.teacher and args.teacher_engine == "onnxruntime" and what_lacks():
+        raise UserError(what_lacks())
+    if part.flags.get("pretrained", args.pretrained) != "none":
+        load_backbone(SCFNet(recipe.backbone), args.pretrained)
 
 
 def _maps(path, backbone, image_set, size):

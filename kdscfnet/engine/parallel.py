@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 
 import numpy as np
 import paddle
 from paddle import nn
+
+from kdscfnet.errors import UserError
+
+_DEVICE = []  # that this process got when it joined the others
 
 
 def started_in_parallel():
@@ -16,7 +21,7 @@ def started_in_parallel():
 
 
 class Parallel:
-    """This process among the others.
+    """This process among the others; may be made several times.
 
     rank, world: number of this process, and of all.
     """
@@ -24,7 +29,12 @@ class Parallel:
     def __init__(self):
         import paddle.distributed as dist
 
-        dist.init_parallel_env()
+        # Once a process: a second time Paddle 2.2 starts its exchange anew. It chooses the device, too.
+        if _DEVICE:
+            paddle.set_device(_DEVICE[0])
+        else:
+            dist.init_parallel_env()
+            _DEVICE.append(paddle.device.get_device())
         self._dist = dist
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
 
@@ -54,6 +64,38 @@ class Parallel:
     def barrier(self):
         # an exchange rather than barrier(), which gloo does not have in every Paddle
         self.any(False)
+
+    @contextlib.contextmanager
+    def all_or_none(self):
+        """Leave the block together; where it fails in one process, the others fail too, or they would wait for it."""
+        try:
+            yield
+        except BaseException:
+            self.any(True)
+            raise
+        if self.any(False):
+            raise UserError("another process of this training has failed; its log says why")
+
+    def by_first(self, work):
+        """Process 0 calls `work`, without Paddle, while the others wait, however long it takes; see all_or_none."""
+        errors = []
+
+        def attempt():
+            try:
+                work()
+            except BaseException as error:
+                errors.append(error)
+
+        # gloo gives up an exchange after half a minute: they go on meeting while a thread works
+        thread = threading.Thread(target=attempt, daemon=True)
+        if self.rank == 0:
+            thread.start()
+        while self.any(thread.is_alive()):
+            if self.rank == 0:
+                thread.join(1.0)
+        with self.all_or_none():
+            if errors:
+                raise errors[0]
 
 
 def synchronise_batch_norm(layer):

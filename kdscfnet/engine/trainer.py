@@ -241,7 +241,8 @@ def train(
         scaler, autocast: of mixed precision: a paddle.amp.GradScaler and a function that returns a context.
         parallel: kdscfnet.engine.parallel.Parallel; None: one process.
 
-    Returns the path of the final weights. Raises Interrupted after a signal, with the state saved.
+    Returns the path of the final weights. Raises Interrupted after a signal, with the state saved, and after the last
+    step the final weights.
     """
     world, rank = (parallel.world, parallel.rank) if parallel else (1, 0)
     optimizer = build_optimizer(model, recipe.max_lr, recipe.momentum, recipe.weight_decay, recipe.backbone_lr_factor)
@@ -333,6 +334,12 @@ def train(
         if parallel:
             parallel.barrier()
 
+    def interrupted(saved):
+        by = "Ctrl-C" if signals.received == signal.SIGINT else "a signal"
+        return Interrupted(
+            "stopped by %s after step %d of %d; %s. %s" % (by, last_step, plan.total_steps, saved, how_to_resume)
+        )
+
     schedule_of = (
         len(samples),
         plan.effective_batch,
@@ -402,16 +409,7 @@ def train(
                 save(done)
                 saved_at = now
             if stop and done < plan.total_steps:
-                raise Interrupted(
-                    "stopped by %s after step %d of %d; the state is saved in %s. %s"
-                    % (
-                        "Ctrl-C" if signals.received == signal.SIGINT else "a signal",
-                        done,
-                        plan.total_steps,
-                        run.checkpoints,
-                        how_to_resume,
-                    )
-                )
+                raise interrupted("the state is saved in " + run.checkpoints)
     if last_step < plan.total_steps:
         raise UserError(
             "the loader ended at step %d of %d; the last checkpoint still resumes" % (last_step, plan.total_steps)
@@ -420,6 +418,11 @@ def train(
     if rank == 0:
         model.eval()
         save_weights(model, final)
+    stop = signals.received is not None
+    if parallel:  # which lets no process go on before the weights are written
+        stop = parallel.any(stop)
+    if stop:  # after the last step, too: what comes next, as in the demo, must not begin
+        raise interrupted("the run is complete: " + final)
     return final
 
 

@@ -75,7 +75,7 @@ def find_or_export(weights, backbone=None, size=None):
     folder = weights.parent if may_be_written(weights.parent) and not installed else cache_folder()
     swin_size = swin_size if backbone == "swin_b" else None
     path = folder / name(swin_size)
-    lacking = _lacking()
+    lacking = what_lacks()
     if lacking:
         raise CannotExport(lacking)
     from kdscfnet.inference.engines import say
@@ -112,7 +112,7 @@ def export_in_child(kind, weights, backbone, target, size=None):
         raise CannotExport("the network could not be exported (%s): these versions fit: %s" % (crash, install_onnx()))
 
 
-def _lacking():
+def what_lacks():
     """What keeps this machine from exporting, as a line with the command that installs it; "" where nothing does."""
     from kdscfnet.inference.engines import install_onnx
 
@@ -178,7 +178,7 @@ def export_onnx(weights, backbone, target, size=None):
     The result is compared with dygraph on several sizes and batches. Raises UserError, and writes nothing, where they
     differ by more than TOLERANCE of the logits' range.
     """
-    lacking = _lacking()
+    lacking = what_lacks()
     if lacking:
         raise CannotExport(lacking)
     from kdscfnet.inference.engines import open_session
