@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import numpy as np
 import pytest
 from training import make_set, run_small
 
-from kdscfnet.engine import steps
+from kdscfnet.engine import checkpoint, steps, trainer
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +47,66 @@ def test_a_teacher_of_one_size_draws_the_boards_pictures_at_that_size(finished, 
     words += ["--sizes", "64", "--test-size", "96"]
     assert run_small(data, tmp_path / "run", *words, recipe="kd-stb") == 0
     assert OneSize.seen[-4:] == [1, 1, 1, 1]  # the pictures, one by one
+
+
+def test_a_disk_that_is_full_at_the_start_leaves_a_folder_that_resumes(data, tmp_path, capsys, monkeypatch):
+    """Whatever is written first finds no space: run.json, or the folders."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def no_space(*_, **__):
+        raise full
+
+    monkeypatch.setattr(trainer, "write_json", no_space)
+    for _ in range(2):  # the folder is there then
+        assert run_small(data, tmp_path / "run", "--resume", "auto") == 2
+        (line,) = said(capsys)
+        assert "the disk is full" in line and "no checkpoint was saved yet" in line and "--resume auto" in line
+    monkeypatch.undo()
+    real = os.makedirs
+    monkeypatch.setattr(
+        os, "makedirs", lambda path, *a, **k: no_space() if path.endswith("checkpoints") else real(path, *a, **k)
+    )
+    assert run_small(data, tmp_path / "run", "--resume", "auto") == 2
+    assert "no checkpoint was saved yet" in said(capsys)[0]
+    monkeypatch.undo()
+    for name in ("checkpoints", "weights", "board"):  # as an earlier version left them
+        (tmp_path / "earlier" / name).mkdir(parents=True)
+    for folder in (tmp_path / "run", tmp_path / "earlier"):
+        assert run_small(data, folder, "--resume", "auto") == 0
+        assert (folder / "final.pdparams").exists()
+    # somebody else's files in a folder of that name are not ours
+    (tmp_path / "theirs" / "weights").mkdir(parents=True)
+    (tmp_path / "theirs" / "weights" / "mine.txt").write_text("x")
+    assert run_small(data, tmp_path / "theirs", "--resume", "auto") == 2
+    assert "holds no run of kdscfnet train" in said(capsys)[0]
+
+
+def test_checkpoints_that_are_not_whole_do_not_push_out_those_that_are(data, tmp_path, monkeypatch, capsys):
+    """The newest are cut; the run goes on from an older one, and is killed right after it saved again."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill_at(number):
+        real = checkpoint.prune
+
+        def prune(folder, keep):
+            real(folder, keep)
+            if checkpoint.list_checkpoints(folder)[0].endswith("%08d.pdckpt" % number):
+                raise Killed
+
+        monkeypatch.setattr(checkpoint, "prune", prune)
+        with pytest.raises(Killed):
+            run_small(data, tmp_path / "run", "--resume", "auto", "--checkpoint-steps", "1", "--keep", "2")
+        monkeypatch.undo()
+
+    folder = tmp_path / "run" / "checkpoints"
+    kill_at(4)
+    good, later = folder / "step_00000003.pdckpt", [folder / ("step_%08d.pdckpt" % step) for step in (4, 6, 8)]
+    for path in later:
+        path.write_bytes(good.read_bytes()[:1000])
+    capsys.readouterr()
+    kill_at(4)
+    assert "going on with %s after step 3" % (tmp_path / "run") in capsys.readouterr().out
+    assert sorted(folder.iterdir()) == [good, later[0]]
+    assert checkpoint.read_checkpoint(str(good)) and checkpoint.read_checkpoint(str(later[0]))

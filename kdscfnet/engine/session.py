@@ -246,15 +246,11 @@ def run_training(recipe, args):
         return 130
     except LoaderError as error:
         raise UserError(
-            "%s. The last checkpoint in %s is whole; fewer --workers need less memory. %s"
-            % (error, run.checkpoints, resume_command(args))
+            "%s; %s; fewer --workers need less memory. %s" % (error, run.what_resumes(), resume_command(args))
         )
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UserError(
-            "the disk is full: free some space; the last checkpoint in %s is whole. %s"
-            % (run.checkpoints, resume_command(args))
-        )
+        raise UserError("the disk is full: free some space; %s. %s" % (run.what_resumes(), resume_command(args)))
     say("weights: %s\nlosses: %s\nboard: visualdl --logdir %s" % (final, run.losses, run.board))
     return 0

@@ -60,7 +60,7 @@ class Run:
             if not os.path.isdir(self.folder):
                 raise UserError("--output %s is a file: name a folder" % self.folder)
             entries = [entry for entry in os.listdir(self.folder) if not entry.startswith(".tmp-")]
-        if not entries:
+        if not entries or self._only_begun(entries):
             return None
         if not resume:
             raise UserError(
@@ -85,16 +85,27 @@ class Run:
                 raise UserError("%s: none of its checkpoints is whole: name another --output" % self.folder)
         return found
 
+    def _only_begun(self, entries):
+        """Whether the folder holds but empty folders of ours: a full disk kept run.json from being written."""
+        ours = {os.path.basename(folder) for folder in (self.checkpoints, self.weights, self.board)}
+        return set(entries) <= ours and not any(os.listdir(os.path.join(self.folder, entry)) for entry in entries)
+
+    def what_resumes(self):
+        """What to tell whoever goes on with a run that ended early: whether there is a state to go on from."""
+        if checkpoint.list_checkpoints(self.checkpoints):
+            return "the last checkpoint in %s is whole" % self.checkpoints
+        return "no checkpoint was saved yet"
+
     def finished(self):
         """The path of the final weights where the run is complete, else None."""
         path = os.path.join(self.folder, "final.pdparams")
         return path if os.path.exists(path) else None
 
     def create(self, about):
-        for folder in (self.folder, self.checkpoints, self.weights, self.board):
+        write_json(self.about, about)  # first: a folder without it is nobody's run
+        for folder in (self.checkpoints, self.weights, self.board):
             os.makedirs(folder, exist_ok=True)
         checkpoint.remove_leftovers(self.folder, self.checkpoints, self.weights)
-        write_json(self.about, about)
 
     def forget_after(self, step):
         """Remove the lines of log.txt that a killed run wrote after the checkpoint of `step`; they will come again."""
@@ -272,6 +283,8 @@ def train(
     if rank == 0:
         run.create(about)
         run.forget_after(start)
+    # not whole, or the run would go on from them
+    passed_over = checkpoint.list_checkpoints(run.checkpoints, after=start) if rank == 0 else []
     board = Board(run.board, start) if rank == 0 else NoBoard()
     if rank == 0 and start == 0:
         board.hyper_parameters(about, [LOSS_TAGS[0]] + (["val/MAE"] if validate else []))
@@ -293,7 +306,11 @@ def train(
         if scaler is not None:
             extra["scaler"] = {k: _plain(v) for k, v in scaler.state_dict().items()}
         if rank == 0:
-            checkpoint.save_checkpoint(run.checkpoints, step, model, optimizer, extra)
+            saved = checkpoint.save_checkpoint(run.checkpoints, step, model, optimizer, extra)
+            while passed_over:  # they would count among the newest, and the one gone on from be pruned for them
+                path = passed_over.pop()
+                if path != saved:
+                    os.unlink(path)
             checkpoint.prune(run.checkpoints, keep)
 
     def end_of_epoch(epoch, step):
@@ -413,9 +430,7 @@ def train(
                     )
                 )
     if last_step < plan.total_steps:
-        raise UserError(
-            "the loader ended at step %d of %d; the last checkpoint still resumes" % (last_step, plan.total_steps)
-        )
+        raise UserError("the loader ended at step %d of %d; %s" % (last_step, plan.total_steps, run.what_resumes()))
     final = os.path.join(run.folder, "final.pdparams")
     if rank == 0:
         model.eval()
