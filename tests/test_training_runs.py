@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
 
+import cv2
 import numpy as np
 import pytest
 from training import make_set, run_small
@@ -110,3 +113,48 @@ def test_checkpoints_that_are_not_whole_do_not_push_out_those_that_are(data, tmp
     assert "going on with %s after step 3" % (tmp_path / "run") in capsys.readouterr().out
     assert sorted(folder.iterdir()) == [good, later[0]]
     assert checkpoint.read_checkpoint(str(good)) and checkpoint.read_checkpoint(str(later[0]))
+
+
+def test_other_data_or_another_teacher_is_another_run(finished, data, tmp_path, capsys):
+    def same(change, key, *words, source=data, recipe="kd-r50"):
+        """Begin a run, change something, and go on with it: refused for `key`; then as it was: complete."""
+        before, after = words, change
+        capsys.readouterr()
+        output = tmp_path / key
+        assert run_small(source, output, "--epochs", "1", *before, recipe=recipe) == 0
+        assert run_small(after[0], output, "--epochs", "1", "--resume", "auto", *after[1:], recipe=recipe) == 2
+        (line,) = said(capsys)
+        assert "holds another run (%s was" % key in line
+        assert run_small(source, output, "--epochs", "1", "--resume", "auto", *before, recipe=recipe) == 0
+        assert "is complete" in capsys.readouterr().out
+        about = json.loads((output / "run.json").read_text())
+        for added in trainer.ADDED_TO_RUN_JSON:  # as a version wrote it that did not ask
+            del about[added]
+        (output / "run.json").write_text(json.dumps(about))
+        assert run_small(after[0], output, "--epochs", "1", "--resume", "auto", *after[1:], recipe=recipe) == 0
+
+    teacher = ["--teacher", "mobilenetv3", "--teacher-engine", "paddle", "--teacher-weights"]
+    weights, other = finished / "final.pdparams", tmp_path / "other.pdparams"
+    assert run_small(data, tmp_path / "other", "--epochs", "1", "--seed", "1") == 0
+    shutil.copy(str(tmp_path / "other" / "final.pdparams"), str(other))
+    same((data, *teacher, other), "teacher_weights", *teacher, weights)
+    same((data, "--init", other), "init", "--init", weights, recipe="fs-m3")
+
+    renamed = tmp_path / "moved" / "DUTS-TR"
+    shutil.copytree(str(data), str(renamed))
+    for kind, suffix in (("image", ".jpg"), ("mask", ".png")):
+        (renamed / kind / ("7" + suffix)).rename(renamed / kind / ("9" + suffix))
+    same((renamed,), "image_names", recipe="fs-m3")
+
+    maps = tmp_path / "maps"
+    shutil.copytree(str(data / "mask"), str(maps))
+    cv2.imwrite(str(maps / "3.png"), np.random.RandomState(0).randint(0, 255, (40, 48)).astype(np.uint8))
+    same((data, "--teacher-maps", maps), "teacher_map_files", "--teacher-maps", data / "mask")
+
+
+def test_a_run_goes_on_where_folders_have_moved(finished, data, tmp_path, capsys):
+    shutil.copytree(str(finished), str(tmp_path / "elsewhere"))
+    shutil.copytree(str(data), str(tmp_path / "DUTS-TR"))
+    words = ["--epochs", "1", "--resume", "auto"]
+    assert run_small(tmp_path / "DUTS-TR", tmp_path / "elsewhere", *words) == 0
+    assert "is complete" in capsys.readouterr().out

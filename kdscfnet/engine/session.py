@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shlex
 import sys
@@ -65,16 +66,40 @@ def split_off(image_set, count):
     return part(True, image_set.name), part(False, image_set.name + " (held out)")
 
 
-def what_was_asked(recipe, args, samples, targets_from):
-    """The contents of run.json: what must be the same for a run to go on."""
+def _digest(lines):
+    """A short fingerprint of texts in their order."""
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _file_digest(path):
+    """A short fingerprint of what is in a weight file; None for none."""
+    if not path:
+        return None
+    from kdscfnet.inference.export import file_sha256
+
+    if not os.path.isfile(path):
+        raise UserError("there is no weight file %s" % path)
+    return file_sha256(path)[:16]
+
+
+def what_was_asked(recipe, args, images, targets, targets_from):
+    """The contents of run.json: what must be the same for a run to go on. Folders may move; what is in them counts."""
+    maps = targets if targets_from == "teacher maps" else ()
     about = {
         "recipe": asdict(recipe),
         "seed": args.seed,
         "accumulate": args.accumulate,
         "amp": bool(args.amp),
-        "images": len(samples),
+        "images": len(images),
+        "image_names": _digest(map(os.path.basename, images)),
         "targets": targets_from,
+        "teacher_weights": _file_digest(args.teacher_weights if targets_from == "teacher" else None),
+        # maps of several teachers have the same names, and hardly ever the same sizes
+        "teacher_map_files": _digest("%s %d" % (os.path.basename(path), os.path.getsize(path)) for path in maps)
+        if maps
+        else None,
         "pretrained": args.pretrained,
+        "init": _file_digest(args.init),
         "processes": int(os.environ.get("PADDLE_TRAINERS_NUM", "1")),
     }
     about["recipe"] = {key: _json(value) for key, value in about["recipe"].items()}
@@ -173,7 +198,7 @@ def run_training(recipe, args):
 
     # The folder of the run: looked at, not yet touched
     run = Run(args.output or os.path.join("runs", recipe.name))
-    about = what_was_asked(recipe, args, images, targets_from)
+    about = what_was_asked(recipe, args, images, targets, targets_from)
     checkpoint = run.begin(about, resume=args.resume == "auto")
     if parallel:
         parallel.barrier()  # no process writes before all have looked

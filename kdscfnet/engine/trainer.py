@@ -23,6 +23,8 @@ from kdscfnet.pretrained.safe_load import save_weights
 from kdscfnet.progress import progress
 from kdscfnet.schedule import learning_rate
 
+# What run.json says since runs are told apart by these, too: one of before lacks them and resumes all the same
+ADDED_TO_RUN_JSON = ("image_names", "teacher_weights", "teacher_map_files", "init")
 CSV_HEADER = ("step", "epoch", "lr", "loss", "loss1", "loss2", "loss3", "loss4")
 
 
@@ -74,6 +76,8 @@ class Run:
                 "--output %s holds no run of kdscfnet train (no whole run.json): name another folder" % self.folder
             )
         for key in sorted(set(about) | set(before)):
+            if key in ADDED_TO_RUN_JSON and key not in before:
+                continue
             if before.get(key) != about.get(key):
                 raise UserError(
                     "--output %s holds another run (%s was %s, is %s): name another folder"
