@@ -158,3 +158,51 @@ def test_a_run_goes_on_where_folders_have_moved(finished, data, tmp_path, capsys
     words = ["--epochs", "1", "--resume", "auto"]
     assert run_small(tmp_path / "DUTS-TR", tmp_path / "elsewhere", *words) == 0
     assert "is complete" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("when", ["the loss", "the last update", "the statistics"])
+def test_a_diverged_training_ends_with_one_line_and_good_weights(when, data, tmp_path, capsys, monkeypatch):
+    """In the middle of the second epoch; in the last step's update, which no loss shows; in BatchNorm."""
+    real, bad = trainer.learning_rate, {"the loss": 3, "the last update": 5, "the statistics": None}[when]
+
+    def rate(step, *rest):
+        return float("nan") if step == bad else real(step, *rest)
+
+    monkeypatch.setattr(trainer, "learning_rate", rate)
+    if when == "the statistics":
+
+        def spoil(model, *_):
+            layer = next(layer for layer in model.sublayers() if hasattr(layer, "_variance"))
+            layer._variance.set_value(layer._variance.numpy() * np.float32("inf"))
+
+        monkeypatch.setattr(trainer, "estimate_statistics", spoil)
+    more = ["--precise-bn", "2", "--epochs", "1"] if when == "the statistics" else ["--epochs", "2"]
+    assert run_small(data, tmp_path / "run", *more) == 2
+    (line,) = said(capsys)
+    assert "the training has diverged" in line and "a lower --max-lr than 0.01" in line
+    saved = checkpoint.list_checkpoints(str(tmp_path / "run" / "checkpoints"))
+    assert len(saved) == (0 if when == "the statistics" else 1)
+    assert ("is whole" if saved else "no checkpoint was saved yet") in line
+    for path in saved:
+        assert all(np.isfinite(value).all() for value in checkpoint.read_checkpoint(path)["model"].values())
+    assert not list((tmp_path / "run").rglob("*.pdparams"))
+
+
+def test_mixed_precision_may_show_infinite_losses_now_and_then(tmp_path):
+    import paddle
+
+    run = trainer.Run(tmp_path)
+
+    def log_of(values, tolerated):
+        log = trainer.LossLog(run, trainer.NoBoard(), 0, 1000, tolerated)
+        for step, value in enumerate(values):
+            log.add(step, 0, 0.1, paddle.full([5], value, "float32"))
+            if step % 7 == 0:
+                log.flush()
+        log.close()
+
+    inf, allowed = float("inf"), trainer.SKIPPED_AT_MOST
+    log_of([1.0, inf, 2.0] + [inf] * allowed + [1.0] + [inf] * allowed, allowed)
+    for values, tolerated in (([1.0, inf, 2.0], 0), ([1.0] + [inf] * (allowed + 1), allowed)):
+        with pytest.raises(trainer.Diverged, match="the loss of step %d is inf" % (1 + tolerated)):
+            log_of(values, tolerated)

@@ -39,7 +39,8 @@ def _number(kind, low, high=None, low_included=True):
     def parse(text):
         value = kind(text)
         too_low = value < low if low_included else value <= low
-        if not too_low and (high is None or value <= high):  # False for nan, too
+        too_high = value == float("inf") or (high is not None and value > high)
+        if value == value and not too_low and not too_high:  # nan is not itself
             return value
         raise argparse.ArgumentTypeError(
             "%s is out of range (%s %s%s)"

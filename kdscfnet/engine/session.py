@@ -136,7 +136,7 @@ def run_training(recipe, args):
 
     from kdscfnet.engine.parallel import Parallel, started_in_parallel, synchronise_batch_norm
     from kdscfnet.engine.steps import DistillationStep, SupervisedStep, TeacherMapStep, open_teacher
-    from kdscfnet.engine.trainer import Interrupted, Run, train
+    from kdscfnet.engine.trainer import Diverged, Interrupted, Run, train
     from kdscfnet.engine.validation import picture_maker, validator
 
     parallel = Parallel() if started_in_parallel() else None
@@ -269,6 +269,11 @@ def run_training(recipe, args):
         if first:
             print("kdscfnet train: %s" % interruption, file=sys.stderr)
         return 130
+    except Diverged as error:
+        raise UserError(
+            "%s: the training has diverged, none of that is saved; begin again in another --output with a lower "
+            "--max-lr than %g (%s)" % (error, recipe.max_lr, run.what_resumes())
+        )
     except LoaderError as error:
         raise UserError(
             "%s; %s; fewer --workers need less memory. %s" % (error, run.what_resumes(), resume_command(args))

@@ -28,6 +28,15 @@ ADDED_TO_RUN_JSON = ("image_names", "teacher_weights", "teacher_map_files", "ini
 CSV_HEADER = ("step", "epoch", "lr", "loss", "loss1", "loss2", "loss3", "loss4")
 
 
+# Losses in a row that may be infinite in mixed precision: the scaler skips such steps, each second time at half the
+# scale, and comes from 2**10 to 1 in twenty
+SKIPPED_AT_MOST = 50
+
+
+class Diverged(UserError):
+    """The losses or the weights are no numbers any more."""
+
+
 class Interrupted(Exception):
     """A signal ended the run after its state was saved; the message says how to go on."""
 
@@ -127,10 +136,14 @@ def _short(value):
 
 
 class LossLog:
-    """losses.csv: a row a step. Losses stay on the device until `flush` reads them back, all at once."""
+    """losses.csv: a row a step. Losses stay on the device until `flush` reads them back, all at once.
 
-    def __init__(self, run, board, step, steps_per_epoch):
+    tolerated: how many losses in a row may be infinite or no number; `flush` raises Diverged at the next.
+    """
+
+    def __init__(self, run, board, step, steps_per_epoch, tolerated=0):
         self.board, self.pending = board, []
+        self.tolerated, self.not_finite = tolerated, 0
         self.sums, self.count = np.zeros(5), 0
         rows = []
         with contextlib.suppress(FileNotFoundError):
@@ -164,7 +177,11 @@ class LossLog:
         self.recent = values[-1]
         self.sums += values.sum(axis=0, dtype=np.float64)
         self.count += len(values)
-        self.pending = []
+        steps, self.pending = [p[0] for p in self.pending], []
+        for step, row in zip(steps, values):
+            self.not_finite = 0 if np.isfinite(row).all() else self.not_finite + 1
+            if self.not_finite > self.tolerated:
+                raise Diverged("the loss of step %d is %g" % (step, row[0]))
 
     def epoch_mean(self):
         mean = self.sums / max(1, self.count)
@@ -292,7 +309,8 @@ def train(
     board = Board(run.board, start) if rank == 0 else NoBoard()
     if rank == 0 and start == 0:
         board.hyper_parameters(about, [LOSS_TAGS[0]] + (["val/MAE"] if validate else []))
-    log = LossLog(run, board, start, plan.steps_per_epoch) if rank == 0 else _NoLog()
+    tolerated = SKIPPED_AT_MOST if scaler is not None else 0
+    log = LossLog(run, board, start, plan.steps_per_epoch, tolerated) if rank == 0 else _NoLog()
     forward = parallel.wrap(model) if parallel else model
     per_epoch = plan.steps_per_epoch
     bar = progress(
@@ -304,8 +322,16 @@ def train(
     began = saved_at = time.monotonic()
     elapsed_before = float(extra.get("elapsed", 0.0))
 
+    def look_at_weights(step):
+        """Raise Diverged where they are no numbers any more: a loss shows it one step late."""
+        for name, value in model.state_dict().items():
+            if not np.isfinite(value.numpy()).all():
+                raise Diverged("after step %d %s holds what is no number" % (step, name))
+
     def save(step):
         log.flush()
+        if rank == 0:
+            look_at_weights(step)
         extra["elapsed"] = elapsed_before + time.monotonic() - began
         if scaler is not None:
             extra["scaler"] = {k: _plain(v) for k, v in scaler.state_dict().items()}
@@ -322,6 +348,8 @@ def train(
         means = log.epoch_mean()
         if recipe.precise_bn:
             estimate_statistics(model, samples.images, recipe.precise_bn, recipe.test_size, recipe.batch_size)
+        if rank == 0:
+            look_at_weights(step)
         model.eval()
         line = "epoch %d/%d  step %d  lr %.6f  loss %.4f" % (
             epoch + 1,
