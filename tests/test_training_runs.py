@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from training import make_set, run_small
 
+from kdscfnet.data.datasets import find_image_set
 from kdscfnet.engine import checkpoint, steps, trainer
+from kdscfnet.engine.session import split_off
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +208,44 @@ def test_mixed_precision_may_show_infinite_losses_now_and_then(tmp_path):
     for values, tolerated in (([1.0, inf, 2.0], 0), ([1.0] + [inf] * (allowed + 1), allowed)):
         with pytest.raises(trainer.Diverged, match="the loss of step %d is inf" % (1 + tolerated)):
             log_of(values, tolerated)
+
+
+def test_skip_bad_goes_on_without_what_cannot_be_measured_on(data, tmp_path, capsys):
+    """A cut image in --val, and one among the held out."""
+    for name in ("VAL", "DUTS-TR"):
+        shutil.copytree(str(data), str(tmp_path / name))
+        path = tmp_path / name / "image" / "2.jpg"
+        path.write_bytes(path.read_bytes()[:400])
+    val, training = tmp_path / "VAL", tmp_path / "DUTS-TR"
+    held_out = split_off(find_image_set(training), 2)[1]
+    assert "2" in held_out.names
+    cases = ((data, ["--val", val], "1 of 8 images to measure on (--skip-bad); 7 remain", "VAL: 7 images, 7 masks"),)
+    cases += ((training, ["--hold-out", "2"], "1 of 2 images to measure on", "(held out): 1 images, 1 masks"),)
+    for number, (source, words, counted, found) in enumerate(cases):
+        output = tmp_path / str(number)
+        assert run_small(source, output, "--epochs", "1", *words) == 2
+        assert "2.jpg: the image is cut short (--skip-bad goes on without it)" in said(capsys)[0]
+        assert run_small(source, output, "--epochs", "1", *words, "--skip-bad") == 0
+        out = capsys.readouterr().out
+        assert counted in out and found in out and "2.jpg: the image is cut short" in out
+    for path in (val / "image").iterdir():
+        path.write_bytes(path.read_bytes()[:400])
+    assert run_small(data, tmp_path / "none", "--val", val, "--skip-bad") == 2
+    assert "VAL: none of its images can be read whole" in said(capsys)[0]
+
+
+def test_skip_bad_needs_no_teachers_map_of_what_it_leaves_out(data, tmp_path, capsys):
+    images, maps = tmp_path / "KD-SOD80K", tmp_path / "maps"
+    shutil.copytree(str(data), str(images))
+    shutil.copytree(str(data / "mask"), str(maps))
+    (images / "image" / "2.jpg").write_bytes((images / "image" / "2.jpg").read_bytes()[:400])
+    (maps / "2.png").unlink()
+    words = ["--teacher-maps", maps, "--epochs", "1"]
+    assert run_small(images, tmp_path / "run", *words, recipe="kd-r50") == 2
+    assert "1 of 8 images have no map (the first: 2)" in said(capsys)[0]
+    assert run_small(images, tmp_path / "run", *words, "--skip-bad", recipe="kd-r50") == 0
+    assert "left out: 1 of 8 images (--skip-bad); 7 remain" in capsys.readouterr().out
+    (maps / "5.png").unlink()
+    assert run_small(images, tmp_path / "no", *words, "--skip-bad", recipe="kd-r50") == 2
+    assert "1 of 7 images have no map (the first: 5)" in said(capsys)[0]
+    assert not (tmp_path / "no").exists()

@@ -32,17 +32,21 @@ def find_training_set(path, default_name, masks):
 
 
 def match_maps(folder, image_set):
-    """The teacher's maps of all images, in their order. Raises UserError with what is missing."""
+    """The teacher's maps of all images, in their order; None for an image without one."""
     if not os.path.isdir(folder):
         raise UserError("--teacher-maps %s: there is no such folder" % folder)
     found = match_names(list_images(folder), image_set.names)
-    missing = [name for name in image_set.names if name not in found]
+    return tuple(found.get(name) for name in image_set.names)
+
+
+def expect_all_maps(folder, images, maps):
+    """Raise UserError where a map is None."""
+    missing = [image for image, found in zip(images, maps) if found is None]
     if missing:
         raise UserError(
             "--teacher-maps %s: %d of %d images have no map (the first: %s)"
-            % (folder, len(missing), len(image_set), missing[0])
+            % (folder, len(missing), len(images), os.path.splitext(os.path.basename(missing[0]))[0])
         )
-    return tuple(found[name] for name in image_set.names)
 
 
 def split_off(image_set, count):
@@ -172,17 +176,28 @@ def run_training(recipe, args):
         image_set = split_off(image_set, recipe.hold_out)[0]
     if recipe.teacher and args.teacher_maps:
         targets, targets_from = match_maps(args.teacher_maps, image_set), "teacher maps"
+        if not args.skip_bad:
+            expect_all_maps(args.teacher_maps, image_set.images, targets)
     elif recipe.teacher:
         targets, targets_from = (), "teacher"
         if not args.teacher_weights:
             open_teacher(recipe.teacher, None)  # says what is missing
     else:
         targets, targets_from = image_set.masks, "masks"
-    images, targets, problems = scan(image_set.images, targets, args.skip_bad, same_size=not recipe.teacher)
-    for problem in problems[:5]:
-        say("left out: %s" % problem)
-    if problems:
-        say("left out: %d of %d images (--skip-bad); %d remain" % (len(problems), len(image_set), len(images)))
+
+    def whole(images, targets, of="", **how):
+        """(images, targets) that can be read whole; says what is left out."""
+        count = len(images)
+        images, targets, problems = scan(images, targets, args.skip_bad, **how)
+        for problem in problems[:5]:
+            say("left out: %s" % problem)
+        if problems:
+            say("left out: %d of %d images%s (--skip-bad); %d remain" % (len(problems), count, of, len(images)))
+        return images, targets
+
+    images, targets = whole(image_set.images, targets, same_size=not recipe.teacher)
+    if targets_from == "teacher maps":  # of what cannot be read whole, the teacher could make none
+        expect_all_maps(args.teacher_maps, images, targets)
     world = parallel.world if parallel else 1
     effective = recipe.batch_size * args.accumulate * world
     if effective > len(images):
@@ -193,7 +208,12 @@ def run_training(recipe, args):
     if args.val:
         validation = find_image_set(args.val, masks="required", lists=("test.txt", "train.txt"))
     if validation is not None:
-        scan(validation.images, validation.masks, title="checking what to measure on")
+        good, masks = whole(validation.images, validation.masks, " to measure on", title="checking what to measure on")
+        if not good:
+            raise UserError("%s: none of its images can be read whole" % validation.root)
+        kept = set(good)
+        names = tuple(name for name, image in zip(validation.names, validation.images) if image in kept)
+        validation = replace(validation, names=names, images=good, masks=masks)
         say("validation on " + validation.describe())
 
     # The folder of the run: looked at, not yet touched
