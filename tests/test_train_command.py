@@ -249,6 +249,30 @@ class TestBadInput:
         refused(capsys, "learns from labels", *self.words, "--images", self.data)
         refused(capsys, "--min-lr 1 is more than --max-lr", *self.words, "--min-lr", "1")
 
+    def test_flags_that_would_be_ignored(self, capsys):
+        refused(capsys, "--val-every 2: there is nothing to measure on", *self.words, "--val-every", "2")
+        refused(capsys, "--pretrained has no use", *self.words, "--init", "x.pdparams", "--pretrained", "auto")
+        words = ["kd-r50", *self.words[1:]]
+        refused(capsys, "both name what to distil from", *words, "--images", self.data)
+        words += ["--teacher-maps", self.data / "mask"]
+        for flag, value in (("weights", "x.pdparams"), ("engine", "auto"), ("", "mobilenetv3")):
+            name = ("--teacher-" + flag).rstrip("-")
+            refused(capsys, "leave out %s" % name, *words, name, value)
+        # a recipe's own numbers are no flags of the user's
+        out = refused(
+            capsys,
+            "a batch of 99",
+            "fs-m3-cpu",
+            *self.words[1:],
+            "--val-every",
+            "2",
+            "--hold-out",
+            "2",
+            "--batch",
+            "99",
+        )
+        assert "DUTS-TR: 8 images" in out
+
     def test_validation_set_without_masks(self, capsys):
         unlabelled = make_set(self.tmp, masks=False, name="VAL")
         refused(capsys, "holds no masks", *self.words, "--val", unlabelled)

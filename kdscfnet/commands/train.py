@@ -70,7 +70,6 @@ def add_arguments(parser):
     group.add_argument(
         "--teacher-engine",
         choices=("auto", "paddle", "onnxruntime"),
-        default="auto",
         help="what runs the teacher; auto: ONNX Runtime on a CPU where it is installed, else Paddle",
     )
     group.add_argument(
@@ -82,7 +81,7 @@ def add_arguments(parser):
     )
     group.add_argument("--init", metavar="FILE", help="start from the weights of a whole network, to fine-tune it")
     group.add_argument("--val", metavar="DIR", help="labelled set to measure MAE on while training")
-    group.add_argument("--val-every", type=_number(int, 1), default=1, metavar="K", help="every K epochs (1)")
+    group.add_argument("--val-every", type=_number(int, 1), metavar="K", help="every K epochs (1)")
     group.add_argument(
         "--skip-bad", action="store_true", help="leave out files that cannot be read whole, and count them"
     )

@@ -86,6 +86,24 @@ def _file_digest(path):
     return file_sha256(path)[:16]
 
 
+def refuse_what_would_be_ignored(recipe, args):
+    """Raise UserError where flags of the user's contradict each other, or one says something about nothing."""
+    if recipe.hold_out and args.val:
+        raise UserError("--hold-out and --val both name what to measure on: give one of them")
+    if args.val_every and not (recipe.hold_out or args.val):
+        raise UserError("--val-every %d: there is nothing to measure on; give --val or --hold-out" % args.val_every)
+    if args.init and args.pretrained != "none":
+        raise UserError("--init brings weights of the whole network, so --pretrained has no use: give one of them")
+    if recipe.teacher and args.data and args.images:
+        raise UserError("--images and --data both name what to distil from: give one of them")
+    if recipe.teacher and args.teacher_maps:
+        for flag in ("teacher_weights", "teacher_engine", "teacher"):
+            if getattr(args, flag):
+                raise UserError(
+                    "--teacher-maps stands for a teacher that does not run: leave out --%s" % flag.replace("_", "-")
+                )
+
+
 def what_was_asked(recipe, args, images, targets, targets_from):
     """The contents of run.json: what must be the same for a run to go on. Folders may move; what is in them counts."""
     maps = targets if targets_from == "teacher maps" else ()
@@ -154,6 +172,7 @@ def run_training(recipe, args):
         raise UserError("--min-lr %g is more than --max-lr %g" % (recipe.min_lr, recipe.max_lr))
 
     # Data
+    refuse_what_would_be_ignored(recipe, args)
     if recipe.teacher:
         image_set = find_training_set(args.images or args.data, recipe.data, masks="ignored")
     else:
@@ -167,8 +186,6 @@ def run_training(recipe, args):
     say(image_set.describe())
     validation = None
     if recipe.hold_out:
-        if args.val:
-            raise UserError("--hold-out and --val both name what to measure on: give one of them")
         labelled = image_set
         if recipe.teacher:  # measured with masks, never trained with them
             labelled = find_image_set(image_set.root, masks="required", lists=("train.txt", "test.txt"))
@@ -243,7 +260,7 @@ def run_training(recipe, args):
     teacher = None
     if targets_from == "teacher":
         sizes = all_sizes(recipe.sizes, recipe.early_sizes)
-        teacher = open_teacher(recipe.teacher, args.teacher_weights, args.teacher_engine, sizes)
+        teacher = open_teacher(recipe.teacher, args.teacher_weights, args.teacher_engine or "auto", sizes)
         say("teacher: %s, %s" % (args.teacher_weights, teacher.describe()))
         step = DistillationStep(teacher)
     else:
@@ -272,7 +289,7 @@ def run_training(recipe, args):
             workers=workers,
             resume=checkpoint,
             validate=validator(validation, recipe.test_size) if validation else None,
-            validate_every=args.val_every,
+            validate_every=args.val_every or 1,
             pictures=picture_maker(
                 [images[i] for i in shown], [targets[i] for i in shown] if targets else (), recipe.test_size, teacher
             ),
