@@ -249,3 +249,19 @@ def test_skip_bad_needs_no_teachers_map_of_what_it_leaves_out(data, tmp_path, ca
     assert run_small(images, tmp_path / "no", *words, "--skip-bad", recipe="kd-r50") == 2
     assert "1 of 7 images have no map (the first: 5)" in said(capsys)[0]
     assert not (tmp_path / "no").exists()
+
+
+def test_what_the_machine_refuses_is_one_line(data, tmp_path, capsys, monkeypatch):
+    assert run_small(data, tmp_path / ("x" * 300), "--epochs", "1") == 2
+    assert "File name too long" in said(capsys)[0]
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    assert run_small(data, tmp_path / "round" / "run", "--epochs", "1") == 2
+    assert "symbolic links" in said(capsys)[0]
+    for number in (errno.EIO, errno.EFBIG):
+
+        def refuse(*_, number=number):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(checkpoint, "write_pickle", refuse)
+        assert run_small(data, tmp_path / str(number), "--epochs", "1") == 2
+        assert os.strerror(number) in said(capsys)[0]
