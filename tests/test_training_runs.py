@@ -6,13 +6,20 @@ import errno
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 
 import cv2
 import numpy as np
 import pytest
-from training import make_set, run_small
+from kill_training import command, environment, steps_done
+from training import assert_same_run, make_set, run_small
 
 from kdscfnet.data.datasets import find_image_set
+from kdscfnet.data.loader import LoaderError
 from kdscfnet.engine import checkpoint, steps, trainer
 from kdscfnet.engine.session import split_off
 
@@ -265,3 +272,86 @@ def test_what_the_machine_refuses_is_one_line(data, tmp_path, capsys, monkeypatc
         monkeypatch.setattr(checkpoint, "write_pickle", refuse)
         assert run_small(data, tmp_path / str(number), "--epochs", "1") == 2
         assert os.strerror(number) in said(capsys)[0]
+
+
+def test_workers_are_deaf_to_a_signal_that_all_processes_get(data, tmp_path):
+    """In a program of its own, which then ends well while its workers are at work, with the loader still open."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import glob, multiprocessing, os, signal, sys, time
+            from kdscfnet.data.loader import BatchPlan, TrainingSamples, batches
+            images = sorted(glob.glob(sys.argv[1] + "/image/*"))
+            loader = batches(TrainingSamples(images, None, 0), BatchPlan(8, 3, (32,), 200, 0), 2)
+            steps = [next(loader)[2]]
+            workers = multiprocessing.active_children()
+            assert len(workers) == 2
+            time.sleep(0.5)  # they have begun
+            for worker in workers:
+                os.kill(worker.pid, signal.SIGTERM)
+            for batch in loader:
+                steps.append(batch[2])
+                if len(steps) == 300:
+                    break
+            assert steps == list(range(300)), steps
+            assert [worker.pid for worker in workers if worker.is_alive()] == [worker.pid for worker in workers]
+            sys.stdout.write(" ".join(str(worker.pid) for worker in workers))
+            sys.kept = sys._getframe(), loader
+            if sys.argv[2] == "error":
+                raise KeyError("some error")
+            """
+        )
+    )
+    for how, code in (("well", 0), ("error", 1)):
+        done = subprocess.run(
+            [sys.executable, str(program), str(data), how], env=environment(), capture_output=True, timeout=120
+        )
+        assert done.returncode == code, done.stderr.decode()
+        for pid in done.stdout.split()[-2:]:
+            assert not os.path.exists("/proc/%d" % int(pid)), how
+
+
+def test_a_signal_that_ends_a_worker_too_is_a_stop(data, tmp_path, capsys, monkeypatch):
+    """SIGTERM while the loop waits for a batch, which then never comes."""
+    assert run_small(data, tmp_path / "whole") == 0
+    real = trainer.batches
+
+    def broken_at(step):
+        def batches(samples, plan, workers):
+            for batch in real(samples, plan, workers):
+                if batch[2] == step:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    raise LoaderError("a worker of the loader died")
+                yield batch
+
+        monkeypatch.setattr(trainer, "batches", batches)
+        code = run_small(data, tmp_path / "run", "--resume", "auto")
+        monkeypatch.setattr(trainer, "batches", real)
+        return code
+
+    capsys.readouterr()
+    assert broken_at(0) == 130
+    assert "after step 0 of 9; no checkpoint was saved yet" in said(capsys)[0]
+    for step in (2, 7):
+        assert broken_at(step) == 130
+        (line,) = said(capsys)
+        assert "after step %d of 9; the state is saved in" % step in line and "--resume auto" in line
+    assert broken_at(7) == 130
+    assert "after step 7 of 9; the last checkpoint in" in said(capsys)[0]
+    assert run_small(data, tmp_path / "run", "--resume", "auto") == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_signal_to_the_whole_group_saves_first(data, tmp_path):
+    """What schedulers send, with workers at work."""
+    words = command(data, tmp_path / "run", 2, 40)
+    process = subprocess.Popen(
+        words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    deadline = time.time() + 120
+    while steps_done(tmp_path / "run") < 3 and time.time() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGTERM)
+    out = process.communicate(timeout=120)[0].decode("utf-8", "replace")  # and no worker holds its output
+    assert process.returncode == 130 and "the state is saved in" in out, out[-3000:]

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import paddle
 
-from kdscfnet.data.loader import BatchPlan, batches
+from kdscfnet.data.loader import BatchPlan, LoaderError, batches
 from kdscfnet.engine import checkpoint
 from kdscfnet.engine.board import LOSS_TAGS, Board, NoBoard
 from kdscfnet.engine.statistics import estimate_statistics
@@ -390,16 +390,37 @@ def train(
         recipe.max_lr,
         recipe.min_lr,
     )
+
+    def until_stopped(loader):
+        """The loader's batches. It ends early where the signal that stops this process has ended a worker, too."""
+        try:
+            yield from loader
+        except LoaderError:
+            if signals.received is None:
+                raise
+
+    def interrupted(step, kept):
+        return Interrupted(
+            "stopped by %s after step %d of %d; %s. %s"
+            % (
+                "Ctrl-C" if signals.received == signal.SIGINT else "a signal",
+                step,
+                plan.total_steps,
+                kept,
+                how_to_resume,
+            )
+        )
+
     model.train()
     sums, finished_turns = None, 0
-    last_step = start
+    last_step = saved_step = start
     with _Signals() as signals, contextlib.ExitStack() as stack:
         stack.callback(bar.close)
         stack.callback(board.close)
         stack.callback(log.close)
         loader = batches(samples, plan, workers if len(plan) else 0)
         stack.callback(loader.close)
-        for images, targets, step, share in loader:
+        for images, targets, step, share in until_stopped(loader):
             epoch = step // per_epoch
             images = images if paddle.is_tensor(images) else paddle.to_tensor(images)
             if targets is not None and not paddle.is_tensor(targets):
@@ -449,18 +470,16 @@ def train(
             timed = checkpoint_minutes and now - saved_at >= checkpoint_minutes * 60
             if epoch_ended or stop or timed or (checkpoint_steps and done % checkpoint_steps == 0):
                 save(done)
-                saved_at = now
+                saved_at, saved_step = now, done
             if stop and done < plan.total_steps:
-                raise Interrupted(
-                    "stopped by %s after step %d of %d; the state is saved in %s. %s"
-                    % (
-                        "Ctrl-C" if signals.received == signal.SIGINT else "a signal",
-                        done,
-                        plan.total_steps,
-                        run.checkpoints,
-                        how_to_resume,
-                    )
-                )
+                raise interrupted(done, "the state is saved in %s" % run.checkpoints)
+        if signals.received is not None and last_step < plan.total_steps:
+            # turns of a step that was not ended have changed BatchNorm's statistics: that state is nobody's
+            if saved_step < last_step and finished_turns == 0:
+                save(last_step)
+                saved_step = last_step
+            saved = "the state is saved in %s" % run.checkpoints
+            raise interrupted(last_step, saved if saved_step == last_step > start else run.what_resumes())
     if last_step < plan.total_steps:
         raise UserError("the loader ended at step %d of %d; %s" % (last_step, plan.total_steps, run.what_resumes()))
     final = os.path.join(run.folder, "final.pdparams")
