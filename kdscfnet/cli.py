@@ -34,6 +34,10 @@ _MACHINE_ERRORS = (
     errno.ENOTDIR,
     errno.EISDIR,
     errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.EIO,
+    errno.EFBIG,
+    errno.ELOOP,
 )
 
 

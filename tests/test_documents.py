@@ -54,9 +54,10 @@ def blocks(path):
 STAND_IN = """#!/bin/bash
 # python and kdscfnet of the documents' tests: the real ones, with small numbers
 if [ "$1 $2" != "-m kdscfnet" ]; then exec {python} "$@"; fi
-small="--epochs 1 --sizes 32 --test-size 32 --device cpu --teacher-engine paddle"
+small="--epochs 1 --sizes 32 --test-size 32 --device cpu"
 case "$3 $*" in
-    train*--demo*) set -- "$@" $small --batch-size 40 ;;
+    train*--demo*) set -- "$@" $small --batch-size 40 --teacher-engine paddle ;;
+    train*--teacher-weights*) set -- "$@" $small --batch-size 2 --teacher-engine paddle ;;
     train*) set -- "$@" $small --batch-size 2 ;;
     test*) set -- "$@" --size 32 --engine paddle ;;
     predict*SCFNet_R50*) set -- "$@" --size 32 --engine paddle ;;

@@ -111,6 +111,9 @@ def test_every_number_of_a_recipe_is_a_flag(capsys):
         ["--batch", "many"],
         ["--epochs", "-1"],
         ["--max-lr", "nan"],
+        ["--max-lr", "inf"],
+        ["--weight-decay", "1e999"],
+        ["--checkpoint-minutes", "nan"],
         ["--sizes", "16"],
         ["--momentum", "2"],
         ["--hold-out", "-1"],
@@ -119,7 +122,8 @@ def test_every_number_of_a_recipe_is_a_flag(capsys):
         ["--early-sizes", "20:8"],
     ):
         assert train("fs-m3", *bad) == 2
-        assert len(capsys.readouterr().err.splitlines()) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "argument %s" % bad[0] in line  # not what comes after the words, data that lack
 
 
 def test_the_cards_recipes():
@@ -245,6 +249,30 @@ class TestBadInput:
         refused(capsys, "learns from labels", *self.words, "--teacher-weights", "x")
         refused(capsys, "learns from labels", *self.words, "--images", self.data)
         refused(capsys, "--min-lr 1 is more than --max-lr", *self.words, "--min-lr", "1")
+
+    def test_flags_that_would_be_ignored(self, capsys):
+        refused(capsys, "--val-every 2: there is nothing to measure on", *self.words, "--val-every", "2")
+        refused(capsys, "--pretrained has no use", *self.words, "--init", "x.pdparams", "--pretrained", "auto")
+        words = ["kd-r50", *self.words[1:]]
+        refused(capsys, "both name what to distil from", *words, "--images", self.data)
+        words += ["--teacher-maps", self.data / "mask"]
+        for flag, value in (("weights", "x.pdparams"), ("engine", "auto"), ("", "mobilenetv3")):
+            name = ("--teacher-" + flag).rstrip("-")
+            refused(capsys, "leave out %s" % name, *words, name, value)
+        # a recipe's own numbers are no flags of the user's
+        out = refused(
+            capsys,
+            "a batch of 99",
+            "fs-m3-cpu",
+            *self.words[1:],
+            "--val-every",
+            "2",
+            "--hold-out",
+            "2",
+            "--batch",
+            "99",
+        )
+        assert "DUTS-TR: 8 images" in out
 
     def test_validation_set_without_masks(self, capsys):
         unlabelled = make_set(self.tmp, masks=False, name="VAL")

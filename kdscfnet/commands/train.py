@@ -39,7 +39,8 @@ def _number(kind, low, high=None, low_included=True):
     def parse(text):
         value = kind(text)
         too_low = value < low if low_included else value <= low
-        if not too_low and (high is None or value <= high):  # False for nan, too
+        too_high = value == float("inf") or (high is not None and value > high)
+        if value == value and not too_low and not too_high:  # nan is not itself
             return value
         raise argparse.ArgumentTypeError(
             "%s is out of range (%s %s%s)"
@@ -69,7 +70,6 @@ def add_arguments(parser):
     group.add_argument(
         "--teacher-engine",
         choices=("auto", "paddle", "onnxruntime"),
-        default="auto",
         help="what runs the teacher; auto: ONNX Runtime on a CPU where it is installed, else Paddle",
     )
     group.add_argument(
@@ -81,7 +81,7 @@ def add_arguments(parser):
     )
     group.add_argument("--init", metavar="FILE", help="start from the weights of a whole network, to fine-tune it")
     group.add_argument("--val", metavar="DIR", help="labelled set to measure MAE on while training")
-    group.add_argument("--val-every", type=_number(int, 1), default=1, metavar="K", help="every K epochs (1)")
+    group.add_argument("--val-every", type=_number(int, 1), metavar="K", help="every K epochs (1)")
     group.add_argument(
         "--skip-bad", action="store_true", help="leave out files that cannot be read whole, and count them"
     )

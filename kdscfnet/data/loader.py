@@ -5,8 +5,10 @@ So the number of workers changes nothing, and a run that was interrupted goes on
 
 from __future__ import annotations
 
+import atexit
 import functools
 import io
+import multiprocessing
 import os
 import shutil
 import signal
@@ -202,7 +204,9 @@ def batches(samples, plan, workers=0):
     )
     _deaths.news = None
     try:
+        others = set(multiprocessing.active_children())
         iterator = iter(loader)  # starts the workers
+        atexit.register(_kill, os.getpid(), set(multiprocessing.active_children()) - others)
         _deaths.listen()
         for images, targets, step, share in iterator:
             if _deaths.news is not None:
@@ -261,8 +265,17 @@ def _worker_init(parent, _):
     import cv2
 
     _end_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process ends the workers
+    # Ctrl-C reaches the whole group, a scheduler's SIGTERM often all processes; the main process ends the workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
+
+
+def _kill(parent, workers):
+    """At the end of the program `parent`: multiprocessing would send SIGTERM to what is left, and wait for ever."""
+    if os.getpid() == parent:
+        for worker in workers:
+            worker.kill()  # does nothing where it has ended
 
 
 def _end_with(parent):

@@ -58,12 +58,12 @@ def save_checkpoint(folder, step, model, optimizer, extra):
     return path
 
 
-def list_checkpoints(folder):
-    """Paths of the checkpoints in `folder`, newest first."""
+def list_checkpoints(folder, after=-1):
+    """Paths of the checkpoints in `folder`, newest first; `after`: those of later steps only."""
     found = []
     with contextlib.suppress(FileNotFoundError):
         found = [(int(m.group(1)), os.path.join(folder, m.group(0))) for m in map(_NAME.match, os.listdir(folder)) if m]
-    return [path for _, path in sorted(found, reverse=True)]
+    return [path for step, path in sorted(found, reverse=True) if step > after]
 
 
 def read_checkpoint(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shlex
 import sys
@@ -31,17 +32,21 @@ def find_training_set(path, default_name, masks):
 
 
 def match_maps(folder, image_set):
-    """The teacher's maps of all images, in their order. Raises UserError with what is missing."""
+    """The teacher's maps of all images, in their order; None for an image without one."""
     if not os.path.isdir(folder):
         raise UserError("--teacher-maps %s: there is no such folder" % folder)
     found = match_names(list_images(folder), image_set.names)
-    missing = [name for name in image_set.names if name not in found]
+    return tuple(found.get(name) for name in image_set.names)
+
+
+def expect_all_maps(folder, images, maps):
+    """Raise UserError where a map is None."""
+    missing = [image for image, found in zip(images, maps) if found is None]
     if missing:
         raise UserError(
             "--teacher-maps %s: %d of %d images have no map (the first: %s)"
-            % (folder, len(missing), len(image_set), missing[0])
+            % (folder, len(missing), len(images), os.path.splitext(os.path.basename(missing[0]))[0])
         )
-    return tuple(found[name] for name in image_set.names)
 
 
 def split_off(image_set, count):
@@ -65,16 +70,58 @@ def split_off(image_set, count):
     return part(True, image_set.name), part(False, image_set.name + " (held out)")
 
 
-def what_was_asked(recipe, args, samples, targets_from):
-    """The contents of run.json: what must be the same for a run to go on."""
+def _digest(lines):
+    """A short fingerprint of texts in their order."""
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _file_digest(path):
+    """A short fingerprint of what is in a weight file; None for none."""
+    if not path:
+        return None
+    from kdscfnet.inference.export import file_sha256
+
+    if not os.path.isfile(path):
+        raise UserError("there is no weight file %s" % path)
+    return file_sha256(path)[:16]
+
+
+def refuse_what_would_be_ignored(recipe, args):
+    """Raise UserError where flags of the user's contradict each other, or one says something about nothing."""
+    if recipe.hold_out and args.val:
+        raise UserError("--hold-out and --val both name what to measure on: give one of them")
+    if args.val_every and not (recipe.hold_out or args.val):
+        raise UserError("--val-every %d: there is nothing to measure on; give --val or --hold-out" % args.val_every)
+    if args.init and args.pretrained != "none":
+        raise UserError("--init brings weights of the whole network, so --pretrained has no use: give one of them")
+    if recipe.teacher and args.data and args.images:
+        raise UserError("--images and --data both name what to distil from: give one of them")
+    if recipe.teacher and args.teacher_maps:
+        for flag in ("teacher_weights", "teacher_engine", "teacher"):
+            if getattr(args, flag):
+                raise UserError(
+                    "--teacher-maps stands for a teacher that does not run: leave out --%s" % flag.replace("_", "-")
+                )
+
+
+def what_was_asked(recipe, args, images, targets, targets_from):
+    """The contents of run.json: what must be the same for a run to go on. Folders may move; what is in them counts."""
+    maps = targets if targets_from == "teacher maps" else ()
     about = {
         "recipe": asdict(recipe),
         "seed": args.seed,
         "accumulate": args.accumulate,
         "amp": bool(args.amp),
-        "images": len(samples),
+        "images": len(images),
+        "image_names": _digest(map(os.path.basename, images)),
         "targets": targets_from,
+        "teacher_weights": _file_digest(args.teacher_weights if targets_from == "teacher" else None),
+        # maps of several teachers have the same names, and hardly ever the same sizes
+        "teacher_map_files": _digest("%s %d" % (os.path.basename(path), os.path.getsize(path)) for path in maps)
+        if maps
+        else None,
         "pretrained": args.pretrained,
+        "init": _file_digest(args.init),
         "processes": int(os.environ.get("PADDLE_TRAINERS_NUM", "1")),
     }
     about["recipe"] = {key: _json(value) for key, value in about["recipe"].items()}
@@ -111,7 +158,7 @@ def run_training(recipe, args):
 
     from kdscfnet.engine.parallel import Parallel, started_in_parallel, synchronise_batch_norm
     from kdscfnet.engine.steps import DistillationStep, SupervisedStep, TeacherMapStep, open_teacher
-    from kdscfnet.engine.trainer import Interrupted, Run, train
+    from kdscfnet.engine.trainer import Diverged, Interrupted, Run, train
     from kdscfnet.engine.validation import picture_maker, validator
 
     parallel = Parallel() if started_in_parallel() else None
@@ -125,6 +172,7 @@ def run_training(recipe, args):
         raise UserError("--min-lr %g is more than --max-lr %g" % (recipe.min_lr, recipe.max_lr))
 
     # Data
+    refuse_what_would_be_ignored(recipe, args)
     if recipe.teacher:
         image_set = find_training_set(args.images or args.data, recipe.data, masks="ignored")
     else:
@@ -138,8 +186,6 @@ def run_training(recipe, args):
     say(image_set.describe())
     validation = None
     if recipe.hold_out:
-        if args.val:
-            raise UserError("--hold-out and --val both name what to measure on: give one of them")
         labelled = image_set
         if recipe.teacher:  # measured with masks, never trained with them
             labelled = find_image_set(image_set.root, masks="required", lists=("train.txt", "test.txt"))
@@ -147,17 +193,28 @@ def run_training(recipe, args):
         image_set = split_off(image_set, recipe.hold_out)[0]
     if recipe.teacher and args.teacher_maps:
         targets, targets_from = match_maps(args.teacher_maps, image_set), "teacher maps"
+        if not args.skip_bad:
+            expect_all_maps(args.teacher_maps, image_set.images, targets)
     elif recipe.teacher:
         targets, targets_from = (), "teacher"
         if not args.teacher_weights:
             open_teacher(recipe.teacher, None)  # says what is missing
     else:
         targets, targets_from = image_set.masks, "masks"
-    images, targets, problems = scan(image_set.images, targets, args.skip_bad, same_size=not recipe.teacher)
-    for problem in problems[:5]:
-        say("left out: %s" % problem)
-    if problems:
-        say("left out: %d of %d images (--skip-bad); %d remain" % (len(problems), len(image_set), len(images)))
+
+    def whole(images, targets, of="", **how):
+        """(images, targets) that can be read whole; says what is left out."""
+        count = len(images)
+        images, targets, problems = scan(images, targets, args.skip_bad, **how)
+        for problem in problems[:5]:
+            say("left out: %s" % problem)
+        if problems:
+            say("left out: %d of %d images%s (--skip-bad); %d remain" % (len(problems), count, of, len(images)))
+        return images, targets
+
+    images, targets = whole(image_set.images, targets, same_size=not recipe.teacher)
+    if targets_from == "teacher maps":  # of what cannot be read whole, the teacher could make none
+        expect_all_maps(args.teacher_maps, images, targets)
     world = parallel.world if parallel else 1
     effective = recipe.batch_size * args.accumulate * world
     if effective > len(images):
@@ -168,12 +225,17 @@ def run_training(recipe, args):
     if args.val:
         validation = find_image_set(args.val, masks="required", lists=("test.txt", "train.txt"))
     if validation is not None:
-        scan(validation.images, validation.masks, title="checking what to measure on")
+        good, masks = whole(validation.images, validation.masks, " to measure on", title="checking what to measure on")
+        if not good:
+            raise UserError("%s: none of its images can be read whole" % validation.root)
+        kept = set(good)
+        names = tuple(name for name, image in zip(validation.names, validation.images) if image in kept)
+        validation = replace(validation, names=names, images=good, masks=masks)
         say("validation on " + validation.describe())
 
     # The folder of the run: looked at, not yet touched
     run = Run(args.output or os.path.join("runs", recipe.name))
-    about = what_was_asked(recipe, args, images, targets_from)
+    about = what_was_asked(recipe, args, images, targets, targets_from)
     checkpoint = run.begin(about, resume=args.resume == "auto")
     if parallel:
         parallel.barrier()  # no process writes before all have looked
@@ -198,7 +260,7 @@ def run_training(recipe, args):
     teacher = None
     if targets_from == "teacher":
         sizes = all_sizes(recipe.sizes, recipe.early_sizes)
-        teacher = open_teacher(recipe.teacher, args.teacher_weights, args.teacher_engine, sizes)
+        teacher = open_teacher(recipe.teacher, args.teacher_weights, args.teacher_engine or "auto", sizes)
         say("teacher: %s, %s" % (args.teacher_weights, teacher.describe()))
         step = DistillationStep(teacher)
     else:
@@ -227,7 +289,7 @@ def run_training(recipe, args):
             workers=workers,
             resume=checkpoint,
             validate=validator(validation, recipe.test_size) if validation else None,
-            validate_every=args.val_every,
+            validate_every=args.val_every or 1,
             pictures=picture_maker(
                 [images[i] for i in shown], [targets[i] for i in shown] if targets else (), recipe.test_size, teacher
             ),
@@ -244,17 +306,18 @@ def run_training(recipe, args):
         if first:
             print("kdscfnet train: %s" % interruption, file=sys.stderr)
         return 130
+    except Diverged as error:
+        raise UserError(
+            "%s: the training has diverged, none of that is saved; begin again in another --output with a lower "
+            "--max-lr than %g (%s)" % (error, recipe.max_lr, run.what_resumes())
+        )
     except LoaderError as error:
         raise UserError(
-            "%s. The last checkpoint in %s is whole; fewer --workers need less memory. %s"
-            % (error, run.checkpoints, resume_command(args))
+            "%s; %s; fewer --workers need less memory. %s" % (error, run.what_resumes(), resume_command(args))
         )
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UserError(
-            "the disk is full: free some space; the last checkpoint in %s is whole. %s"
-            % (run.checkpoints, resume_command(args))
-        )
+        raise UserError("the disk is full: free some space; %s. %s" % (run.what_resumes(), resume_command(args)))
     say("weights: %s\nlosses: %s\nboard: visualdl --logdir %s" % (final, run.losses, run.board))
     return 0

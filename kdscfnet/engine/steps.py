@@ -67,6 +67,7 @@ class OnnxTeacher:
 
     def __init__(self, network):
         self.network = network
+        self.size = network.size  # the one (height, width) it runs at; None: any
 
     def describe(self):
         return "by ONNX Runtime"

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import paddle
 
-from kdscfnet.data.loader import BatchPlan, batches
+from kdscfnet.data.loader import BatchPlan, LoaderError, batches
 from kdscfnet.engine import checkpoint
 from kdscfnet.engine.board import LOSS_TAGS, Board, NoBoard
 from kdscfnet.engine.statistics import estimate_statistics
@@ -23,7 +23,18 @@ from kdscfnet.pretrained.safe_load import save_weights
 from kdscfnet.progress import progress
 from kdscfnet.schedule import learning_rate
 
+# What run.json says since runs are told apart by these, too: one of before lacks them and resumes all the same
+ADDED_TO_RUN_JSON = ("image_names", "teacher_weights", "teacher_map_files", "init")
 CSV_HEADER = ("step", "epoch", "lr", "loss", "loss1", "loss2", "loss3", "loss4")
+
+
+# Losses in a row that may be infinite in mixed precision: the scaler skips such steps, each second time at half the
+# scale, and comes from 2**10 to 1 in twenty
+SKIPPED_AT_MOST = 50
+
+
+class Diverged(UserError):
+    """The losses or the weights are no numbers any more."""
 
 
 class Interrupted(Exception):
@@ -60,7 +71,7 @@ class Run:
             if not os.path.isdir(self.folder):
                 raise UserError("--output %s is a file: name a folder" % self.folder)
             entries = [entry for entry in os.listdir(self.folder) if not entry.startswith(".tmp-")]
-        if not entries:
+        if not entries or self._only_begun(entries):
             return None
         if not resume:
             raise UserError(
@@ -74,6 +85,8 @@ class Run:
                 "--output %s holds no run of kdscfnet train (no whole run.json): name another folder" % self.folder
             )
         for key in sorted(set(about) | set(before)):
+            if key in ADDED_TO_RUN_JSON and key not in before:
+                continue
             if before.get(key) != about.get(key):
                 raise UserError(
                     "--output %s holds another run (%s was %s, is %s): name another folder"
@@ -85,16 +98,27 @@ class Run:
                 raise UserError("%s: none of its checkpoints is whole: name another --output" % self.folder)
         return found
 
+    def _only_begun(self, entries):
+        """Whether the folder holds but empty folders of ours: a full disk kept run.json from being written."""
+        ours = {os.path.basename(folder) for folder in (self.checkpoints, self.weights, self.board)}
+        return set(entries) <= ours and not any(os.listdir(os.path.join(self.folder, entry)) for entry in entries)
+
+    def what_resumes(self):
+        """What to tell whoever goes on with a run that ended early: whether there is a state to go on from."""
+        if checkpoint.list_checkpoints(self.checkpoints):
+            return "the last checkpoint in %s is whole" % self.checkpoints
+        return "no checkpoint was saved yet"
+
     def finished(self):
         """The path of the final weights where the run is complete, else None."""
         path = os.path.join(self.folder, "final.pdparams")
         return path if os.path.exists(path) else None
 
     def create(self, about):
-        for folder in (self.folder, self.checkpoints, self.weights, self.board):
+        write_json(self.about, about)  # first: a folder without it is nobody's run
+        for folder in (self.checkpoints, self.weights, self.board):
             os.makedirs(folder, exist_ok=True)
         checkpoint.remove_leftovers(self.folder, self.checkpoints, self.weights)
-        write_json(self.about, about)
 
     def forget_after(self, step):
         """Remove the lines of log.txt that a killed run wrote after the checkpoint of `step`; they will come again."""
@@ -112,10 +136,14 @@ def _short(value):
 
 
 class LossLog:
-    """losses.csv: a row a step. Losses stay on the device until `flush` reads them back, all at once."""
+    """losses.csv: a row a step. Losses stay on the device until `flush` reads them back, all at once.
 
-    def __init__(self, run, board, step, steps_per_epoch):
+    tolerated: how many losses in a row may be infinite or no number; `flush` raises Diverged at the next.
+    """
+
+    def __init__(self, run, board, step, steps_per_epoch, tolerated=0):
         self.board, self.pending = board, []
+        self.tolerated, self.not_finite = tolerated, 0
         self.sums, self.count = np.zeros(5), 0
         rows = []
         with contextlib.suppress(FileNotFoundError):
@@ -149,7 +177,11 @@ class LossLog:
         self.recent = values[-1]
         self.sums += values.sum(axis=0, dtype=np.float64)
         self.count += len(values)
-        self.pending = []
+        steps, self.pending = [p[0] for p in self.pending], []
+        for step, row in zip(steps, values):
+            self.not_finite = 0 if np.isfinite(row).all() else self.not_finite + 1
+            if self.not_finite > self.tolerated:
+                raise Diverged("the loss of step %d is %g" % (step, row[0]))
 
     def epoch_mean(self):
         mean = self.sums / max(1, self.count)
@@ -273,10 +305,13 @@ def train(
     if rank == 0:
         run.create(about)
         run.forget_after(start)
+    # not whole, or the run would go on from them
+    passed_over = checkpoint.list_checkpoints(run.checkpoints, after=start) if rank == 0 else []
     board = Board(run.board, start) if rank == 0 else NoBoard()
     if rank == 0 and start == 0:
         board.hyper_parameters(about, [LOSS_TAGS[0]] + (["val/MAE"] if validate else []))
-    log = LossLog(run, board, start, plan.steps_per_epoch) if rank == 0 else _NoLog()
+    tolerated = SKIPPED_AT_MOST if scaler is not None else 0
+    log = LossLog(run, board, start, plan.steps_per_epoch, tolerated) if rank == 0 else _NoLog()
     forward = parallel.wrap(model) if parallel else model
     per_epoch = plan.steps_per_epoch
     bar = progress(
@@ -288,13 +323,25 @@ def train(
     began = saved_at = time.monotonic()
     elapsed_before = float(extra.get("elapsed", 0.0))
 
+    def look_at_weights(step):
+        """Raise Diverged where they are no numbers any more: a loss shows it one step late."""
+        for name, value in model.state_dict().items():
+            if not np.isfinite(value.numpy()).all():
+                raise Diverged("after step %d %s holds what is no number" % (step, name))
+
     def save(step):
         log.flush()
+        if rank == 0:
+            look_at_weights(step)
         extra["elapsed"] = elapsed_before + time.monotonic() - began
         if scaler is not None:
             extra["scaler"] = {k: _plain(v) for k, v in scaler.state_dict().items()}
         if rank == 0:
-            checkpoint.save_checkpoint(run.checkpoints, step, model, optimizer, extra)
+            saved = checkpoint.save_checkpoint(run.checkpoints, step, model, optimizer, extra)
+            while passed_over:  # they would count among the newest, and the one gone on from be pruned for them
+                path = passed_over.pop()
+                if path != saved:
+                    os.unlink(path)
             checkpoint.prune(run.checkpoints, keep)
 
     def end_of_epoch(epoch, step):
@@ -302,6 +349,8 @@ def train(
         means = log.epoch_mean()
         if recipe.precise_bn:
             estimate_statistics(model, samples.images, recipe.precise_bn, recipe.test_size, recipe.batch_size)
+        if rank == 0:
+            look_at_weights(step)
         model.eval()
         line = "epoch %d/%d  step %d  lr %.6f  loss %.4f" % (
             epoch + 1,
@@ -334,12 +383,6 @@ def train(
         if parallel:
             parallel.barrier()
 
-    def interrupted(saved):
-        by = "Ctrl-C" if signals.received == signal.SIGINT else "a signal"
-        return Interrupted(
-            "stopped by %s after step %d of %d; %s. %s" % (by, last_step, plan.total_steps, saved, how_to_resume)
-        )
-
     schedule_of = (
         len(samples),
         plan.effective_batch,
@@ -348,16 +391,37 @@ def train(
         recipe.max_lr,
         recipe.min_lr,
     )
+
+    def until_stopped(loader):
+        """The loader's batches. It ends early where the signal that stops this process has ended a worker, too."""
+        try:
+            yield from loader
+        except LoaderError:
+            if signals.received is None:
+                raise
+
+    def interrupted(step, kept):
+        return Interrupted(
+            "stopped by %s after step %d of %d; %s. %s"
+            % (
+                "Ctrl-C" if signals.received == signal.SIGINT else "a signal",
+                step,
+                plan.total_steps,
+                kept,
+                how_to_resume,
+            )
+        )
+
     model.train()
     sums, finished_turns = None, 0
-    last_step = start
+    last_step = saved_step = start
     with _Signals() as signals, contextlib.ExitStack() as stack:
         stack.callback(bar.close)
         stack.callback(board.close)
         stack.callback(log.close)
         loader = batches(samples, plan, workers if len(plan) else 0)
         stack.callback(loader.close)
-        for images, targets, step, share in loader:
+        for images, targets, step, share in until_stopped(loader):
             epoch = step // per_epoch
             images = images if paddle.is_tensor(images) else paddle.to_tensor(images)
             if targets is not None and not paddle.is_tensor(targets):
@@ -407,13 +471,18 @@ def train(
             timed = checkpoint_minutes and now - saved_at >= checkpoint_minutes * 60
             if epoch_ended or stop or timed or (checkpoint_steps and done % checkpoint_steps == 0):
                 save(done)
-                saved_at = now
+                saved_at, saved_step = now, done
             if stop and done < plan.total_steps:
-                raise interrupted("the state is saved in " + run.checkpoints)
+                raise interrupted(done, "the state is saved in %s" % run.checkpoints)
+        if signals.received is not None and last_step < plan.total_steps:
+            # turns of a step that was not ended have changed BatchNorm's statistics: that state is nobody's
+            if saved_step < last_step and finished_turns == 0:
+                save(last_step)
+                saved_step = last_step
+            saved = "the state is saved in %s" % run.checkpoints
+            raise interrupted(last_step, saved if saved_step == last_step > start else run.what_resumes())
     if last_step < plan.total_steps:
-        raise UserError(
-            "the loader ended at step %d of %d; the last checkpoint still resumes" % (last_step, plan.total_steps)
-        )
+        raise UserError("the loader ended at step %d of %d; %s" % (last_step, plan.total_steps, run.what_resumes()))
     final = os.path.join(run.folder, "final.pdparams")
     if rank == 0:
         model.eval()
@@ -422,7 +491,7 @@ def train(
     if parallel:  # which lets no process go on before the weights are written
         stop = parallel.any(stop)
     if stop:  # after the last step, too: what comes next, as in the demo, must not begin
-        raise interrupted("the run is complete: " + final)
+        raise interrupted(last_step, "the run is complete: " + final)
     return final
 
 

@@ -42,8 +42,10 @@ def validator(image_set, size):
 def picture_maker(images, targets, size, teacher=None, height=160):
     """A function (model, epoch) → {tag: picture}: rows of image, target (mask or teacher's map) and prediction.
 
-    images: paths; targets: paths parallel to them, or (); teacher: a callable as in steps, where there are no targets.
+    images: paths; targets: paths parallel to them, or (); teacher: a teacher of kdscfnet.engine.steps, where there are
+    no targets.
     """
+    teachers_size = getattr(teacher, "size", None) or size  # an exported Swin-B runs at the size of training alone
 
     def target_of(index, image):
         if targets:
@@ -52,7 +54,7 @@ def picture_maker(images, targets, size, teacher=None, height=160):
             return None
         from kdscfnet.inference.finish import to_map
 
-        logits = teacher(paddle.to_tensor(prepare_image(image, size)[None]))
+        logits = teacher(paddle.to_tensor(prepare_image(image, teachers_size)[None]))
         return to_map(logits.numpy()[0, 0], image.shape[0], image.shape[1])
 
     def make(model, epoch):
