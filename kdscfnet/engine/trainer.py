@@ -360,9 +360,11 @@ def train(
             means[0],
         )
         last = epoch + 1 == recipe.epochs
+        # in every process, though one measures for all: those that wait give up after half a minute (gloo)
+        measured = validate is not None and ((epoch + 1) % validate_every == 0 or last)
+        scores = validate(model) if measured else {}
         if rank == 0:
-            if validate is not None and ((epoch + 1) % validate_every == 0 or last):
-                scores = validate(model)
+            if measured:
                 for name, value in scores.items():
                     board.scalar("val/" + name, value, step)
                 line += "  " + "  ".join("val %s %.4f" % item for item in scores.items())
