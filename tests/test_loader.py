@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import multiprocessing
 import os
 import signal
@@ -121,6 +122,33 @@ def test_a_file_that_breaks_while_training_is_named(files, tmp_path):
     for workers in (0, 2):
         with pytest.raises(UserError, match="gone.jpg"):
             list(batches(TrainingSamples(images, None, 0), plan_of(epochs=1), workers))
+
+
+class Reader:
+    """Stands for the reader of a loader that ended, caught in a cycle; `log` gets the process that destroys it."""
+
+    def __init__(self, log):
+        self.log, self.itself = log, self
+
+    def __del__(self):
+        with open(self.log, "a") as file:
+            file.write("%d\n" % os.getpid())
+
+
+class CollectingSamples(TrainingSamples):
+    def __getitem__(self, item):
+        assert gc.isenabled()
+        gc.collect()
+        return super().__getitem__(item)
+
+
+def test_workers_collect_none_of_the_parents_garbage(files, tmp_path):
+    list(batches(TrainingSamples(*files, seed=0), plan_of(epochs=1), workers=2))  # loads what is loaded once
+    reader = Reader(str(tmp_path / "log"))
+    gc.collect()  # old now, so that it stays for a while
+    del reader
+    assert len(list(batches(CollectingSamples(*files, seed=0), plan_of(epochs=1), workers=2))) == 3
+    assert gc.isenabled() and (tmp_path / "log").read_text() == "%d\n" % os.getpid()
 
 
 def test_dead_workers_are_said_by_the_loader_alone(files):

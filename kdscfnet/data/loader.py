@@ -6,7 +6,9 @@ So the number of workers changes nothing, and a run that was interrupted goes on
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
+import gc
 import io
 import multiprocessing
 import os
@@ -205,7 +207,8 @@ def batches(samples, plan, workers=0):
     _deaths.news = None
     try:
         others = set(multiprocessing.active_children())
-        iterator = iter(loader)  # starts the workers
+        with _forked_without_garbage():
+            iterator = iter(loader)  # starts the workers
         atexit.register(_kill, os.getpid(), set(multiprocessing.active_children()) - others)
         _deaths.listen()
         for images, targets, step, share in iterator:
@@ -221,6 +224,20 @@ def batches(samples, plan, workers=0):
             )
     except (RuntimeError, SystemError, OSError) as error:
         raise _as_loader_error(_deaths.news or error) or error
+
+
+@contextlib.contextmanager
+def _forked_without_garbage():
+    """Start processes in this block. They get no garbage and collect none of the parent's: the reader of a loader that
+    ended before waits for ever in a child, for threads that only the parent has (seen in Paddle 2.2)."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Deaths:
@@ -264,6 +281,8 @@ def _as_loader_error(error):
 def _worker_init(parent, _):
     import cv2
 
+    gc.freeze()  # what came from the parent is the parent's to tidy up
+    gc.enable()
     _end_with(parent)
     # Ctrl-C reaches the whole group, a scheduler's SIGTERM often all processes; the main process ends the workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
