@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import os
 import shutil
 import signal
@@ -67,10 +69,17 @@ def small(tmp_path_factory):
     patch.undo()
 
 
-def test_demo_ends_with_a_table_and_a_picture(small, capsys):
-    output, words = small
-    assert train(*words) == 0
-    out = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def whole_demo(small):
+    """The small demo, carried out: its folder, its words, and what it printed."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert train(*small[1]) == 0
+    return (*small, out.getvalue())
+
+
+def test_demo_ends_with_a_table_and_a_picture(whole_demo):
+    output, _, out = whole_demo
     assert out.startswith("device: cpu")
     table = (output / "table.md").read_text().splitlines()
     assert table[0] == "| on 4 held-out scenes | MAE | trained on | weights |" and table[-1] in out
@@ -89,8 +98,8 @@ def test_demo_ends_with_a_table_and_a_picture(small, capsys):
     assert find_image_set(output / "data" / "DEMO-UNLABELLED", masks="optional").masks == ()
 
 
-def test_demo_goes_on_where_it_stopped(small, capsys):
-    output, words = small
+def test_demo_goes_on_where_it_stopped(whole_demo, capsys):
+    output, words, _ = whole_demo
     before = (output / "teacher" / "final.pdparams").stat().st_mtime_ns
     assert train(*words) == 2
     assert "is not empty: go on with that demo by --resume auto" in capsys.readouterr().err
