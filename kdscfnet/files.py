@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -12,6 +13,19 @@ import threading
 def may_be_written(folder):
     """Whether files may be made in a folder. Its mode is asked too: root can write where nobody is meant to."""
     return os.access(str(folder), os.W_OK) and bool(os.stat(str(folder)).st_mode & 0o222)
+
+
+def file_sha256(path):
+    """The SHA-256 of a file, in hexadecimal."""
+    return file_digest(path, hashlib.sha256())
+
+
+def file_digest(path, digest):
+    """What a hashlib object says of a file's bytes, in hexadecimal."""
+    with open(str(path), "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -29,6 +29,14 @@ def shared():
     pytest.skip("needs %s (real data and recorded maps), which this machine does not have" % SHARED)
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A labelled set of eight tiny images (training.make_set)."""
+    from training import make_set
+
+    return make_set(tmp_path_factory.mktemp("data"))
+
+
 @pytest.fixture(scope="session")
 def golden():
     """tests/golden: numbers recorded from the authors' code."""

@@ -10,15 +10,10 @@ import time
 
 import pytest
 from kill_training import command, environment, kill_often, steps_done
-from training import assert_same_run, losses_of, make_set, run_small
+from training import assert_same_run, losses_of, run_small, said_by_train
 
 from kdscfnet.engine import checkpoint, trainer
 from kdscfnet.errors import WeightsError
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_set(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +45,7 @@ def test_signals_save_first_and_say_how_to_go_on(number, workers, data, whole, t
         for _ in range(6)
     ]
     assert codes == [130] * 5 + [0]
-    said = [
-        line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("kdscfnet train:")
-    ]
+    said = said_by_train(capsys.readouterr().err)
     assert len(said) == 5 and all("the state is saved in" in line and "--resume auto" in line for line in said)
     assert_same_run(whole, tmp_path / "run")
     assert signal.getsignal(number) == handler
@@ -161,7 +154,7 @@ def test_a_worker_that_dies_is_said_and_the_run_resumes(data, whole, tmp_path):
     wait_for_steps(process, tmp_path / "run", 4)
     subprocess.run(["pkill", "-KILL", "-P", str(process.pid)], check=True)
     out = process.communicate(timeout=120)[0].decode("utf-8", "replace").replace("\r", "\n")
-    said = [line for line in out.splitlines() if line.startswith("kdscfnet train:")]
+    said = said_by_train(out)
     assert process.returncode == 2 and len(said) == 1, out[-3000:]
     assert "a worker of the loader died" in said[0] and "--resume auto" in said[0]
     step = checkpoint.newest_checkpoint(str(tmp_path / "run" / "checkpoints"))["step"]

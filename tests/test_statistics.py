@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import paddle
-import pytest
-from training import losses_of, make_set, newest_state, run_small
+from training import losses_of, newest_state, run_small
 
 from kdscfnet.data.datasets import find_image_set
 from kdscfnet.data.transforms import prepare_image
 from kdscfnet.engine.statistics import estimate_statistics
 from kdscfnet.images import read_image
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_set(tmp_path_factory.mktemp("data"))
 
 
 def test_mean_and_variance_are_those_of_all_images(data):

@@ -19,11 +19,6 @@ from kdscfnet.recipes import RECIPES
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_set(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
     """A run that ended well, with validation."""
     output = tmp_path_factory.mktemp("finished") / "run"

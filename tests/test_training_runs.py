@@ -16,17 +16,12 @@ import cv2
 import numpy as np
 import pytest
 from kill_training import command, environment, steps_done
-from training import assert_same_run, make_set, run_small
+from training import assert_same_run, run_small, said_by_train
 
 from kdscfnet.data.datasets import find_image_set
 from kdscfnet.data.loader import LoaderError
 from kdscfnet.engine import checkpoint, steps, trainer
 from kdscfnet.engine.session import split_off
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_set(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +33,9 @@ def finished(data, tmp_path_factory):
 
 def said(capsys):
     """The lines that a run ended with."""
-    error = capsys.readouterr().err.replace("\r", "\n")
+    error = capsys.readouterr().err
     assert "Traceback" not in error
-    return [line for line in error.splitlines() if line.startswith("kdscfnet train:")]
+    return said_by_train(error)
 
 
 def test_a_teacher_of_one_size_draws_the_boards_pictures_at_that_size(finished, data, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ import pytest
 import kdscfnet
 from kdscfnet import cli, recipes
 from kdscfnet.errors import UserError, WeightsError
+from kdscfnet.files import file_sha256
 from kdscfnet.inference.weights import resolve
 from kdscfnet.pretrained import safe_load, zoo
 from kdscfnet.pretrained.safe_load import write_weights
@@ -270,7 +271,7 @@ def test_verify(folder, student):
     write_weights(path, student)
     good = zoo.verify(path)
     assert good.found.backbone == "mobilenetv3" and good.report.loaded == 354 and good.size == path.stat().st_size
-    assert good.sha256 == zoo.sha256(path) and len(good.sha256) == 64
+    assert good.sha256 == file_sha256(path) and len(good.sha256) == 64
     entry = zoo.release().find("fs-m3")
     zoo.verify(path, dataclasses.replace(entry, sha256=good.sha256))
     for wrong in (dataclasses.replace(entry, sha256="0" * 64), dataclasses.replace(entry, md5="0" * 32)):
@@ -325,7 +326,7 @@ def test_verify_verb(folder, student, capsys):
         "354 entries",
         "FS-SCFNet",
         "0.039",
-        zoo.sha256(folder / "FS-SCFNet.pdparams"),
+        file_sha256(folder / "FS-SCFNet.pdparams"),
     ):
         assert part in out
     (folder / "bad.pdparams").write_bytes(b"cos\nsystem\n")

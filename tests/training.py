@@ -60,6 +60,11 @@ def run_small(data, output, *more, recipe="fs-m3"):
     return train(recipe, *source, "--output", output, *SMALL, *more)
 
 
+def said_by_train(output):
+    """The lines of `kdscfnet train` itself in what it printed, bars and all."""
+    return [line for line in output.replace("\r", "\n").splitlines() if line.startswith("kdscfnet train:")]
+
+
 def losses_of(output):
     with open(str(Path(output) / "losses.csv"), newline="") as file:
         return list(csv.reader(file))

@@ -304,7 +304,6 @@ def _end_with(parent):
     (seen: three in four outlive a parent that was killed).
     """
     import ctypes
-    import signal
 
     if sys.platform.startswith("linux"):
         set_parent_death_signal = 1

@@ -207,14 +207,14 @@ def _check(part, args, images, world):
     """Raise UserError for what the training of `part` would refuse, so that it is said before anything is written."""
     import paddle
 
+    from kdscfnet.engine.session import refuse_amp_on_cpu
     from kdscfnet.errors import UserError
     from kdscfnet.inference.export import what_lacks
     from kdscfnet.models.scfnet import SCFNet
     from kdscfnet.pretrained.zoo import load_backbone
 
     recipe = part.recipe
-    if args.amp and paddle.device.get_device().startswith("cpu"):
-        raise UserError("--amp is for GPUs: on a CPU Paddle's auto_cast does nothing, without a word")
+    refuse_amp_on_cpu(args, paddle.device.get_device().startswith("cpu"))
     if recipe.min_lr > recipe.max_lr:
         raise UserError(
             "--demo trains %s from --min-lr %g to --max-lr %g: give both, the second one larger"

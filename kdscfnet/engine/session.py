@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 
 from kdscfnet.data.datasets import find_image_set, list_images, match_names
 from kdscfnet.errors import UserError
+from kdscfnet.files import file_sha256
 from kdscfnet.recipes import all_sizes
 
 # Paddle's own remarks while a network is built or trained, of no use to a user
@@ -79,11 +80,15 @@ def _file_digest(path):
     """A short fingerprint of what is in a weight file; None for none."""
     if not path:
         return None
-    from kdscfnet.inference.export import file_sha256
-
     if not os.path.isfile(path):
         raise UserError("there is no weight file %s" % path)
     return file_sha256(path)[:16]
+
+
+def refuse_amp_on_cpu(args, on_cpu):
+    """Raise UserError where mixed precision would do nothing."""
+    if args.amp and on_cpu:
+        raise UserError("--amp is for GPUs: on a CPU Paddle's auto_cast does nothing, without a word")
 
 
 def refuse_what_would_be_ignored(recipe, args):
@@ -166,8 +171,7 @@ def run_training(recipe, args):
     say = print if first else (lambda *_, **__: None)
     say(line + (", process %d of %d" % (parallel.rank + 1, parallel.world) if parallel else ""), flush=True)
     on_cpu = paddle.device.get_device().startswith("cpu")
-    if args.amp and on_cpu:
-        raise UserError("--amp is for GPUs: on a CPU Paddle's auto_cast does nothing, without a word")
+    refuse_amp_on_cpu(args, on_cpu)
     if recipe.min_lr > recipe.max_lr:
         raise UserError("--min-lr %g is more than --max-lr %g" % (recipe.min_lr, recipe.max_lr))
 

@@ -331,7 +331,7 @@ def train(
 
     def save(step):
         log.flush()
-        if rank == 0:
+        if rank == 0 and step % per_epoch:  # end_of_epoch has looked
             look_at_weights(step)
         extra["elapsed"] = elapsed_before + time.monotonic() - began
         if scaler is not None:

@@ -22,7 +22,7 @@ from kdscfnet.evaluation.pairs import (
 )
 from kdscfnet.evaluation.results import Result, made_by, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
-from kdscfnet.files import write_json
+from kdscfnet.files import file_sha256, write_json
 from kdscfnet.pretrained import zoo
 
 TRAINING_SETS = ("DUTS-TR", "KD-SOD80K")  # tested on only where they are asked for
@@ -219,7 +219,7 @@ class _Run:
         self.folder = os.path.normpath(os.path.join(output, "maps", name, image_set.name))
         self.record = self.folder + ".json"
         self.size = model.test_size if size is None else size
-        self.sha256 = zoo.sha256(model.path)
+        self.sha256 = file_sha256(model.path)
         self.overwrite = overwrite
         # an interrupted run goes on with the engine it began with
         self.engine = self.recorded().get("engine", engine) if engine == "auto" and not overwrite else engine

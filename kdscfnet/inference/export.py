@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import importlib.util
 import json
 import os
@@ -17,7 +16,7 @@ import numpy as np
 import kdscfnet
 from kdscfnet.compat import import_paddle
 from kdscfnet.errors import UserError
-from kdscfnet.files import atomic_path, may_be_written, write_json
+from kdscfnet.files import atomic_path, file_sha256, may_be_written, write_json
 from kdscfnet.inference.child import Crashed, in_child
 from kdscfnet.inference.weights import DEFAULT_SIZE, as_size, backbone_of, size_of_run, test_size
 
@@ -29,15 +28,6 @@ TOLERANCE = 1e-5  # of the logits' range: the greatest difference to dygraph tha
 
 class CannotExport(UserError):
     """What an export needs is not installed."""
-
-
-def file_sha256(path):
-    """The sha256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def find_or_export(weights, backbone=None, size=None):

@@ -850,14 +850,18 @@ def _write(file, value, depth):
 
 def is_plain(dtype):
     """Whether arrays of `dtype` are written and read: those of plain numbers are."""
-    return dtype.newbyteorder("<").str.lstrip("<|") in _DTYPES
+    return _bare(dtype) in _DTYPES
+
+
+def _bare(dtype):
+    """A dtype's code without its byte order."""
+    return dtype.newbyteorder("<").str.lstrip("<|")
 
 
 def _code(dtype):
-    code = dtype.newbyteorder("<").str.lstrip("<|")
     if not is_plain(dtype):
         raise TypeError("an array of dtype %s cannot be written: only plain numbers can" % dtype)
-    return "<" + code
+    return "<" + _bare(dtype)
 
 
 def _write_bytes(file, data, count):

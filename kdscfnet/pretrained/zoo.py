@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kdscfnet.errors import UserError, WeightsError
+from kdscfnet.files import file_digest, file_sha256
 from kdscfnet.inference.weights import test_size
 from kdscfnet.pretrained import safe_load
 from kdscfnet.pretrained.pickles import shown_path
@@ -281,18 +282,6 @@ def how_to_get(entry, folder=None):
     )
 
 
-def sha256(path):
-    """The SHA-256 of a file, in hexadecimal."""
-    return _digest(path, hashlib.sha256())
-
-
-def _digest(path, digest):
-    with open(str(path), "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 @dataclass
 class Verified:
     """The outcome of `verify`: what a good file is."""
@@ -334,7 +323,7 @@ def verify(path, entry=None):
         safe_load.fit(arrays, safe_load.backbone_shapes(backbone), report, backbone, safe_load.CLASSIFIER[backbone])
     else:
         safe_load.fit(arrays, safe_load.shape_tables()[backbone], report, backbone)
-    digest, same_as, compared = sha256(path), None, ""
+    digest, same_as, compared = file_sha256(path), None, ""
     by_name = entry is None
     if by_name:
         entry = namesake(path)
@@ -342,7 +331,7 @@ def verify(path, entry=None):
         for kind, wanted in (("SHA-256", entry.sha256), ("MD5", entry.md5)):
             if not wanted:
                 continue
-            if wanted == (digest if kind == "SHA-256" else _digest(path, hashlib.md5())):
+            if wanted == (digest if kind == "SHA-256" else file_digest(path, hashlib.md5())):
                 same_as, compared = entry, compared or kind
             elif by_name:
                 raise WeightsError(
