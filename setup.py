@@ -28,7 +28,7 @@ class BuildWithData(build_py):
         if getattr(self, "editable_mode", False):
             return
         sources = {
-            os.path.join("weights", name): os.path.join("pretrained", name)
+            os.path.join("weights", name): os.path.join("weights", name)
             for name in ("manifest.yaml", "scfnet_mobilenetv3_duts4k.pdparams", "scfnet_mobilenetv3_duts4k.md")
         }
         for name in os.listdir(os.path.join(ROOT, "requirements")):

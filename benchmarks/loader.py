@@ -12,8 +12,8 @@ import time
 import cv2
 import numpy as np
 
-from kdscfnet.data.datasets import find_image_set
-from kdscfnet.data.loader import BatchPlan, TrainingSamples, _Turns
+from kdscfnet.data.batches import BatchPlan, TrainingSamples, _Turns
+from kdscfnet.data.find import find_image_set
 from kdscfnet.recipes import MULTI_SCALE
 
 

@@ -28,8 +28,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from kdscfnet.compat import import_paddle  # noqa: E402
-from kdscfnet.inference.engines import available_cores  # noqa: E402
+from kdscfnet.device import import_paddle  # noqa: E402
+from kdscfnet.threads import available_cores  # noqa: E402
 
 # architecture.md: multiply-adds of the student at 352²
 MULTIPLY_ADDS = 253194747
@@ -60,7 +60,7 @@ class PlainLoop:
         import paddle
         import paddle.nn.functional as F
 
-        from kdscfnet.data.transforms import MEAN, STD
+        from kdscfnet.processing import MEAN, STD
 
         image = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
         height, width = image.shape[:2]

@@ -22,10 +22,10 @@ sys.path.insert(0, str(ROOT))
 import cv2  # noqa: E402
 
 import kdscfnet  # noqa: E402
-from kdscfnet.data.datasets import list_images  # noqa: E402
+from kdscfnet.data.find import list_images  # noqa: E402
 from kdscfnet.errors import UserError  # noqa: E402
-from kdscfnet.inference.engines import available_cores  # noqa: E402
-from kdscfnet.progress import progress  # noqa: E402
+from kdscfnet.text import progress  # noqa: E402
+from kdscfnet.threads import available_cores  # noqa: E402
 
 LIMITS = {"all": 0.60, "mae": 0.15}  # of the loop's time
 

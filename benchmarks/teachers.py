@@ -11,7 +11,7 @@ import statistics
 import tempfile
 import time
 
-from kdscfnet.compat import import_paddle
+from kdscfnet.device import import_paddle
 
 
 def main():
@@ -23,10 +23,10 @@ def main():
     args = parser.parse_args()
     paddle = import_paddle()
     paddle.set_device("cpu")
-    from kdscfnet.engine.steps import DistillationStep, TeacherMapStep, open_teacher
     from kdscfnet.models.scfnet import SCFNet
     from kdscfnet.optim import build_optimizer
-    from kdscfnet.pretrained.safe_load import save_weights
+    from kdscfnet.training.steps import DistillationStep, TeacherMapStep, open_teacher
+    from kdscfnet.weights.files import save_weights
 
     paddle.seed(0)
     student = SCFNet("mobilenetv3")

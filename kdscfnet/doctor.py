@@ -75,9 +75,9 @@ info = {'version': onnxruntime.__version__, 'providers': onnxruntime.get_availab
 _FILES = """
 import os, sys
 data, weights = json.loads(sys.argv[1])
-from kdscfnet.data.datasets import find_image_set
+from kdscfnet.data.find import find_image_set
 from kdscfnet.errors import UserError
-from kdscfnet.pretrained import zoo
+from kdscfnet.weights import release
 info = {'sets': [], 'weights': []}
 for name in sorted(os.listdir(data)) if os.path.isdir(data) else ():
     folder = os.path.join(data, name)
@@ -86,8 +86,8 @@ for name in sorted(os.listdir(data)) if os.path.isdir(data) else ():
             info['sets'].append(find_image_set(folder, masks='partial').describe())
         except UserError as error:
             info['sets'].append(str(error))
-for path in zoo.weight_files(weights):
-    found = zoo.inspect_file(path)
+for path in release.weight_files(weights):
+    found = release.inspect_file(path)
     what = found.problem or (found.title if found.entry else ' '.join((found.kind, found.backbone)))
     info['weights'].append('%s (%s)' % (os.path.relpath(str(path), weights), what))
 """
@@ -160,7 +160,7 @@ def look(data="data", weights=None):
 
 
 def _default_weights():
-    """As kdscfnet.pretrained.zoo.weights_folder, which needs numpy."""
+    """As kdscfnet.weights.release.weights_folder, which needs numpy."""
     clone = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "weights")
     return clone if not os.path.isdir("weights") and os.path.isfile(os.path.join(clone, "manifest.yaml")) else "weights"
 

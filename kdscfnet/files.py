@@ -6,8 +6,12 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import threading
+
+from kdscfnet.errors import WeightsError
+from kdscfnet.text import shown_path
 
 
 def may_be_written(folder):
@@ -89,3 +93,24 @@ def write_text(path, text):
 def write_json(path, value):
     """Write `value` to `path` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def open_regular(path):
+    """Open a regular file for reading; returns (file, size). Raises WeightsError where `path` is something else."""
+    try:
+        # asked before opening: to open a pipe would wait for its other end
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise WeightsError("%s: is a folder, not a weight file" % shown_path(path))
+        if not stat.S_ISREG(mode):
+            raise WeightsError("%s: is no regular file" % shown_path(path))
+        file = open(path, "rb")
+    except FileNotFoundError:
+        raise WeightsError("%s: there is no such file" % shown_path(path))
+    except (OSError, ValueError) as error:
+        raise WeightsError("%s: %s" % (shown_path(path), getattr(error, "strerror", None) or error))
+    size = os.fstat(file.fileno()).st_size
+    if not size:
+        file.close()
+        raise WeightsError("%s: the file is empty" % shown_path(path))
+    return file, size

@@ -24,12 +24,12 @@ def gradients(folder):
     import numpy as np
     from golden_models import golden_model, tensor
 
-    from kdscfnet.compat import import_paddle
+    from kdscfnet.device import import_paddle
 
     paddle = import_paddle()
     paddle.set_device("cpu")
-    from kdscfnet.engine.parallel import Parallel
     from kdscfnet.losses import supervised_loss
+    from kdscfnet.training.parallel import Parallel
 
     parallel = Parallel()
     model = golden_model("M3_0.5")
@@ -44,8 +44,8 @@ def gradients(folder):
 
 def train(words):
     from kdscfnet import cli
-    from kdscfnet.engine import session, trainer
-    from kdscfnet.pretrained.safe_load import save_weights
+    from kdscfnet.training import start, trainer
+    from kdscfnet.weights.files import save_weights
 
     real = trainer.train
 
@@ -56,13 +56,13 @@ def train(words):
         return result
 
     trainer.train = and_keep
-    assert session
+    assert start
     return cli.main(["train"] + words)
 
 
 def small_demo(words):
     from kdscfnet.data import demo as scenes
-    from kdscfnet.engine import demo
+    from kdscfnet.training import demo
 
     scenes.PARTS = {"DEMO-TR": (0, 8, True), "DEMO-UNLABELLED": (100, 8, False), "DEMO-TE": (200, 4, True)}
     demo.LABELLED_EPOCHS, demo.TEACHER_EPOCHS, demo.DISTILLATION_EPOCHS = 1, 1, 12
@@ -74,8 +74,8 @@ def failing_demo(where):
     import io
 
     from kdscfnet.data import demo as scenes
-    from kdscfnet.engine import demo
     from kdscfnet.errors import UserError
+    from kdscfnet.training import demo
 
     def fail(*_):
         raise UserError("it fails here")

@@ -26,7 +26,7 @@ def workshop():
 
 def weight_file(backbone="mobilenetv3"):
     """A weight file of the golden weights, in a folder of its own, where its exported network goes too."""
-    from kdscfnet.pretrained.safe_load import save_weights
+    from kdscfnet.weights.files import save_weights
 
     path = workshop() / backbone / ("golden_%s.pdparams" % backbone)
     if not path.exists():

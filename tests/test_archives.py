@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kdscfnet.data.archives import plan, unpack
-from kdscfnet.data.datasets import find_image_set, find_image_sets
+from kdscfnet.data.find import find_image_set, find_image_sets
 from kdscfnet.errors import UserError
 
 

@@ -1,4 +1,4 @@
-"""kdscfnet.compat: Paddle as we import it."""
+"""kdscfnet.device: Paddle as we import it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _CAUGHT = """
 import signal, sys
 sys.path.insert(0, %r)
-from kdscfnet.compat import import_paddle
+from kdscfnet.device import import_paddle
 import_paddle()
 caught = next(line for line in open("/proc/self/status") if line.startswith("SigCgt")).split()[1]
 print(int(caught, 16) >> (signal.SIGTERM - 1) & 1)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kdscfnet.data.datasets import canonical_name, find_image_set, find_image_sets, list_images, match_names
+from kdscfnet.data.find import canonical_name, find_image_set, find_image_sets, list_images, match_names
 from kdscfnet.errors import UserError
 from kdscfnet.images import mask_mean, read_image, read_mask
 

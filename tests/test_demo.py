@@ -19,9 +19,9 @@ import pytest
 from training import train
 
 from kdscfnet.data import demo as scenes
-from kdscfnet.data.datasets import find_image_set
-from kdscfnet.engine import demo, session, trainer
+from kdscfnet.data.find import find_image_set
 from kdscfnet.recipes import ALL_RECIPES, all_sizes
+from kdscfnet.training import demo, start, trainer
 
 WHOLE = scenes.PARTS  # `small` makes it smaller
 
@@ -132,7 +132,7 @@ def test_ctrl_c_at_the_end_of_a_part_ends_the_demo(small, tmp_path, monkeypatch,
     def between(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session, "run_training", between)
+    monkeypatch.setattr(start, "run_training", between)
     assert train(*words, "--resume", "auto") == 130
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("kdscfnet train: stopped by Ctrl-C. Go on with") and said.endswith("--resume auto")

@@ -80,7 +80,7 @@ def clone(tmp_path_factory):
     import paddle
 
     from kdscfnet.models.scfnet import SCFNet
-    from kdscfnet.pretrained.safe_load import save_weights, write_weights
+    from kdscfnet.weights.files import save_weights, write_weights
 
     top = tmp_path_factory.mktemp("documents")
     root = top / "clone"
@@ -202,11 +202,11 @@ def test_both_readmes_have_the_same_numbers():
 
 
 def test_the_cards_numbers_are_those_of_the_release():
-    from kdscfnet.pretrained import zoo
+    from kdscfnet.weights import release
 
     text = ENGLISH.read_text(encoding="utf-8")
     sets = ("DUTS-TE", "ECSSD", "HKU-IS", "DUT-OMRON", "PASCAL-S")
-    for model in zoo.release().models:
+    for model in release.release().models:
         numbers = " | ".join("%.3f" % model.mae[name] for name in sets)
         assert "| %s |" % numbers in text, model.title
         assert model.recipe in text

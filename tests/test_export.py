@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from predicting import exported_file, needs_export, picture, predictor, weight_file
 
-from kdscfnet import cli
+from kdscfnet import child, cli
 from kdscfnet.errors import UserError
-from kdscfnet.inference import child, engines, export
+from kdscfnet.inference import export, networks
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_what_is_not_right_is_made_anew(student, monkeypatch, damage):
 
 
 def test_an_installed_package_gets_nothing(student, monkeypatch, tmp_path):
-    weights = tmp_path / "kdscfnet" / "pretrained" / student.name
+    weights = tmp_path / "kdscfnet" / "weights" / student.name
     weights.parent.mkdir(parents=True)
     shutil.copy(str(student), str(weights))
     monkeypatch.setattr(export, "__file__", str(tmp_path / "kdscfnet" / "inference" / "export.py"))
@@ -123,7 +123,7 @@ def test_where_nothing_can_be_written_paddle_runs_the_network(student, monkeypat
     try:
         with pytest.raises(export.CannotExport, match="KDSCFNET_CACHE"):
             export.find_or_export(student)
-        assert engines.open_network(student).name == "paddle"
+        assert networks.open_network(student).name == "paddle"
     finally:
         os.chmod(str(student.parent), 0o755)
     assert "so Paddle runs the network" in capsys.readouterr().err
@@ -150,7 +150,7 @@ def test_onnx_network_takes_any_batch_and_size(student):
     import paddle
     from golden_models import golden_model
 
-    network = engines.OnnxNetwork(str(student), "mobilenetv3")
+    network = networks.OnnxNetwork(str(student), "mobilenetv3")
     model = golden_model("M3_0.5")
     model.eval()
     for shape in [(1, 3, 64, 64), (7, 3, 32, 96), (5, 3, 65, 33)]:
@@ -261,7 +261,7 @@ def test_wrong_use_of_the_command(tmp_path, monkeypatch, capsys, arguments, mess
 
 def lacking(monkeypatch, *names):
     """As if packages were not installed."""
-    find_spec = engines.importlib.util.find_spec
+    find_spec = networks.importlib.util.find_spec
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name, *more: None if name in names else find_spec(name, *more)
     )
@@ -275,27 +275,27 @@ def bare_copy(tmp_path):
 
 def test_without_onnxruntime(tmp_path, monkeypatch, capsys):
     lacking(monkeypatch, "onnxruntime")
-    assert engines.open_network(bare_copy(tmp_path)).name == "paddle"
+    assert networks.open_network(bare_copy(tmp_path)).name == "paddle"
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "pip install onnxruntime" in error
     with pytest.raises(UserError, match="pip install onnxruntime"):
-        engines.open_network(bare_copy(tmp_path), engine="onnxruntime")
+        networks.open_network(bare_copy(tmp_path), engine="onnxruntime")
 
 
 def test_without_the_exporter(tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime")
     lacking(monkeypatch, "paddle2onnx")
-    assert engines.open_network(bare_copy(tmp_path)).name == "paddle"
+    assert networks.open_network(bare_copy(tmp_path)).name == "paddle"
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "paddle2onnx" in error and "pip install" in error
     with pytest.raises(UserError, match="cannot be exported without paddle2onnx"):
-        engines.open_network(bare_copy(tmp_path), engine="onnxruntime")
+        networks.open_network(bare_copy(tmp_path), engine="onnxruntime")
 
 
 def test_without_anything(tmp_path, monkeypatch):
     lacking(monkeypatch, "onnxruntime", "paddle")
     with pytest.raises(UserError, match="neither ONNX Runtime nor Paddle"):
-        engines.open_network(bare_copy(tmp_path))
+        networks.open_network(bare_copy(tmp_path))
 
 
 def test_a_crashing_exporter_leaves_paddle(tmp_path, monkeypatch, capsys):
@@ -305,7 +305,7 @@ def test_a_crashing_exporter_leaves_paddle(tmp_path, monkeypatch, capsys):
         raise child.Crashed("Segmentation fault")
 
     monkeypatch.setattr(export, "in_child", crash)
-    assert engines.open_network(bare_copy(tmp_path)).name == "paddle"
+    assert networks.open_network(bare_copy(tmp_path)).name == "paddle"
     assert "Segmentation fault" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["bare.pdparams"]
 
@@ -314,10 +314,10 @@ def test_a_child_that_dies_says_what_it_last_said():
     with pytest.raises(child.Crashed):
         child.in_child("os:abort")
     with pytest.raises(child.Crashed, match="has no attribute 'nothing'"):
-        child.in_child("kdscfnet.inference.child:nothing")
+        child.in_child("kdscfnet.child:nothing")
     with pytest.raises(UserError, match="from 0 to 1, or adaptive"):
-        child.in_child("kdscfnet.inference.writers:parse_threshold", text="2")
-    assert child.in_child("kdscfnet.inference.writers:parse_threshold", text="0.5") == 0.5
+        child.in_child("kdscfnet.inference.outputs:parse_threshold", text="2")
+    assert child.in_child("kdscfnet.inference.outputs:parse_threshold", text="0.5") == 0.5
 
 
 def test_what_is_no_network_is_told(tmp_path):
@@ -325,9 +325,9 @@ def test_what_is_no_network_is_told(tmp_path):
     path = tmp_path / "page.onnx"
     path.write_text("<html></html>")
     with pytest.raises(UserError, match="ONNX Runtime cannot load"):
-        engines.open_network(str(path))
+        networks.open_network(str(path))
     with pytest.raises(UserError, match="only the engine onnxruntime"):
-        engines.open_network(str(path), engine="paddle")
+        networks.open_network(str(path), engine="paddle")
 
 
 def test_prediction_does_not_import_paddle(student):

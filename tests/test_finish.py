@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kdscfnet.inference.finish import sigmoid, to_map
+from kdscfnet.processing import sigmoid, to_map
 
 
 def reference(logits, height, width):

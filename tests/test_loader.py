@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kdscfnet.data.loader import BatchPlan, LoaderError, TrainingSamples, batches, scan
+from kdscfnet.data.batches import BatchPlan, LoaderError, TrainingSamples, batches, scan
 from kdscfnet.errors import BadImageError
 
 

@@ -86,7 +86,7 @@ def test_it_runs_from_top_to_bottom(notebook, studio, monkeypatch):
     import paddle
 
     from kdscfnet.models.scfnet import SCFNet
-    from kdscfnet.pretrained.safe_load import save_weights
+    from kdscfnet.weights.files import save_weights
 
     mount(studio.parent.parent, "ECSSD")
     paddle.seed(0)
@@ -125,7 +125,7 @@ def test_what_is_trained_follows_from_what_is_there(notebook, tmp_path, monkeypa
     """The commands for real data, which want a GPU, run here on tiny sets; the one for the demo is only looked at."""
     from kdscfnet.cli import main
     from kdscfnet.models.scfnet import SCFNet
-    from kdscfnet.pretrained.safe_load import save_weights, write_weights
+    from kdscfnet.weights.files import save_weights, write_weights
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDSCFNET_TRAIN_FLAGS", SMALL)

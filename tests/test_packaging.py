@@ -94,7 +94,7 @@ def test_the_source_distribution_builds(tmp_path):
     setup(source, "build", "--build-lib", str(tmp_path / "built"))
     built = tmp_path / "built" / "kdscfnet"
     for name in ("scfnet_mobilenetv3_duts4k.pdparams", "scfnet_mobilenetv3_duts4k.md", "manifest.yaml"):
-        assert (built / "pretrained" / name).read_bytes() == (ROOT / "weights" / name).read_bytes()
+        assert (built / "weights" / name).read_bytes() == (ROOT / "weights" / name).read_bytes()
     assert (built / "_requirements" / "base.txt").is_file() and (built / "cli.py").is_file()
 
 
@@ -200,7 +200,7 @@ def test_build_carries_every_file_of_the_package(built):
     assert not files - carried
     # and what stands elsewhere in a clone
     for name in ("manifest.yaml", "scfnet_mobilenetv3_duts4k.pdparams", "scfnet_mobilenetv3_duts4k.md"):
-        assert (folder / "pretrained" / name).read_bytes() == (ROOT / "weights" / name).read_bytes()
+        assert (folder / "weights" / name).read_bytes() == (ROOT / "weights" / name).read_bytes()
     for path in (ROOT / "requirements").iterdir():
         assert (folder / "_requirements" / path.name).read_bytes() == path.read_bytes()
 

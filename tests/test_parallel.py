@@ -19,13 +19,13 @@ from golden_models import golden_model, tensor
 from kill_training import environment
 from training import SMALL, assert_same_run, losses_of, make_set
 
-from kdscfnet.data.loader import TrainingSamples
-from kdscfnet.engine import checkpoint, trainer
-from kdscfnet.engine.parallel import synchronise_batch_norm
-from kdscfnet.engine.steps import SupervisedStep
+from kdscfnet.data.batches import TrainingSamples
 from kdscfnet.losses import supervised_loss
-from kdscfnet.pretrained.safe_load import read_weights
 from kdscfnet.recipes import RECIPES
+from kdscfnet.training import checkpoint, trainer
+from kdscfnet.training.parallel import synchronise_batch_norm
+from kdscfnet.training.steps import SupervisedStep
+from kdscfnet.weights.files import read_weights
 
 PROGRAM = Path(__file__).with_name("parallel_program.py")
 needs_gloo = pytest.mark.skipif(
@@ -188,7 +188,7 @@ class Keep:
 
 
 def train_once(data, output, accumulate=1, batch=8, steps=1, **more):
-    from kdscfnet.data.datasets import find_image_set
+    from kdscfnet.data.find import find_image_set
 
     found = find_image_set(data)
     model = Keep(golden_model("M3_0.5")).model
@@ -279,7 +279,7 @@ def test_the_scaler_scales_skips_and_resumes(tmp_path, monkeypatch):
 
 
 def test_losses_are_summed_in_float32_whatever_the_network_returns():
-    from kdscfnet.engine.steps import DistillationStep, TeacherMapStep
+    from kdscfnet.training.steps import DistillationStep, TeacherMapStep
 
     outputs = [
         tensor(np.random.RandomState(i).standard_normal((2, 1, 16, 16))) for i in range(4)
@@ -291,8 +291,8 @@ def test_losses_are_summed_in_float32_whatever_the_network_returns():
 
 
 def test_paddles_scaler_state_survives_a_checkpoint(tmp_path):
-    from kdscfnet.engine.trainer import _plain, _scaler_state
-    from kdscfnet.pretrained.pickles import read_pickle, write_pickle
+    from kdscfnet.training.trainer import _plain, _scaler_state
+    from kdscfnet.weights.pickles import read_pickle, write_pickle
 
     scaler = paddle.amp.GradScaler(enable=True, init_loss_scaling=512.0)
     for name in ("scale", "step", "update", "state_dict", "load_state_dict"):

@@ -16,7 +16,8 @@ from predicting import exported_file, needs_export, picture, predictor, save
 from test_readers import broken_files
 
 from kdscfnet.inference import pipeline
-from kdscfnet.inference.pipeline import Job, in_order, predict_files, run
+from kdscfnet.inference.pipeline import Job, predict_files, run
+from kdscfnet.threads import in_order
 
 ENGINES = ("paddle", "onnxruntime")
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from predicting import picture, save
 
 from kdscfnet.errors import BadImageError
-from kdscfnet.inference.readers import FIRST_FRAME, read_any
+from kdscfnet.images import FIRST_FRAME, read_any
 
 # EXIF orientation -> what turns the stored pixels upright
 UPRIGHT = {

@@ -12,8 +12,8 @@ import pytest
 from kill_training import command, environment, kill_often, steps_done
 from training import assert_same_run, losses_of, run_small, said_by_train
 
-from kdscfnet.engine import checkpoint, trainer
 from kdscfnet.errors import WeightsError
+from kdscfnet.training import checkpoint, trainer
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import numpy as np
 import paddle
 from training import losses_of, newest_state, run_small
 
-from kdscfnet.data.datasets import find_image_set
-from kdscfnet.data.transforms import prepare_image
-from kdscfnet.engine.statistics import estimate_statistics
+from kdscfnet.data.find import find_image_set
 from kdscfnet.images import read_image
+from kdscfnet.processing import prepare_image
+from kdscfnet.training.precise_bn import estimate_statistics
 
 
 def test_mean_and_variance_are_those_of_all_images(data):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from golden_models import golden_model, tensor
 
-from kdscfnet.engine.steps import DistillationStep, OnnxTeacher, PaddleTeacher, TeacherMapStep, open_teacher
 from kdscfnet.errors import UserError
 from kdscfnet.optim import build_optimizer
-from kdscfnet.pretrained.safe_load import save_weights
+from kdscfnet.training.steps import DistillationStep, OnnxTeacher, PaddleTeacher, TeacherMapStep, open_teacher
+from kdscfnet.weights.files import save_weights
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not for this Python")
 pytest.importorskip("paddle2onnx", reason="paddle2onnx is not for this Python")
@@ -51,7 +51,7 @@ def test_auto_takes_onnxruntime_on_a_cpu(teacher):
 
 def test_swin_has_one_size_in_onnxruntime(tmp_path):
     with pytest.raises(UserError, match="runs at one size: give --sizes one number"):
-        from kdscfnet.engine.steps import _onnx_network
+        from kdscfnet.training.steps import _onnx_network
 
         _onnx_network(str(tmp_path / "x.pdparams"), "swin_b", (224, 352), required=True)
     assert _onnx_network(str(tmp_path / "x.pdparams"), "swin_b", (224, 352), required=False) is None

@@ -21,9 +21,9 @@ import scored_set
 
 import kdscfnet.inference.predictor
 from kdscfnet.cli import main
-from kdscfnet.evaluation import testing
+from kdscfnet.evaluation import model_scores
 from kdscfnet.images import read_mask
-from kdscfnet.pretrained import zoo
+from kdscfnet.weights import release
 
 
 class FakePredictor:
@@ -47,10 +47,10 @@ def write_weights(path, backbone="mobilenetv3"):
     """A weight file of zeros that is recognised as one of our networks."""
     from safetensors.numpy import save_file
 
-    from kdscfnet.pretrained import safe_load
+    from kdscfnet.weights import files
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {key: np.zeros(shape, np.float32) for key, shape in safe_load.shape_tables()[backbone].items()}
+    arrays = {key: np.zeros(shape, np.float32) for key, shape in files.shape_tables()[backbone].items()}
     arrays["cv1.1._mean"] = np.full_like(arrays["cv1.1._mean"], len(path.stem))  # files of different names differ
     save_file(arrays, str(path))
     return path
@@ -115,7 +115,7 @@ def test_the_bundled_student_stands_in(place, capsys):
     assert len(said) == 1 and "ours and not the authors'" in said[0]
     assert [made[0] for made in FakePredictor.made] == ["scfnet_mobilenetv3_duts4k.pdparams"]
     write_weights(place / "weights" / "mine.safetensors")
-    shutil.copy(str(zoo.bundled().path), str(place / "weights"))  # as in a clone: there, and not asked for
+    shutil.copy(str(release.bundled().path), str(place / "weights"))  # as in a clone: there, and not asked for
     FakePredictor.made.clear()
     assert fast() == 0
     assert [made[0] for made in FakePredictor.made] == ["mine.safetensors"]
@@ -293,7 +293,7 @@ def test_files_of_one_name_from_two_folders(place):
         write_weights(place / folder / "best.safetensors")
     assert fast("--weights", "a/best.safetensors", "b/best.safetensors", "--sets", "ECSSD") == 0
     assert sorted(os.listdir("scores")) == ["b_best.json", "best.json"]
-    assert list(testing.find_models(["a/best.safetensors", "./a/best.safetensors", "b"])) == ["best", "b_best"]
+    assert list(model_scores.find_models(["a/best.safetensors", "./a/best.safetensors", "b"])) == ["best", "b_best"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from training import SMALL, losses_of, make_set, run_small, train
 
 from kdscfnet.commands import train as command
-from kdscfnet.data.loader import BatchPlan
+from kdscfnet.data.batches import BatchPlan
 from kdscfnet.recipes import RECIPES
 
 
@@ -299,7 +299,7 @@ def test_a_folder_that_holds_another_run(finished, data, tmp_path, capsys):
 
 def test_full_disk_while_saving(data, tmp_path, capsys, monkeypatch):
     """The second checkpoint finds no space: one line, and the first one is whole and resumes."""
-    from kdscfnet.pretrained import pickles
+    from kdscfnet.weights import pickles
 
     real, calls = os.fsync, []
 
@@ -343,9 +343,9 @@ def test_early_sizes_come_first(data, tmp_path):
 
 
 def test_held_out_images_are_measured_and_not_trained_on(data, tmp_path, capsys, monkeypatch):
-    from kdscfnet.data import loader
-    from kdscfnet.data.datasets import find_image_set
-    from kdscfnet.engine.session import split_off
+    from kdscfnet.data import batches
+    from kdscfnet.data.find import find_image_set
+    from kdscfnet.training.start import split_off
 
     whole = find_image_set(data)
     kept, held = split_off(whole, 2)
@@ -353,8 +353,8 @@ def test_held_out_images_are_measured_and_not_trained_on(data, tmp_path, capsys,
     assert sorted(kept.images + held.images) == sorted(whole.images)
     assert [os.path.basename(m)[0] for m in held.masks] == list(held.names)
     read = set()
-    real = loader.read_image
-    monkeypatch.setattr(loader, "read_image", lambda path: read.add(path) or real(path))
+    real = batches.read_image
+    monkeypatch.setattr(batches, "read_image", lambda path: read.add(path) or real(path))
     assert run_small(data, tmp_path / "run", "--hold-out", "2") == 0
     assert "DUTS-TR (held out): 2 images, 2 masks" in capsys.readouterr().out
     assert read == set(kept.images)

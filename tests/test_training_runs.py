@@ -18,10 +18,10 @@ import pytest
 from kill_training import command, environment, steps_done
 from training import assert_same_run, run_small, said_by_train
 
-from kdscfnet.data.datasets import find_image_set
-from kdscfnet.data.loader import LoaderError
-from kdscfnet.engine import checkpoint, steps, trainer
-from kdscfnet.engine.session import split_off
+from kdscfnet.data.batches import LoaderError
+from kdscfnet.data.find import find_image_set
+from kdscfnet.training import checkpoint, steps, trainer
+from kdscfnet.training.start import split_off
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +276,7 @@ def test_workers_are_deaf_to_a_signal_that_all_processes_get(data, tmp_path):
         textwrap.dedent(
             """
             import glob, multiprocessing, os, signal, sys, time
-            from kdscfnet.data.loader import BatchPlan, TrainingSamples, batches
+            from kdscfnet.data.batches import BatchPlan, TrainingSamples, batches
             images = sorted(glob.glob(sys.argv[1] + "/image/*"))
             loader = batches(TrainingSamples(images, None, 0), BatchPlan(8, 3, (32,), 200, 0), 2)
             steps = [next(loader)[2]]

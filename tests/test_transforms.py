@@ -8,18 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from kdscfnet.data.transforms import (
-    MEAN,
-    STD,
-    Augmentation,
-    Draw,
-    apply_to_image,
-    apply_to_mask,
-    draw,
-    no_augmentation,
-    normalize,
-    prepare_image,
-)
+from kdscfnet.data.augment import Augmentation, Draw, apply_to_image, apply_to_mask, draw, no_augmentation
+from kdscfnet.processing import MEAN, STD, normalize, prepare_image
 
 HEIGHT, WIDTH, N = 200, 304, 20_000
 

@@ -17,8 +17,8 @@ import pytest
 
 from kdscfnet import cli
 from kdscfnet.errors import UserError, WeightsError
-from kdscfnet.pretrained import download, safe_load, zoo
-from kdscfnet.pretrained.safe_load import write_weights
+from kdscfnet.weights import download, files, release
+from kdscfnet.weights.files import write_weights
 
 NAME = "KD-SCFNet_R50.pdparams"
 PAGE = b"<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head><body>%s</body></html>"
@@ -114,7 +114,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 def weights(tmp_path_factory):
     rng = np.random.RandomState(0)
     arrays = {
-        key: rng.standard_normal(shape).astype("f4") for key, shape in safe_load.shape_tables()["mobilenetv3"].items()
+        key: rng.standard_normal(shape).astype("f4") for key, shape in files.shape_tables()["mobilenetv3"].items()
     }
     path = tmp_path_factory.mktemp("published") / NAME
     write_weights(path, arrays)
@@ -140,7 +140,7 @@ def folder(tmp_path):
 
 def fetch(server, folder, **options):
     options = dict({"pause": 0.01, "timeout": 5}, **options)
-    return zoo.fetch(zoo.release().find("kd-r50"), folder, mirror=options.pop("mirror", server.url), **options)
+    return release.fetch(release.release().find("kd-r50"), folder, mirror=options.pop("mirror", server.url), **options)
 
 
 def fails(server, folder, says, **options):
@@ -315,13 +315,11 @@ def other_files(weights):
 
     from hostile_files import Reduce
 
-    arrays = {key: np.zeros(shape, "f4") for key, shape in safe_load.shape_tables()["mobilenetv3"].items()}
+    arrays = {key: np.zeros(shape, "f4") for key, shape in files.shape_tables()["mobilenetv3"].items()}
     yield "another network", pickle.dumps({"a": np.zeros(3, "f4")}, 4), "holds none of our networks"
     yield (
         "only the backbone",
-        pickle.dumps(
-            {key: np.zeros(shape, "f4") for key, shape in safe_load.backbone_shapes("mobilenetv3").items()}, 4
-        ),
+        pickle.dumps({key: np.zeros(shape, "f4") for key, shape in files.backbone_shapes("mobilenetv3").items()}, 4),
         "the ImageNet backbone mobilenetv3",
     )
     yield (
@@ -347,7 +345,7 @@ def test_another_file(server, folder, weights, tmp_path, monkeypatch):
 
 def test_more_than_the_file(server, folder, monkeypatch):
     server.plan = ["endless"]
-    monkeypatch.setattr(zoo, "_limit", lambda entry: 5 << 20)
+    monkeypatch.setattr(release, "_limit", lambda entry: 5 << 20)
     fails(server, folder, "the server sends more than the file")
     server.data, server.plan = bytes(6 << 20), ["file"]
     fails(server, folder, "sends another file: 6.3 MB, where at most 5.2 MB can be right")
@@ -470,7 +468,7 @@ def test_nothing_is_written_elsewhere(server, tmp_path):
     home.mkdir(), here.mkdir()
     form = b'<form id="download-form" action="%s/confirmed" method="get"></form>' % server.url.encode()
     server.plan = [{"do": "page", "body": PAGE % form}, "file"]
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(zoo.__file__))))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(release.__file__))))
     environment = dict(
         os.environ,
         HOME=str(home),

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from test_safe_load import BASE_MEMORY, Watch, fingerprint, python2_pickle
 
 from kdscfnet.errors import WeightsError
-from kdscfnet.pretrained.safe_load import load_weights, shape_tables, write_weights
+from kdscfnet.weights.files import load_weights, shape_tables, write_weights
 
 EXAMPLES = int(os.environ.get("KDSCFNET_FUZZ", 300))
 RANDOM = bool(os.environ.get("KDSCFNET_FUZZ_RANDOM"))

@@ -17,9 +17,9 @@ import kdscfnet
 from kdscfnet import cli, recipes
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.files import file_sha256
-from kdscfnet.inference.weights import resolve
-from kdscfnet.pretrained import safe_load, zoo
-from kdscfnet.pretrained.safe_load import write_weights
+from kdscfnet.weights import files, release
+from kdscfnet.weights.files import write_weights
+from kdscfnet.weights.weightfile import resolve
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,7 +31,7 @@ def random_arrays(shapes, seed=0):
 
 @pytest.fixture(scope="module")
 def student():
-    return random_arrays(safe_load.shape_tables()["mobilenetv3"])
+    return random_arrays(files.shape_tables()["mobilenetv3"])
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_release_agrees_with_the_recipes():
-    models = zoo.release().models
+    models = release.release().models
     assert [model.recipe for model in models] == list(recipes.RECIPES)
     for model in models:
         recipe = recipes.RECIPES[model.recipe]
@@ -59,7 +59,7 @@ def test_the_release_agrees_with_the_recipes():
             recipe.teacher,
             recipe.test_size,
         )
-    assert [backbone.backbone for backbone in zoo.release().backbones] == list(recipes.BACKBONES)
+    assert [backbone.backbone for backbone in release.release().backbones] == list(recipes.BACKBONES)
 
 
 def test_the_release_has_the_numbers_of_the_card():
@@ -72,20 +72,20 @@ def test_the_release_has_the_numbers_of_the_card():
         "kd-r50": "0.035 0.035 0.029 0.052 0.061 1pzR914hF078dJ762DLFoVOk72AREtjVn 1bnYjTTFJBBiGp-KPVRUbBDlDXkzITkyk",
         "kd-stb": "0.035 0.030 0.026 0.054 0.056 1WX8iFMkuE8RxFtOwJT_bPlyyBu84n0Eq 1dc76-jVW1tabeMhehj2WC39iolUKXFVI",
     }
-    for model in zoo.release().models:
+    for model in release.release().models:
         *scores, weight, maps = card[model.recipe].split()
         assert model.mae == dict(zip(sets, map(float, scores)))
         assert "id=%s&" % weight in model.url and model.page == "https://drive.google.com/file/d/%s/view" % weight
         assert model.maps_page == "https://drive.google.com/file/d/%s/view" % maps
-    assert zoo.release().baidu.endswith("16xQwUFdp8t3hk3Oa5ifMrg") and zoo.release().baidu_code == "sota"
+    assert release.release().baidu.endswith("16xQwUFdp8t3hk3Oa5ifMrg") and release.release().baidu_code == "sota"
 
 
 def test_names_of_entries():
-    release = zoo.release()
-    assert release.find("KD-R50") is release.find("KD-SCFNet (R50)") is release.find("kd-scfnet_r50.pdparams")
-    assert release.find("resnet50").is_backbone and not release.find("fs-r50").is_backbone
+    published = release.release()
+    assert published.find("KD-R50") is published.find("KD-SCFNet (R50)") is published.find("kd-scfnet_r50.pdparams")
+    assert published.find("resnet50").is_backbone and not published.find("fs-r50").is_backbone
     with pytest.raises(UserError, match="no 'r34' in the release: one of fs-m3, "):
-        release.find("r34")
+        published.find("r34")
 
 
 # The folder ----------------------------------------------------------------------------------------------------------
@@ -94,23 +94,23 @@ def test_names_of_entries():
 def test_which_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KDSCFNET_WEIGHTS", raising=False)
-    assert zoo.weights_folder() == ROOT / "weights"  # of the clone
-    monkeypatch.setattr(zoo, "CHECKOUT", tmp_path / "site-packages")
-    assert zoo.weights_folder() == Path("weights")  # of an installed package: to be made here
-    monkeypatch.setattr(zoo, "CHECKOUT", ROOT)
+    assert release.weights_folder() == ROOT / "weights"  # of the clone
+    monkeypatch.setattr(release, "CHECKOUT", tmp_path / "site-packages")
+    assert release.weights_folder() == Path("weights")  # of an installed package: to be made here
+    monkeypatch.setattr(release, "CHECKOUT", ROOT)
     (tmp_path / "weights").mkdir()
-    assert zoo.weights_folder() == Path("weights")
+    assert release.weights_folder() == Path("weights")
     monkeypatch.setenv("KDSCFNET_WEIGHTS", str(tmp_path / "mine"))
-    assert zoo.weights_folder() == tmp_path / "mine"
-    assert zoo.weights_folder(str(tmp_path / "flag")) == tmp_path / "flag"
+    assert release.weights_folder() == tmp_path / "mine"
+    assert release.weights_folder(str(tmp_path / "flag")) == tmp_path / "flag"
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="is a file, not a folder"):
-        zoo.weights_folder(tmp_path / "file")
+        release.weights_folder(tmp_path / "file")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "weights"]
 
 
 def test_finding_weights(folder, student):
-    assert zoo.find_weights() == []
+    assert release.find_weights() == []
     (folder / "deeper").mkdir()
     (folder / ".hidden").mkdir()
     write_weights(folder / "my run.pdparams", student)
@@ -125,7 +125,7 @@ def test_finding_weights(folder, student):
         shutil.copy(str(folder / "my run.pdparams"), str(folder / name))
     (folder / "broken.pdparams").write_bytes(b"<html>")
     write_weights(folder / "head.pdparams", {"a": np.zeros(3, "f4")})
-    found = zoo.find_weights()
+    found = release.find_weights()
     assert [(item.path.name, item.title, item.teacher, item.test_size) for item in found] == [
         ("fs-scfnet.pdparams", "FS-SCFNet", "", 352),
         ("KD-SCFNet_STB.pdparams", "KD-SCFNet (STB)", "swin_b", 384),
@@ -133,11 +133,11 @@ def test_finding_weights(folder, student):
         ("SCFNet_R50.pdparams", "SCFNet_R50", None, 352),
         ("my run.pdparams", "my run", None, 352),
     ]
-    assert found[1].mae["ECSSD"] == 0.030 and found[1].entry is zoo.release().find("kd-stb")
+    assert found[1].mae["ECSSD"] == 0.030 and found[1].entry is release.release().find("kd-stb")
     assert found[2].mae == {} and found[2].entry is None
     assert all(item.parameters == 800154 and item.backbone == "mobilenetv3" for item in found)
-    assert zoo.inspect_file(folder / "broken.pdparams").kind == "broken"
-    assert zoo.inspect_file(folder / "head.pdparams").kind == "other"
+    assert release.inspect_file(folder / "broken.pdparams").kind == "broken"
+    assert release.inspect_file(folder / "head.pdparams").kind == "other"
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_finding_weights(folder, student):
 )
 def test_parameter_counts(backbone, parameters):
     """architecture.md: trainable numbers and BatchNorm statistics."""
-    arrays = {key: np.broadcast_to(np.float32(0), shape) for key, shape in safe_load.shape_tables()[backbone].items()}
-    assert zoo.count_parameters(arrays) == parameters
+    arrays = {key: np.broadcast_to(np.float32(0), shape) for key, shape in files.shape_tables()[backbone].items()}
+    assert release.count_parameters(arrays) == parameters
 
 
 # ImageNet backbones --------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_parameter_counts(backbone, parameters):
 @pytest.fixture(scope="module")
 def imagenet():
     """A file as PaddleClas publishes it: the backbone and the classifier's last layers."""
-    arrays = random_arrays(safe_load.backbone_shapes("mobilenetv3"), seed=1)
+    arrays = random_arrays(files.backbone_shapes("mobilenetv3"), seed=1)
     arrays.update(
         random_arrays(
             {
@@ -183,7 +183,7 @@ def test_backbone_by_path(folder, model, imagenet):
     path = folder / "somewhere.pdparams"
     write_weights(path, imagenet)
     decoder = model.linear2.weight.numpy()
-    report = zoo.load_backbone(model, path)
+    report = release.load_backbone(model, path)
     assert report.loaded == 262 and backbone_is(model, imagenet)
     assert sorted(report.ignored) == [
         "fc.bias",
@@ -193,7 +193,7 @@ def test_backbone_by_path(folder, model, imagenet):
         "last_second_conv.conv.weight",
     ]
     assert (model.linear2.weight.numpy() == decoder).all()
-    assert zoo.load_backbone(model, "none") is None
+    assert release.load_backbone(model, "none") is None
 
 
 def test_backbone_auto(folder, model, imagenet, monkeypatch):
@@ -204,33 +204,33 @@ def test_backbone_auto(folder, model, imagenet, monkeypatch):
     it, fetched = folder.parent / "it.pdparams", folder.parent / "fetched.pdparams"
     write_weights(it, imagenet)
     shutil.copy(str(it), str(fetched))
-    monkeypatch.setattr(zoo, "fetch", lambda entry, *_, **__: asked.append(entry.file) or fetched)
+    monkeypatch.setattr(release, "fetch", lambda entry, *_, **__: asked.append(entry.file) or fetched)
     # the download comes last
     cleared()
-    zoo.load_backbone(model, "auto")
+    release.load_backbone(model, "auto")
     assert asked == ["MobileNetV3_large_x0_5_pretrained.pdparams"] and backbone_is(model, imagenet)
     # then the cache of PaddleClas
     cache = folder.parent / "home" / ".paddleclas" / "weights"
     cache.mkdir(parents=True)
     shutil.copy(str(it), str(cache / asked[0]))
     cleared()
-    assert zoo.load_backbone(model, "auto").path == str(cache / asked[0])
+    assert release.load_backbone(model, "auto").path == str(cache / asked[0])
     assert backbone_is(model, imagenet)
     # first the weights folder, under its name or another
     shutil.copy(str(it), str(folder / "x.pdparams"))
-    assert zoo.load_backbone(model, "auto").path == str(folder / "x.pdparams")
+    assert release.load_backbone(model, "auto").path == str(folder / "x.pdparams")
     shutil.copy(str(it), str(folder / asked[0]))
-    assert zoo.load_backbone(model, "auto").path == str(folder / asked[0])
+    assert release.load_backbone(model, "auto").path == str(folder / asked[0])
     # something else under that name is passed over
     (folder / asked[0]).write_bytes(b"<html>")
-    assert zoo.load_backbone(model, "auto").path == str(folder / "x.pdparams")
+    assert release.load_backbone(model, "auto").path == str(folder / "x.pdparams")
     assert len(asked) == 1
 
 
 def test_backbone_without_a_way_out(folder, model, monkeypatch):
     monkeypatch.setenv("KDSCFNET_MIRROR", "http://127.0.0.1:9")  # nobody is there
     with pytest.raises(WeightsError) as caught:
-        zoo.load_backbone(model, "auto", attempts=1)
+        release.load_backbone(model, "auto", attempts=1)
     for part in ("MobileNetV3_large_x0_5_pretrained.pdparams", str(folder), "https://", "--pretrained none"):
         assert part in str(caught.value)
     assert list(folder.iterdir()) == []
@@ -243,11 +243,11 @@ def test_wrong_backbone_files(folder, model, imagenet, student):
     def refused(arrays, says):
         write_weights(path, arrays)
         with pytest.raises(WeightsError, match=says):
-            zoo.load_backbone(model, path)
+            release.load_backbone(model, path)
 
     refused(student, "holds a whole SCFNet, not the ImageNet weights")
     refused(
-        {key: np.zeros(shape, "i1") for key, shape in safe_load.backbone_shapes("resnet50").items()},
+        {key: np.zeros(shape, "i1") for key, shape in files.backbone_shapes("resnet50").items()},
         "ImageNet weights of resnet50, not of mobilenetv3",
     )
     refused({key: value for key, value in imagenet.items() if key != "conv.conv.weight"}, "missing conv.conv.weight")
@@ -260,7 +260,7 @@ def test_the_resnet_of_paddle_vision_is_ours():
     from paddle.vision.models import resnet50
 
     arrays = resnet50().state_dict()
-    assert "fc.weight" in arrays and safe_load.identify_backbone(arrays) == "resnet50"
+    assert "fc.weight" in arrays and files.identify_backbone(arrays) == "resnet50"
 
 
 # verify and the command line -----------------------------------------------------------------------------------------
@@ -269,26 +269,26 @@ def test_the_resnet_of_paddle_vision_is_ours():
 def test_verify(folder, student):
     path = folder / "a.pdparams"
     write_weights(path, student)
-    good = zoo.verify(path)
+    good = release.verify(path)
     assert good.found.backbone == "mobilenetv3" and good.report.loaded == 354 and good.size == path.stat().st_size
     assert good.sha256 == file_sha256(path) and len(good.sha256) == 64
-    entry = zoo.release().find("fs-m3")
-    zoo.verify(path, dataclasses.replace(entry, sha256=good.sha256))
+    entry = release.release().find("fs-m3")
+    release.verify(path, dataclasses.replace(entry, sha256=good.sha256))
     for wrong in (dataclasses.replace(entry, sha256="0" * 64), dataclasses.replace(entry, md5="0" * 32)):
         with pytest.raises(WeightsError, match="is not the published file"):
-            zoo.verify(path, wrong)
+            release.verify(path, wrong)
     with pytest.raises(
         WeightsError, match="holds SCFNet with the backbone mobilenetv3, not SCFNet with the backbone resnet50"
     ):
-        zoo.verify(path, zoo.release().find("fs-r50"))
+        release.verify(path, release.release().find("fs-r50"))
     with pytest.raises(
         WeightsError, match="holds SCFNet with the backbone mobilenetv3, not the ImageNet backbone mobilenetv3"
     ):
-        zoo.verify(path, zoo.release().find("mobilenetv3"))
+        release.verify(path, release.release().find("mobilenetv3"))
     # what is nearly a network is compared with that network
     write_weights(path, dict(list(student.items())[5:]))
     with pytest.raises(WeightsError, match="missing bkbone.conv.conv.weight, .* and 2 more"):
-        zoo.verify(path)
+        release.verify(path)
 
 
 def run(capsys, *arguments):
@@ -336,8 +336,8 @@ def test_verify_verb(folder, student, capsys):
 
 
 def test_verify_compares_a_file_with_its_namesake(folder, student, capsys, monkeypatch):
-    ours = zoo.bundled().path
-    path, title = folder / ours.name, zoo.release().bundled.title
+    ours = release.bundled().path
+    path, title = folder / ours.name, release.release().bundled.title
     shutil.copy(str(ours), str(path))
     code, out, err = run(capsys, "verify", path)
     assert code == 0 and "the bundled %s, byte for byte (by its SHA-256)\n" % title in out
@@ -348,18 +348,18 @@ def test_verify_compares_a_file_with_its_namesake(folder, student, capsys, monke
     assert out == says % (path, title)
     # under another name, or in the other format, it is nobody's namesake
     write_weights(folder / "mine.pdparams", student)
-    assert zoo.namesake(path.with_suffix(".safetensors")) is None
+    assert release.namesake(path.with_suffix(".safetensors")) is None
     code, out, err = run(capsys, "verify", folder / "mine.pdparams")
     assert code == 0 and "byte for byte" not in out
     # an MD5 is as good; an entry without a checksum promises nothing
-    name, release = folder / "KD-SCFNet_R50.pdparams", zoo.release()
+    name, published = folder / "KD-SCFNet_R50.pdparams", release.release()
     write_weights(name, student)
     assert run(capsys, "verify", name)[0] == 0
     md5 = hashlib.md5(name.read_bytes()).hexdigest()
     for checksum, expected in ((md5, 0), ("0" * 32, 2)):
-        models = [dataclasses.replace(m, md5=checksum if m.recipe == "kd-r50" else "") for m in release.models]
-        changed = dataclasses.replace(release, models=tuple(models))
-        monkeypatch.setattr(zoo, "release", lambda changed=changed: changed)
+        models = [dataclasses.replace(m, md5=checksum if m.recipe == "kd-r50" else "") for m in published.models]
+        changed = dataclasses.replace(published, models=tuple(models))
+        monkeypatch.setattr(release, "release", lambda changed=changed: changed)
         code, out, err = run(capsys, "verify", name)
         assert code == expected and ("the published KD-SCFNet (R50), byte for byte (by its MD5)" in out) == (code == 0)
     assert "has the name of the published KD-SCFNet (R50), but its MD5 differs" in out
@@ -367,10 +367,10 @@ def test_verify_compares_a_file_with_its_namesake(folder, student, capsys, monke
 
 def test_verify_of_a_converted_file(folder, capsys):
     pytest.importorskip("safetensors")
-    target = folder / zoo.bundled().path.with_suffix(".safetensors").name
-    assert run(capsys, "convert", zoo.bundled().path, target)[0] == 0
+    target = folder / release.bundled().path.with_suffix(".safetensors").name
+    assert run(capsys, "convert", release.bundled().path, target)[0] == 0
     code, out, err = run(capsys, "verify", target)
-    assert code == 0 and "byte for byte" not in out and "by its name: %s" % zoo.release().bundled.title in out
+    assert code == 0 and "byte for byte" not in out and "by its name: %s" % release.release().bundled.title in out
 
 
 def test_convert_verb(folder, student, capsys):
@@ -408,7 +408,7 @@ def test_convert_refuses_in_one_line(folder, capsys):
     # without dimensions
     write_weights(first, {"a": np.array(2.5, "f4")})
     assert run(capsys, "convert", first, second, "--force")[0] == 0
-    assert safe_load.read_weights(second)["a"].shape == ()
+    assert files.read_weights(second)["a"].shape == ()
     assert run(capsys, "convert", second, folder / "c.pdparams")[0] == 0
     assert (folder / "c.pdparams").read_bytes() == first.read_bytes()
 
@@ -422,10 +422,10 @@ def test_wrong_use(folder, capsys):
 
 
 def test_the_wheels_copy_of_the_manifest(tmp_path):
-    """Without a clone around it, the package reads the copy that setup.py puts beside zoo.py."""
+    """Without a clone around it, the package reads the copy that setup.py puts beside release.py."""
     shutil.copytree(str(ROOT / "kdscfnet"), str(tmp_path / "kdscfnet"), ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("manifest.yaml", zoo.release().bundled.file):
-        shutil.copy(str(ROOT / "weights" / name), str(tmp_path / "kdscfnet" / "pretrained" / name))
+    for name in ("manifest.yaml", release.release().bundled.file):
+        shutil.copy(str(ROOT / "weights" / name), str(tmp_path / "kdscfnet" / "weights" / name))
     out = subprocess.run(
         [sys.executable, "-m", "kdscfnet", "weights", "list"],
         cwd=str(tmp_path),
@@ -434,14 +434,14 @@ def test_the_wheels_copy_of_the_manifest(tmp_path):
         env=dict(os.environ, PYTHONPATH="", KDSCFNET_WEIGHTS=""),
     ).stdout.decode()
     assert "KD-SCFNet_STB.pdparams" in out and str(tmp_path / "weights") in out
-    assert "Bundled" in out and str(tmp_path / "kdscfnet" / "pretrained" / zoo.release().bundled.file) in out
+    assert "Bundled" in out and str(tmp_path / "kdscfnet" / "weights" / release.release().bundled.file) in out
 
 
 def test_the_bundled_student_is_what_the_manifest_says():
-    found, entry = zoo.bundled(), zoo.release().bundled
+    found, entry = release.bundled(), release.release().bundled
     assert found.is_bundled and found.path.stat().st_size < 4e6
     assert (found.backbone, found.test_size) == (entry.backbone, entry.test_size)
-    verified = zoo.verify(found.path, entry)  # structure, finite values, SHA-256
+    verified = release.verify(found.path, entry)  # structure, finite values, SHA-256
     assert verified.found.title == entry.title
     card = found.path.with_suffix(".md").read_text(encoding="utf-8")
     assert "not the authors" in card.splitlines()[0] + card.splitlines()[2]

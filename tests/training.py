@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from kdscfnet.cli import main
-from kdscfnet.pretrained.pickles import read_pickle
+from kdscfnet.weights.pickles import read_pickle
 
 SMALL = [
     "--batch-size",

@@ -13,7 +13,7 @@ from kdscfnet.commands.evaluate import add_scoring_arguments
 
 
 def add_arguments(parser):
-    from kdscfnet.inference.engines import ENGINES
+    from kdscfnet.inference.networks import ENGINES
 
     parser.add_argument(
         "--weights",
@@ -39,7 +39,7 @@ def add_arguments(parser):
 
 def run(args):
     from kdscfnet.evaluation.methods import publish
-    from kdscfnet.evaluation.testing import find_models, find_test_sets, test_models
+    from kdscfnet.evaluation.model_scores import find_models, find_test_sets, test_models
 
     results, remarks = test_models(
         find_models(args.weights),

@@ -175,9 +175,9 @@ def run(args):
         raise UserError("%s learns from labels: --teacher is for the kd recipes" % recipe.name)
     recipe = replace(recipe, **given)
     if args.demo:
-        from kdscfnet.engine.demo import run_demo
+        from kdscfnet.training.demo import run_demo
 
         return run_demo(recipe, given, args)
-    from kdscfnet.engine.session import run_training
+    from kdscfnet.training.start import run_training
 
     return run_training(recipe, args)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 
 def add_arguments(parser):
-    from kdscfnet.pretrained import zoo
+    from kdscfnet.weights import release
 
     parsers = parser.add_subparsers(dest="what", metavar="list | fetch | verify | convert")
     parsers.required = True
     names = ", ".join(
-        [model.recipe for model in zoo.release().models] + [backbone.backbone for backbone in zoo.release().backbones]
+        [model.recipe for model in release.release().models]
+        + [backbone.backbone for backbone in release.release().backbones]
     )
 
     listing = parsers.add_parser("list", help="what there is, what you have, and where it goes")
@@ -21,7 +22,7 @@ def add_arguments(parser):
         "--mirror",
         metavar="URL",
         help="get the files from this address, by their names in "
-        "`weights list`, instead of from Google Drive (also: $%s)" % zoo.MIRROR,
+        "`weights list`, instead of from Google Drive (also: $%s)" % release.MIRROR,
     )
     verifying = parsers.add_parser("verify", help="check files: structure, finite values, which model, SHA-256")
     verifying.add_argument("files", nargs="+", metavar="FILE")
@@ -33,12 +34,12 @@ def add_arguments(parser):
         each.add_argument(
             "--weights-folder",
             metavar="FOLDER",
-            help="default: $%s, else ./weights, else the clone's weights folder" % zoo.ENVIRONMENT,
+            help="default: $%s, else ./weights, else the clone's weights folder" % release.ENVIRONMENT,
         )
 
 
 def run(args):
-    from kdscfnet.pretrained import catalogue
+    from kdscfnet.weights import catalogue
 
     if args.what == "list":
         return catalogue.print_list(args.weights_folder, args.links)

@@ -15,10 +15,10 @@ import tempfile
 import zipfile
 import zlib
 
-from kdscfnet.data.datasets import _CANONICAL, _IMAGE_FOLDER, _MASK_FOLDER, canonical_name
+from kdscfnet.data.find import _CANONICAL, _IMAGE_FOLDER, _MASK_FOLDER, canonical_name
 from kdscfnet.errors import UserError
 from kdscfnet.images import IMAGE_SUFFIXES
-from kdscfnet.progress import progress
+from kdscfnet.text import progress
 
 OTHER_ARCHIVES = (".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
 _TRAINING_SETS = ("DUTS-TR", "KD-SOD80K")

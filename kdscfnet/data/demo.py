@@ -13,7 +13,7 @@ import numpy as np
 
 from kdscfnet.files import atomic_path, write_text
 from kdscfnet.images import write_png
-from kdscfnet.progress import progress
+from kdscfnet.text import progress
 
 SIDE = (120, 160)  # height, width of a scene
 

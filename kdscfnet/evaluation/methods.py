@@ -6,7 +6,7 @@ import collections
 import os
 import sys
 
-from kdscfnet.data.datasets import KNOWN_SETS, canonical_name
+from kdscfnet.data.find import KNOWN_SETS, canonical_name
 from kdscfnet.errors import UserError
 from kdscfnet.evaluation import tables
 from kdscfnet.evaluation.pairs import MismatchError, find_sets, lacks_masks, pair_up, without_masks

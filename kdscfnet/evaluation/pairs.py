@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from kdscfnet.data.datasets import assign, canonical_name, find_image_set, find_image_sets, list_images
+from kdscfnet.data.find import assign, canonical_name, find_image_set, find_image_sets, list_images
 from kdscfnet.errors import UserError
 
 # What maps and masks are called besides their image's name: 0001_mask.png, 0001-gt.png, 0001_sal.png

@@ -103,7 +103,7 @@ def _read_object(path):
 
 def published(name):
     """The entry of the release whose file, title or recipe is `name`, or None."""
-    from kdscfnet.pretrained.zoo import release
+    from kdscfnet.weights.release import release
 
     for model in release().models:
         if name.lower() in (known.lower() for known in model.names):

@@ -21,9 +21,8 @@ from kdscfnet.evaluation.pairs import (
     summarise,
 )
 from kdscfnet.images import mask_mean, read_mask
-from kdscfnet.inference.engines import available_cores
-from kdscfnet.inference.pipeline import in_order, one_opencv_thread
-from kdscfnet.progress import progress
+from kdscfnet.text import progress
+from kdscfnet.threads import available_cores, in_order, one_opencv_thread
 
 MAE_SCORES = ("MAE", "MAE_unstretched")
 ALL_SCORES = MAE_SCORES + ("maxF", "meanF", "adpF", "wF", "S", "maxE", "meanE", "adpE")

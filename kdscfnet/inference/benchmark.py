@@ -14,8 +14,8 @@ import time
 
 import numpy as np
 
+from kdscfnet.child import Crashed, in_child
 from kdscfnet.errors import UserError
-from kdscfnet.inference.child import Crashed, in_child
 
 STAGES = ("read", "prepare", "network", "finish", "write")
 
@@ -26,12 +26,11 @@ def measure(weights, backbone, engine, threads, size, images, device=None):
     Returns milliseconds per image for each of STAGES (medians), images per second one by one and overlapped, the
     engine's start in seconds, and the peak memory of the process in MB.
     """
-    from kdscfnet.data.transforms import prepare_image
-    from kdscfnet.inference import writers
-    from kdscfnet.inference.finish import to_map
+    from kdscfnet.images import read_any
+    from kdscfnet.inference import outputs
     from kdscfnet.inference.pipeline import predict_files
     from kdscfnet.inference.predictor import Predictor
-    from kdscfnet.inference.readers import read_any
+    from kdscfnet.processing import prepare_image, to_map
 
     start = time.perf_counter()
     predictor = Predictor(weights, backbone, engine, size, threads, device)
@@ -50,7 +49,7 @@ def measure(weights, backbone, engine, threads, size, images, device=None):
             t3 = time.perf_counter()
             saliency = to_map(logits[0, 0], image.shape[0], image.shape[1])
             t4 = time.perf_counter()
-            writers.write({"map": os.path.join(folder, "loop-%d.png" % number)}, image, saliency)
+            outputs.write({"map": os.path.join(folder, "loop-%d.png" % number)}, image, saliency)
             t5 = time.perf_counter()
             for stage, seconds in zip(STAGES, (t1 - t0, t2 - t1, t3 - t2, t4 - t3, t5 - t4)):
                 times[stage].append(seconds)
@@ -84,11 +83,11 @@ def peak_memory():
 
 def benchmark_command(args):
     """Run `kdscfnet benchmark`; `args` as kdscfnet/commands/benchmark.py defines them. Returns the exit code."""
-    from kdscfnet.inference.engines import available_cores
+    from kdscfnet.images import read_any
     from kdscfnet.inference.inputs import find
-    from kdscfnet.inference.readers import read_any
-    from kdscfnet.inference.weights import resolve
-    from kdscfnet.progress import progress
+    from kdscfnet.text import progress
+    from kdscfnet.threads import available_cores
+    from kdscfnet.weights.weightfile import resolve
 
     weights = resolve(args.weights)
     engines = _engines(args.engine, weights)

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 import kdscfnet
-from kdscfnet.compat import import_paddle
+from kdscfnet.child import Crashed, in_child
+from kdscfnet.device import import_paddle, paddle_version
 from kdscfnet.errors import UserError
 from kdscfnet.files import atomic_path, file_sha256, may_be_written, write_json
-from kdscfnet.inference.child import Crashed, in_child
-from kdscfnet.inference.weights import DEFAULT_SIZE, as_size, backbone_of, size_of_run, test_size
+from kdscfnet.weights.weightfile import DEFAULT_SIZE, as_size, backbone_of, size_of_run, test_size
 
 FORMAT = 1  # of the sidecar, and of what an exported network is; another number: exported anew
 OPSET = 14
@@ -68,7 +68,7 @@ def find_or_export(weights, backbone=None, size=None):
     lacking = what_lacks()
     if lacking:
         raise CannotExport(lacking)
-    from kdscfnet.inference.engines import say
+    from kdscfnet.text import say
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,14 +97,14 @@ def export_in_child(kind, weights, backbone, target, size=None):
             size=size,
         )
     except Crashed as crash:
-        from kdscfnet.inference.engines import install_onnx
+        from kdscfnet.inference.export import install_onnx
 
         raise CannotExport("the network could not be exported (%s): these versions fit: %s" % (crash, install_onnx()))
 
 
 def what_lacks():
     """What keeps this machine from exporting, as a line with the command that installs it; "" where nothing does."""
-    from kdscfnet.inference.engines import install_onnx
+    from kdscfnet.inference.export import install_onnx
 
     names = [
         name for name in ("onnx", "onnxruntime", "paddle", "paddle2onnx") if importlib.util.find_spec(name) is None
@@ -171,7 +171,7 @@ def export_onnx(weights, backbone, target, size=None):
     lacking = what_lacks()
     if lacking:
         raise CannotExport(lacking)
-    from kdscfnet.inference.engines import open_session
+    from kdscfnet.inference.networks import open_session
 
     target = Path(target)
     network = _load(weights, backbone)
@@ -222,7 +222,7 @@ def sidecar(path):
 
 def describe(weights, backbone, size, differences):
     """The sidecar: everything a program in another language needs to make the same maps."""
-    from kdscfnet.data.transforms import MEAN, STD
+    from kdscfnet.processing import MEAN, STD
 
     input_size = list(size or as_size(test_size(weights, backbone)))
     return {
@@ -307,7 +307,7 @@ def compare(reference, run):
 def _load(weights, backbone):
     paddle = import_paddle()
     from kdscfnet.models.scfnet import SCFNet
-    from kdscfnet.pretrained.safe_load import load_weights
+    from kdscfnet.weights.files import load_weights
 
     class Finest(paddle.nn.Layer):
         """The network with its finest output alone: what only the coarser ones need is left out of the export."""
@@ -421,7 +421,7 @@ def _put(files):
 
 def export_command(args):
     """Run `kdscfnet export`; `args` as kdscfnet/commands/export.py defines them. Returns the exit code."""
-    from kdscfnet.inference.weights import resolve
+    from kdscfnet.weights.weightfile import resolve
 
     size = None
     if args.size:
@@ -473,3 +473,9 @@ def export_command(args):
         for row in about["difference"]["measured"]:
             print("  %-18s  %.1e" % (" × ".join(map(str, row["shape"])), row["relative"]))
     return 0
+
+
+def install_onnx():
+    """The command that installs what ONNX Runtime and the export need beside the Paddle that is here."""
+    version = paddle_version("full_version") or "3"
+    return 'pip install onnxruntime onnx "paddle2onnx%s"' % (">=2,<3" if version.startswith("3") else ">=1,<2")

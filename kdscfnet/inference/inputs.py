@@ -9,7 +9,7 @@ import os
 
 from kdscfnet.errors import UserError
 from kdscfnet.images import IMAGE_SUFFIXES
-from kdscfnet.inference import writers
+from kdscfnet.inference import outputs
 from kdscfnet.inference.pipeline import Job
 
 # taken from folders; a file that is named itself may have any suffix
@@ -53,7 +53,7 @@ def plan(inputs, output, kinds, frames=False):
     Args:
         inputs: files, folders (sub-folders are kept) and patterns (`photos/**/*.jpg`).
         output: a folder; or the result's own name (.png, .jpg, .mp4, …) for one input and one kind.
-        kinds: of writers.KINDS. One kind goes to output/<name>.png, several to output/<kind>/<name>.png; one kind into
+        kinds: of outputs.KINDS. One kind goes to output/<name>.png, several to output/<kind>/<name>.png; one kind into
             the very folder of the input is called <name>_<kind>.png there, so that it is taken for no photograph.
         frames: results of videos are folders of pictures, not videos.
 
@@ -68,7 +68,7 @@ def plan(inputs, output, kinds, frames=False):
             raise UserError("%s is a file, and results go to a folder: choose another name for -o" % output)
         jobs = (
             [
-                Job(item.path, {kind: _target(output, kinds, kind, item, writers.SUFFIXES[kind]) for kind in kinds})
+                Job(item.path, {kind: _target(output, kinds, kind, item, outputs.SUFFIXES[kind]) for kind in kinds})
                 for item in images
             ],
             [_video_job(item, output, kinds, frames) for item in videos],
@@ -227,9 +227,9 @@ def _one_result(images, videos, output, kinds, frames):
         raise UserError(
             "%s is a video, and the input is an image: name a folder or a file like out.png for -o" % output
         )
-    if suffix != writers.SUFFIXES[kinds[0]] and (writers.SUFFIXES[kinds[0]] == ".png" or suffix == ".jpeg"):
+    if suffix != outputs.SUFFIXES[kinds[0]] and (outputs.SUFFIXES[kinds[0]] == ".png" or suffix == ".jpeg"):
         raise UserError(
-            "a %s is written as %s: name it so, or name a folder for -o" % (kinds[0], writers.SUFFIXES[kinds[0]])
+            "a %s is written as %s: name it so, or name a folder for -o" % (kinds[0], outputs.SUFFIXES[kinds[0]])
         )
     return [Job(images[0].path, {kinds[0]: output})], []
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
-from kdscfnet.data.transforms import prepare_image
 from kdscfnet.errors import BadImageError
-from kdscfnet.inference import writers
-from kdscfnet.inference.finish import to_map
-from kdscfnet.inference.readers import read_any
-from kdscfnet.progress import progress
+from kdscfnet.images import read_any
+from kdscfnet.inference import outputs
+from kdscfnet.processing import prepare_image, to_map
+from kdscfnet.text import progress
+from kdscfnet.threads import in_order, one_opencv_thread
 
-# One image to predict: `input` is a path, `outputs` maps a kind (writers.KINDS) to the path of the result.
+# One image to predict: `input` is a path, `outputs` maps a kind (outputs.KINDS) to the path of the result.
 Job = collections.namedtuple("Job", ["input", "outputs"])
 
 
@@ -42,7 +40,7 @@ def predict_files(
         predictor: a Predictor; `predictor.threads` images are worked on at a time.
         jobs: Jobs, or (input path, {kind: output path}) pairs; kinds are "map", "mask", "cutout", "overlay", "grid".
         overwrite: make results that are there already again; otherwise an image whose results are all there is skipped.
-        threshold: of masks (writers.make_mask).
+        threshold: of masks (outputs.make_mask).
         title, show_progress: the progress bar.
         batch_size: see `run`.
 
@@ -57,10 +55,10 @@ def predict_files(
             report.skipped.append(job.input)
         else:
             todo.append(job)
-    keep_image = any(kind in writers.NEEDS_IMAGE for job in todo for kind in job.outputs)
+    keep_image = any(kind in outputs.NEEDS_IMAGE for job in todo for kind in job.outputs)
 
     def finish(job, image, saliency):
-        writers.write(job.outputs, image, saliency, threshold)
+        outputs.write(job.outputs, image, saliency, threshold)
 
     with progress(total=len(todo), desc=title, disable=not show_progress) as bar:
         for job, _, note, failure in run(
@@ -191,40 +189,3 @@ def _settle(result):
         return None, error.reason
     except MemoryError:
         return None, "too large for the memory of this machine"
-
-
-def in_order(work, items, threads, ahead):
-    """Run `work(item)` on a pool of threads; yields (item, function that returns or raises the result) in order.
-
-    At most `ahead` items are under way or waiting, so memory stays flat however many there are.
-    """
-    stop = threading.Event()
-
-    def guarded(item):
-        return None if stop.is_set() else work(item)
-
-    pending = collections.deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for item in items:
-                pending.append((item, pool.submit(guarded, item)))
-                del item
-                if len(pending) >= ahead:
-                    item, future = pending.popleft()
-                    yield item, future.result
-            while pending:
-                item, future = pending.popleft()
-                yield item, future.result
-        finally:  # after an error or an interruption what has not begun does not begin
-            stop.set()
-
-
-@contextlib.contextmanager
-def one_opencv_thread():
-    """OpenCV on one thread inside: the images are spread over the cores already."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)

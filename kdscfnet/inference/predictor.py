@@ -6,13 +6,13 @@ import os
 
 import numpy as np
 
-from kdscfnet.data.transforms import prepare_image
 from kdscfnet.errors import BadImageError, UserError
-from kdscfnet.inference.engines import available_cores, open_network
-from kdscfnet.inference.finish import to_map
+from kdscfnet.inference.networks import open_network
 from kdscfnet.inference.pipeline import run
-from kdscfnet.inference.weights import DEFAULT_SIZE, as_size, resolve
+from kdscfnet.processing import prepare_image, to_map
 from kdscfnet.recipes import BACKBONES
+from kdscfnet.threads import available_cores
+from kdscfnet.weights.weightfile import DEFAULT_SIZE, as_size, resolve
 
 
 class Predictor:
@@ -89,7 +89,7 @@ class Predictor:
     def read(self, image):
         """A path or an array → uint8 H×W×3 RGB."""
         if isinstance(image, (str, os.PathLike)):
-            from kdscfnet.inference.readers import read_any
+            from kdscfnet.images import read_any
 
             return read_any(image)[0]
         image = np.asarray(image)

@@ -6,9 +6,8 @@ import os
 import sys
 
 from kdscfnet.errors import BadImageError, UserError
-from kdscfnet.inference import writers
-from kdscfnet.inference.engines import say
-from kdscfnet.pretrained.pickles import shown_path
+from kdscfnet.inference import outputs
+from kdscfnet.text import say, shown_path
 
 FOLDER = "saliency"  # of results, where none is named
 
@@ -16,7 +15,7 @@ FOLDER = "saliency"  # of results, where none is named
 def predict(args):
     """Run `kdscfnet predict`; `args` as kdscfnet/commands/predict.py defines them. Returns the exit code."""
     kinds = _kinds(args.save)
-    threshold = writers.parse_threshold(args.threshold)
+    threshold = outputs.parse_threshold(args.threshold)
     if args.output == "":
         raise UserError("-o is empty: name a folder for the results")
     if args.inputs == ["-"]:
@@ -60,9 +59,9 @@ def predict(args):
 
 def _kinds(text):
     kinds = list(dict.fromkeys(kind.strip() for kind in text.split(",") if kind.strip()))
-    unknown = [kind for kind in kinds if kind not in writers.KINDS]
+    unknown = [kind for kind in kinds if kind not in outputs.KINDS]
     if unknown or not kinds:
-        raise UserError("--save %s: choose from %s" % (text, ", ".join(writers.KINDS)))
+        raise UserError("--save %s: choose from %s" % (text, ", ".join(outputs.KINDS)))
     return kinds
 
 
@@ -73,10 +72,10 @@ def _open(args):
         raise UserError("--size %d: 1 or more" % args.size)
     predictor = Predictor(args.weights, args.backbone, args.engine, args.size, args.threads, args.device)
     if args.weights is None and not args.quiet:
-        from kdscfnet.pretrained import zoo
+        from kdscfnet.weights import release
 
-        if zoo.inspect_file(predictor.weights).is_bundled:
-            say(zoo.say_of_bundled())
+        if release.inspect_file(predictor.weights).is_bundled:
+            say(release.say_of_bundled())
     return predictor
 
 
@@ -102,11 +101,11 @@ def _video(predictor, job, args, threshold, report):
 def _stream(args, kinds, threshold):
     """Standard input to standard output, or to the file that -o names."""
     from kdscfnet.files import write_bytes
-    from kdscfnet.inference.readers import decode_any
+    from kdscfnet.images import decode_any
 
     if len(kinds) > 1:
         raise UserError("standard input gives one result: name one kind with --save")
-    suffix = writers.SUFFIXES[kinds[0]]
+    suffix = outputs.SUFFIXES[kinds[0]]
     to_file = args.output not in (None, "-")
     if to_file and os.path.isdir(args.output):
         raise UserError("%s is a folder: name a file for the result of standard input" % args.output)
@@ -127,7 +126,7 @@ def _stream(args, kinds, threshold):
         return 1
     if note and not args.quiet:
         say(note)
-    result = writers.encode(writers.render(kinds[0], image, _open(args)(image), threshold), suffix)
+    result = outputs.encode(outputs.render(kinds[0], image, _open(args)(image), threshold), suffix)
     if to_file:
         write_bytes(args.output, result)
     else:

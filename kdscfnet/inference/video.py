@@ -11,8 +11,8 @@ import numpy as np
 
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.files import atomic_path
-from kdscfnet.inference import pipeline, writers
-from kdscfnet.progress import progress
+from kdscfnet.inference import outputs, pipeline
+from kdscfnet.text import progress
 
 DEFAULT_RATE = 25.0  # frames a second, where a video does not say
 
@@ -65,7 +65,7 @@ def _predict(predictor, job, capture, overwrite, threshold, frames, show_progres
 
     def paths(number):
         return {
-            kind: os.path.join(folder, "%06d%s" % (number, writers.SUFFIXES[kind]))
+            kind: os.path.join(folder, "%06d%s" % (number, outputs.SUFFIXES[kind]))
             for kind, folder in job.outputs.items()
         }
 
@@ -87,9 +87,9 @@ def _predict(predictor, job, capture, overwrite, threshold, frames, show_progres
 
     def finish(item, image, saliency):
         if frames:
-            writers.write(paths(item[0]), image, saliency, threshold)
+            outputs.write(paths(item[0]), image, saliency, threshold)
             return None
-        return {kind: _frame(writers.render(kind, image, saliency, threshold)) for kind in job.outputs}
+        return {kind: _frame(outputs.render(kind, image, saliency, threshold)) for kind in job.outputs}
 
     count, kept = 0, []
     with contextlib.ExitStack() as stack:

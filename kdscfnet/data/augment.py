@@ -10,39 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# RGB, in grey levels. The authors' numbers.
-MEAN = np.array([124.55, 118.90, 102.94], np.float32)
-STD = np.array([56.77, 55.97, 57.50], np.float32)
-
-
-# float32 256×3: what each grey level of each channel becomes
-_NORMALIZED = (np.arange(256, dtype=np.float32)[:, None] - MEAN) / STD
-
-
-def normalize(image):
-    """uint8 H×W×3 RGB → float32 H×W×3, (image − MEAN) / STD."""
-    return (image.astype(np.float32) - MEAN) / STD
-
-
-def prepare_image(image, size, out=None):
-    """The network's input at test time: normalise, then resize, bilinear.
-
-    Args:
-        image: uint8 H×W×3 RGB.
-        size: an integer (square) or (height, width).
-        out: a float32 3×h×w array to write to, or None.
-
-    Returns float32 3×h×w. Source: evaluation.md; equal to the authors' to 1e-4 (they compute in another float type).
-    """
-    height, width = (size, size) if isinstance(size, int) else size
-    if out is None:
-        out = np.empty((3, height, width), np.float32)
-    # Channel by channel, with a table for the normalisation: the same numbers (within 1e-6) as normalising and
-    # resizing the whole image, in a twentieth of the time.
-    for channel in range(3):
-        normalized = cv2.LUT(cv2.extractChannel(image, channel), np.ascontiguousarray(_NORMALIZED[:, channel]))
-        cv2.resize(normalized, (width, height), dst=out[channel], interpolation=cv2.INTER_LINEAR)
-    return out
+from kdscfnet.processing import MEAN, STD
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import os
 import pickletools
-import stat
 import struct
 import sys
 
 import numpy as np
 
 from kdscfnet.errors import WeightsError
-from kdscfnet.files import atomic_path
+from kdscfnet.files import atomic_path, open_regular
+from kdscfnet.text import amount, shown, shown_path
 
 INLINE = 4096  # bytes; longer texts and byte strings stay in the file until they are needed
 MAX_DEPTH = 32  # containers inside containers
@@ -712,46 +712,6 @@ def _refused_opcode(code):
             "paddle.load or pickle" % name
         )
     return "it uses the pickle opcode %s, which no weight file does: it is damaged, or of another kind" % name
-
-
-def shown(value, limit=80):
-    """`value` for an error message: on one line, and not longer than `limit`."""
-    text = repr(value) if not isinstance(value, str) else "'%s'" % value.encode("unicode_escape").decode("ascii")
-    return text if len(text) <= limit else text[: limit - 4] + "…" + text[-1]
-
-
-def amount(count):
-    if count >= 10**18:
-        return "more bytes than there are"
-    if count < 1000:
-        return "%d bytes" % count
-    power = (len(str(count)) - 1) // 3
-    return "%.1f %s" % (count / 1000**power, ("kB", "MB", "GB", "TB", "PB")[power - 1])
-
-
-def open_regular(path):
-    """Open a regular file for reading; returns (file, size). Raises WeightsError where `path` is something else."""
-    try:
-        # asked before opening: to open a pipe would wait for its other end
-        mode = os.stat(path).st_mode
-        if stat.S_ISDIR(mode):
-            raise WeightsError("%s: is a folder, not a weight file" % shown_path(path))
-        if not stat.S_ISREG(mode):
-            raise WeightsError("%s: is no regular file" % shown_path(path))
-        file = open(path, "rb")
-    except FileNotFoundError:
-        raise WeightsError("%s: there is no such file" % shown_path(path))
-    except (OSError, ValueError) as error:
-        raise WeightsError("%s: %s" % (shown_path(path), getattr(error, "strerror", None) or error))
-    size = os.fstat(file.fileno()).st_size
-    if not size:
-        file.close()
-        raise WeightsError("%s: the file is empty" % shown_path(path))
-    return file, size
-
-
-def shown_path(path):
-    return "".join(c if c.isprintable() else "?" for c in os.fsdecode(os.fspath(path)))
 
 
 def read_pickle(path, lazy=False):

@@ -106,7 +106,7 @@ def plan(recipe, given, root):
 
 def run_demo(recipe, given, args):
     """Carry out `kdscfnet train RECIPE --demo`; `given`: the numbers that the user set. Returns the exit code."""
-    from kdscfnet.engine.session import resume_command
+    from kdscfnet.training.start import resume_command
 
     try:
         return _run_demo(recipe, given, args)
@@ -116,16 +116,16 @@ def run_demo(recipe, given, args):
 
 
 def _run_demo(recipe, given, args):
-    from kdscfnet.compat import import_paddle
-    from kdscfnet.data.datasets import find_image_set
     from kdscfnet.data.demo import PARTS, make_demo_set
+    from kdscfnet.data.find import find_image_set
+    from kdscfnet.device import import_paddle
 
     import_paddle(threads=1)  # at this size as fast as two, and the same bits on every machine
-    from kdscfnet.engine.device import select_device
-    from kdscfnet.engine.parallel import Parallel, started_in_parallel
-    from kdscfnet.engine.session import run_training
-    from kdscfnet.engine.trainer import Run
+    from kdscfnet.device import select_device
     from kdscfnet.errors import UserError
+    from kdscfnet.training.parallel import Parallel, started_in_parallel
+    from kdscfnet.training.start import run_training
+    from kdscfnet.training.trainer import Run
 
     for flag in NOT_WITH_DEMO:
         if getattr(args, flag):
@@ -207,11 +207,11 @@ def _check(part, args, images, world):
     """Raise UserError for what the training of `part` would refuse, so that it is said before anything is written."""
     import paddle
 
-    from kdscfnet.engine.session import refuse_amp_on_cpu
     from kdscfnet.errors import UserError
     from kdscfnet.inference.export import what_lacks
     from kdscfnet.models.scfnet import SCFNet
-    from kdscfnet.pretrained.zoo import load_backbone
+    from kdscfnet.training.start import refuse_amp_on_cpu
+    from kdscfnet.weights.release import load_backbone
 
     recipe = part.recipe
     refuse_amp_on_cpu(args, paddle.device.get_device().startswith("cpu"))
@@ -233,10 +233,10 @@ def _check(part, args, images, world):
 
 
 def _maps(path, backbone, image_set, size):
-    from kdscfnet.engine.validation import predict_map
     from kdscfnet.images import read_image
     from kdscfnet.models.scfnet import SCFNet
-    from kdscfnet.pretrained.safe_load import load_weights
+    from kdscfnet.training.validation import predict_map
+    from kdscfnet.weights.files import load_weights
 
     model = SCFNet(backbone)
     load_weights(model, path)
@@ -245,7 +245,7 @@ def _maps(path, backbone, image_set, size):
 
 
 def _masks(image_set):
-    from kdscfnet.engine.validation import read_mask_levels
+    from kdscfnet.training.validation import read_mask_levels
 
     return [read_mask_levels(path) for path in image_set.masks]
 
@@ -267,8 +267,8 @@ def best_constant(image_set):
 
 
 def _grid(path, image_set, maps, count=8):
-    from kdscfnet.engine.validation import grid_row, read_mask_levels, stack_rows
     from kdscfnet.images import read_image, write_png
+    from kdscfnet.training.validation import grid_row, read_mask_levels, stack_rows
 
     rows = []
     for index in range(0, len(image_set), max(1, len(image_set) // count)):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import paddle
 
-from kdscfnet.data.transforms import prepare_image
 from kdscfnet.images import read_image
+from kdscfnet.processing import prepare_image
 
 
 def estimate_statistics(model, images, count, size, batch_size):

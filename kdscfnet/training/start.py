@@ -10,7 +10,7 @@ import sys
 import warnings
 from dataclasses import asdict, replace
 
-from kdscfnet.data.datasets import find_image_set, list_images, match_names
+from kdscfnet.data.find import find_image_set, list_images, match_names
 from kdscfnet.errors import UserError
 from kdscfnet.files import file_sha256
 from kdscfnet.recipes import all_sizes
@@ -155,16 +155,16 @@ def resume_command(args):
 
 def run_training(recipe, args):
     """Carry out `kdscfnet train` for one recipe; returns the exit code."""
-    from kdscfnet.data.loader import LoaderError, TrainingSamples, scan
-    from kdscfnet.engine.device import select_device
+    from kdscfnet.data.batches import LoaderError, TrainingSamples, scan
+    from kdscfnet.device import select_device
 
     line = select_device(args.device)  # imports Paddle with its threads; everything below may use it
     import paddle
 
-    from kdscfnet.engine.parallel import Parallel, started_in_parallel, synchronise_batch_norm
-    from kdscfnet.engine.steps import DistillationStep, SupervisedStep, TeacherMapStep, open_teacher
-    from kdscfnet.engine.trainer import Diverged, Interrupted, Run, train
-    from kdscfnet.engine.validation import picture_maker, validator
+    from kdscfnet.training.parallel import Parallel, started_in_parallel, synchronise_batch_norm
+    from kdscfnet.training.steps import DistillationStep, SupervisedStep, TeacherMapStep, open_teacher
+    from kdscfnet.training.trainer import Diverged, Interrupted, Run, train
+    from kdscfnet.training.validation import picture_maker, validator
 
     parallel = Parallel() if started_in_parallel() else None
     first = parallel is None or parallel.rank == 0
@@ -249,8 +249,8 @@ def run_training(recipe, args):
 
     # Networks
     from kdscfnet.models.scfnet import SCFNet
-    from kdscfnet.pretrained.safe_load import load_weights
-    from kdscfnet.pretrained.zoo import load_backbone
+    from kdscfnet.weights.files import load_weights
+    from kdscfnet.weights.release import load_backbone
 
     paddle.seed(args.seed)
     model = SCFNet(recipe.backbone)

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import paddle
 
-from kdscfnet.data.transforms import prepare_image
 from kdscfnet.images import mask_mean, read_image, read_mask
+from kdscfnet.processing import prepare_image
 
 
 def predict_map(model, image, size):
     """One saliency map by a network that is in memory: uint8 H×W×3 RGB → uint8 H×W. The model must be in eval mode."""
-    from kdscfnet.inference.finish import to_map
+    from kdscfnet.processing import to_map
 
     with paddle.no_grad():
         logits = model(paddle.to_tensor(prepare_image(image, size)[None]))[0]
@@ -42,7 +42,7 @@ def validator(image_set, size):
 def picture_maker(images, targets, size, teacher=None, height=160):
     """A function (model, epoch) → {tag: picture}: rows of image, target (mask or teacher's map) and prediction.
 
-    images: paths; targets: paths parallel to them, or (); teacher: a teacher of kdscfnet.engine.steps, where there are
+    images: paths; targets: paths parallel to them, or (); teacher: one of kdscfnet.training.steps, where there are
     no targets.
     """
     teachers_size = getattr(teacher, "size", None) or size  # an exported Swin-B runs at the size of training alone
@@ -52,7 +52,7 @@ def picture_maker(images, targets, size, teacher=None, height=160):
             return read_mask_levels(targets[index])
         if teacher is None:
             return None
-        from kdscfnet.inference.finish import to_map
+        from kdscfnet.processing import to_map
 
         logits = teacher(paddle.to_tensor(prepare_image(image, teachers_size)[None]))
         return to_map(logits.numpy()[0, 0], image.shape[0], image.shape[1])

@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from kdscfnet.errors import WeightsError
-from kdscfnet.files import atomic_path
-from kdscfnet.pretrained.pickles import LazyArray, is_plain, open_regular, read_pickle, shown, shown_path, write_pickle
+from kdscfnet.files import atomic_path, open_regular
+from kdscfnet.text import shown, shown_path
+from kdscfnet.weights.pickles import LazyArray, is_plain, read_pickle, write_pickle
 
 __all__ = [
     "LoadReport",

@@ -8,36 +8,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import sys
 import threading
 
 import numpy as np
 
-from kdscfnet.compat import import_paddle
+from kdscfnet.device import import_paddle, paddle_has_gpu
 from kdscfnet.errors import UserError
-from kdscfnet.inference.weights import backbone_of, size_of_run, test_size
+from kdscfnet.text import say
+from kdscfnet.threads import available_cores
+from kdscfnet.weights.weightfile import backbone_of, size_of_run, test_size
 
 ENGINES = ("auto", "onnxruntime", "paddle")
 _CHUNK = 4  # images per call of ONNX Runtime
-
-
-def say(message):
-    """One line to the user, on standard error."""
-    print("kdscfnet: " + message, file=sys.stderr, flush=True)
-
-
-def available_cores():
-    """The cores this process may use: its affinity, and the quota of the container it runs in."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        if quota != "max":
-            cores = min(cores, -(-int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return max(1, cores)
 
 
 class OnnxNetwork:
@@ -58,7 +41,7 @@ class OnnxNetwork:
     concurrent = True
 
     def __init__(self, weights, backbone=None, size=None, threads=None):
-        from kdscfnet.inference.export import find_or_export
+        from kdscfnet.inference.export import find_or_export, install_onnx
 
         if importlib.util.find_spec("onnxruntime") is None:
             raise UserError("ONNX Runtime is not installed: %s" % install_onnx())
@@ -144,9 +127,9 @@ class PaddleNetwork:
             os.environ["FLAGS_paddle_num_threads"] = str(threads)
             os.environ.pop("OMP_NUM_THREADS", None)
         paddle = import_paddle(threads)
-        from kdscfnet.engine.device import select_device
+        from kdscfnet.device import select_device
         from kdscfnet.models.scfnet import SCFNet
-        from kdscfnet.pretrained.safe_load import load_weights
+        from kdscfnet.weights.files import load_weights
 
         if device:
             select_device(device)
@@ -182,6 +165,8 @@ def open_network(weights, backbone=None, engine="auto", size=None, threads=None,
     if engine == "auto" and not exported:
         if (device or "").startswith("gpu") or (device is None and paddle_has_gpu()):
             return PaddleNetwork(weights, backbone, device, threads)
+        from kdscfnet.inference.export import CannotExport, install_onnx
+
         if importlib.util.find_spec("onnxruntime") is None:
             if importlib.util.find_spec("paddle") is None:
                 raise UserError(
@@ -189,8 +174,6 @@ def open_network(weights, backbone=None, engine="auto", size=None, threads=None,
                 )
             say("ONNX Runtime is not installed, so Paddle runs the network, several times slower: %s" % install_onnx())
             return PaddleNetwork(weights, backbone, device, threads)
-        from kdscfnet.inference.export import CannotExport
-
         try:
             return OnnxNetwork(weights, backbone, size, threads)
         except CannotExport as error:
@@ -199,43 +182,3 @@ def open_network(weights, backbone=None, engine="auto", size=None, threads=None,
             say("%s; so Paddle runs the network, several times slower" % error)
             return PaddleNetwork(weights, backbone, device, threads)
     return OnnxNetwork(weights, backbone, size, threads)
-
-
-def paddle_has_gpu():
-    """Whether a Paddle built for GPUs is installed and there is a GPU, found out without importing Paddle."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
-        return False
-    if "paddle" not in sys.modules:
-        if _paddle_version("cuda_version") in ("", "False", "None"):
-            return False
-        driver = (
-            "/dev/nvidia0",
-            "/proc/driver/nvidia/version",
-            "/dev/dxg",
-            os.path.join(os.environ.get("SystemRoot", "C:\\Windows"), "System32", "nvcuda.dll"),
-        )
-        if not any(os.path.exists(path) for path in driver):
-            return False
-    paddle = import_paddle()
-    return bool(paddle.device.is_compiled_with_cuda()) and paddle.device.get_device().startswith("gpu")
-
-
-def install_onnx():
-    """The command that installs what ONNX Runtime and the export need beside the Paddle that is here."""
-    version = _paddle_version("full_version") or "3"
-    return 'pip install onnxruntime onnx "paddle2onnx%s"' % (">=2,<3" if version.startswith("3") else ">=1,<2")
-
-
-def _paddle_version(name):
-    """An entry of Paddle's version file (`full_version`, `cuda_version`), without importing Paddle; or ""."""
-    spec = importlib.util.find_spec("paddle")
-    if spec is None or not spec.origin:
-        return ""
-    for path in ("version.py", os.path.join("version", "__init__.py")):
-        try:
-            with open(os.path.join(os.path.dirname(spec.origin), path), encoding="utf-8") as file:
-                found = re.search(r"^%s\s*=\s*['\"](.*?)['\"]" % name, file.read(), re.M)
-        except OSError:
-            continue
-        return found.group(1) if found else ""
-    return ""

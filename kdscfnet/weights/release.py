@@ -4,7 +4,7 @@
     find_weights(folder)      the usable SCFNet weights in the weights folder
     bundled()                 the student that comes with the package, for where there are no others
     inspect_file(path)        what one file is
-    fetch(entry, folder)      download, verified before it gets its name (kdscfnet/pretrained/download.py)
+    fetch(entry, folder)      download, verified before it gets its name (kdscfnet/weights/download.py)
     load_backbone(model, …)   ImageNet weights into a model's backbone: path, "auto" or "none"
 
 Imports no Paddle, but for load_backbone.
@@ -21,9 +21,9 @@ from urllib.parse import quote
 
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.files import file_digest, file_sha256
-from kdscfnet.inference.weights import test_size
-from kdscfnet.pretrained import safe_load
-from kdscfnet.pretrained.pickles import shown_path
+from kdscfnet.text import shown_path
+from kdscfnet.weights import files
+from kdscfnet.weights.weightfile import test_size
 
 ENVIRONMENT = "KDSCFNET_WEIGHTS"
 MIRROR = "KDSCFNET_MIRROR"
@@ -180,13 +180,13 @@ def inspect_file(path):
     """What the file at `path` is, by its keys and shapes (its values are not read). Never raises for a bad file."""
     path = Path(path)
     try:
-        arrays = safe_load.read_weights(path, lazy=True)
+        arrays = files.read_weights(path, lazy=True)
     except WeightsError as error:
         return Found(path, "broken", problem=str(error))
     parameters = count_parameters(arrays)
-    backbone = safe_load.identify(arrays)
+    backbone = files.identify(arrays)
     if backbone is None:
-        backbone = safe_load.identify_backbone(arrays)
+        backbone = files.identify_backbone(arrays)
         kind = "backbone" if backbone else "other"
         entry = _entry(path, backbone, release().backbones)
         title = entry.title if entry else "ImageNet backbone %s" % backbone if backbone else "not a network of ours"
@@ -212,7 +212,7 @@ def _entry(path, backbone, entries):
 
 def count_parameters(arrays):
     """Numbers in a model: trainable ones and BatchNorm statistics, without derived buffers."""
-    return sum(_product(array.shape) for key, array in arrays.items() if not safe_load.is_derived(key))
+    return sum(_product(array.shape) for key, array in arrays.items() if not files.is_derived(key))
 
 
 def _product(shape):
@@ -226,12 +226,12 @@ def weight_files(folder=None):
     """Paths of all weight files in the weights folder and its subfolders, sorted; no hidden or unfinished ones."""
     root = weights_folder(folder)
     paths = []
-    for parent, folders, files in os.walk(str(root)):
+    for parent, folders, names in os.walk(str(root)):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths += [
             Path(parent, name)
-            for name in sorted(files)
-            if not name.startswith(".") and name.lower().endswith(safe_load.SUFFIXES)
+            for name in sorted(names)
+            if not name.startswith(".") and name.lower().endswith(files.SUFFIXES)
         ]
     return paths
 
@@ -289,7 +289,7 @@ class Verified:
     found: Found
     sha256: str
     size: int  # bytes
-    report: object  # safe_load.LoadReport
+    report: object  # files.LoadReport
     same_as: object = None  # the Model or Backbone that it is by its checksum
     checksum: str = ""  # "SHA-256" or "MD5": by which
 
@@ -300,10 +300,10 @@ def verify(path, entry=None):
     one's checksum. Returns Verified; raises WeightsError with what is wrong."""
     path = Path(path)
     name = shown_path(path)
-    arrays, report = safe_load.read_file(path)
-    backbone, kind = safe_load.identify(arrays), "scfnet"
+    arrays, report = files.read_file(path)
+    backbone, kind = files.identify(arrays), "scfnet"
     if backbone is None:
-        backbone, kind = safe_load.identify_backbone(arrays), "backbone"
+        backbone, kind = files.identify_backbone(arrays), "backbone"
     if entry is not None:
         wanted = "the ImageNet backbone " if entry.is_backbone else "SCFNet with the backbone "
         if backbone != entry.backbone or (kind == "backbone") != entry.is_backbone:
@@ -315,14 +315,14 @@ def verify(path, entry=None):
             raise WeightsError("%s: holds %s, not %s%s" % (name, held, wanted, entry.backbone))
     if backbone is None:
         # the network it is nearest to says best what is wrong
-        backbone = max(safe_load.shape_tables(), key=lambda table: _likeness(arrays, safe_load.shape_tables()[table]))
-        if not _likeness(arrays, safe_load.shape_tables()[backbone]):
+        backbone = max(files.shape_tables(), key=lambda table: _likeness(arrays, files.shape_tables()[table]))
+        if not _likeness(arrays, files.shape_tables()[backbone]):
             raise WeightsError("%s: holds %d arrays, none of them of a network of ours" % (name, len(arrays)))
         kind = "scfnet"
     if kind == "backbone":
-        safe_load.fit(arrays, safe_load.backbone_shapes(backbone), report, backbone, safe_load.CLASSIFIER[backbone])
+        files.fit(arrays, files.backbone_shapes(backbone), report, backbone, files.CLASSIFIER[backbone])
     else:
-        safe_load.fit(arrays, safe_load.shape_tables()[backbone], report, backbone)
+        files.fit(arrays, files.shape_tables()[backbone], report, backbone)
     digest, same_as, compared = file_sha256(path), None, ""
     by_name = entry is None
     if by_name:
@@ -366,9 +366,9 @@ def fetch(entry, folder=None, force=False, mirror=None, **options):
 
     A file that is there already and is right is kept. `mirror` (or $KDSCFNET_MIRROR): the address of a folder that has
     the files under their names in the manifest, to be asked instead of Google Drive or the libraries' servers.
-    `options` are those of kdscfnet.pretrained.download.download. Raises WeightsError with the way to get it by hand.
+    `options` are those of kdscfnet.weights.download.download. Raises WeightsError with the way to get it by hand.
     """
-    from kdscfnet.pretrained.download import DownloadError, download
+    from kdscfnet.weights.download import DownloadError, download
 
     mirror = mirror or os.environ.get(MIRROR)
     url = "%s/%s" % (mirror.rstrip("/"), quote(entry.file)) if mirror else entry.url
@@ -388,7 +388,7 @@ def fetch(entry, folder=None, force=False, mirror=None, **options):
 
 def _limit(entry):
     """Bytes that a download of `entry` cannot exceed: float64, at protocol 2, with a classifier."""
-    shapes = safe_load.shape_tables()[entry.backbone].values()
+    shapes = files.shape_tables()[entry.backbone].values()
     return (16 << 20) + 12 * sum(_product(shape) for shape in shapes)
 
 
@@ -432,16 +432,16 @@ def load_backbone(model, source, folder=None, **options):
                 raise WeightsError("%s; or start from random numbers: --pretrained none" % error)
     else:
         path = source
-    arrays, report = safe_load.read_file(path)
+    arrays, report = files.read_file(path)
     state = model.bkbone.state_dict()
-    if safe_load.identify(arrays):
+    if files.identify(arrays):
         raise WeightsError(
             "%s: holds a whole SCFNet, not the ImageNet weights of a backbone that --pretrained takes" % report.path
         )
-    other = safe_load.identify_backbone(arrays)
+    other = files.identify_backbone(arrays)
     if other and other != model.backbone:
         raise WeightsError("%s: holds ImageNet weights of %s, not of %s" % (report.path, other, model.backbone))
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    chosen = safe_load.fit(arrays, shapes, report, "backbone " + model.backbone, safe_load.CLASSIFIER[model.backbone])
-    safe_load.assign(state, chosen)
+    chosen = files.fit(arrays, shapes, report, "backbone " + model.backbone, files.CLASSIFIER[model.backbone])
+    files.assign(state, chosen)
     return report

@@ -19,12 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from kdscfnet.data.transforms import Augmentation, apply_to_image, apply_to_mask, draw
+from kdscfnet.data.augment import Augmentation, apply_to_image, apply_to_mask, draw
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.images import check_whole, read_bytes, read_image, read_mask
-from kdscfnet.progress import progress
 from kdscfnet.recipes import all_sizes
 from kdscfnet.schedule import steps_per_epoch
+from kdscfnet.text import progress
 
 # Streams of random numbers that must not run in parallel
 _ORDER, _SIZE, _SAMPLE = 1, 2, 3

@@ -28,12 +28,12 @@ def in_child(function, environment=None, **arguments):
     """
     settings = dict(os.environ, **(environment or {}))
     # a clone that is not installed is on the caller's path, not on the new interpreter's
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     settings["PYTHONPATH"] = os.pathsep.join(filter(None, [root, settings.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory(prefix="kdscfnet-") as folder:
         answer = os.path.join(folder, "answer.json")
         done = subprocess.run(
-            [sys.executable, "-m", "kdscfnet.inference.child", answer],
+            [sys.executable, "-m", "kdscfnet.child", answer],
             env=settings,
             input=json.dumps([function, arguments]).encode(),
             stdout=subprocess.PIPE,

@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to go on as if nothing had happened, in one file, whole or not at all.
 
 A checkpoint holds the model, the optimizer, the step, and what else is passed in. Random numbers need no state: they
-are functions of (seed, step). Reading goes through the safe reader of kdscfnet.pretrained.
+are functions of (seed, step). Reading goes through the safe reader of kdscfnet.weights.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import numpy as np
 
 from kdscfnet.errors import UserError, WeightsError
-from kdscfnet.pretrained.pickles import read_pickle, write_pickle
+from kdscfnet.weights.pickles import read_pickle, write_pickle
 
 _NAME = re.compile(r"^step_(\d+)\.pdckpt$")
 _VELOCITY = "_velocity_0"

@@ -28,30 +28,30 @@ def resolve(weights=None):
         if os.path.isdir(weights):
             raise UserError("%s is a folder: name a weight file in it" % weights)
         return str(weights)
-    from kdscfnet.pretrained import zoo
+    from kdscfnet.weights import release
 
     if weights is None:
-        found = [item for item in zoo.find_weights() if item.backbone == "mobilenetv3"]
+        found = [item for item in release.find_weights() if item.backbone == "mobilenetv3"]
         if found:
             return str(min(found, key=_preference).path)
     if weights in (None, "bundled"):
-        found = zoo.bundled()
+        found = release.bundled()
         if found is None:
             raise UserError(
                 "there are no weights in %s: kdscfnet weights fetch kd-stb gets some, --weights names others"
-                % os.path.abspath(str(zoo.weights_folder()))
+                % os.path.abspath(str(release.weights_folder()))
             )
         return str(found.path)
     name = os.fspath(weights)
     if os.sep in name or os.path.splitext(name)[1]:
         raise UserError("there is no weight file %s" % name)
-    entry = zoo.release().find(name)
+    entry = release.release().find(name)
     if entry.is_backbone:
         raise UserError("%s is an ImageNet backbone, which makes no saliency maps: name a model" % name)
-    path = zoo.weights_folder() / entry.file
+    path = release.weights_folder() / entry.file
     if not path.is_file():
         raise UserError(
-            "%s is not here yet: kdscfnet weights fetch %s, or %s" % (name, entry.recipe, zoo.how_to_get(entry))
+            "%s is not here yet: kdscfnet weights fetch %s, or %s" % (name, entry.recipe, release.how_to_get(entry))
         )
     return str(path)
 
@@ -62,9 +62,9 @@ def _preference(found):
 
 def backbone_of(weights):
     """The backbone of the network in a weight file. Raises WeightsError where it holds none of ours."""
-    from kdscfnet.pretrained import safe_load
+    from kdscfnet.weights import files
 
-    backbone = safe_load.identify(safe_load.read_weights(weights, lazy=True))
+    backbone = files.identify(files.read_weights(weights, lazy=True))
     if backbone is None:
         raise WeightsError("%s holds no network of ours: kdscfnet weights verify says more" % weights)
     return backbone
@@ -73,12 +73,12 @@ def backbone_of(weights):
 def test_size(weights, backbone):
     """The side of the network's input at test time: what the run of `kdscfnet train` that wrote the file was measured
     at; else by the file's name in the release; else by its backbone."""
-    from kdscfnet.pretrained import zoo
+    from kdscfnet.weights import release
 
     own = size_of_run(weights)
     if own:
         return own
-    entry = zoo.find_model(weights, backbone)
+    entry = release.find_model(weights, backbone)
     return entry.test_size if entry else DEFAULT_SIZE[backbone]
 
 

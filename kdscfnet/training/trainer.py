@@ -1,4 +1,4 @@
-"""The training loop: one for all systems. What a step computes is handed to it (kdscfnet.engine.steps)."""
+"""The training loop: one for all systems. What a step computes is handed to it (kdscfnet.training.steps)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import time
 import numpy as np
 import paddle
 
-from kdscfnet.data.loader import BatchPlan, LoaderError, batches
-from kdscfnet.engine import checkpoint
-from kdscfnet.engine.board import LOSS_TAGS, Board, NoBoard
-from kdscfnet.engine.statistics import estimate_statistics
+from kdscfnet.data.batches import BatchPlan, LoaderError, batches
 from kdscfnet.errors import UserError
 from kdscfnet.files import write_json, write_text
 from kdscfnet.optim import build_optimizer
-from kdscfnet.pretrained.safe_load import save_weights
-from kdscfnet.progress import progress
 from kdscfnet.schedule import learning_rate
+from kdscfnet.text import progress
+from kdscfnet.training import checkpoint
+from kdscfnet.training.board import LOSS_TAGS, Board, NoBoard
+from kdscfnet.training.precise_bn import estimate_statistics
+from kdscfnet.weights.files import save_weights
 
 # What run.json says since runs are told apart by these, too: one of before lacks them and resumes all the same
 ADDED_TO_RUN_JSON = ("image_names", "teacher_weights", "teacher_map_files", "init")
@@ -261,8 +261,8 @@ def train(
 
     Args:
         model: an SCFNet.
-        step_function: kdscfnet.engine.steps, (model, images, targets, epoch) → (total, losses).
-        samples: kdscfnet.data.loader.TrainingSamples.
+        step_function: kdscfnet.training.steps, (model, images, targets, epoch) → (total, losses).
+        samples: kdscfnet.data.batches.TrainingSamples.
         recipe: a Recipe: batch size (of one process and turn), sizes, epochs and the optimizer's numbers.
         run: a Run whose folder `begin` has looked at; `about` is what it was asked for.
         accumulate: turns of `batch_size` images whose gradients make one step.
@@ -271,7 +271,7 @@ def train(
         pictures: (model, epoch) → {tag: uint8 RGB picture}, every `picture_every` epochs, for the board.
         checkpoint_steps, checkpoint_minutes: besides every epoch's end, save after so many steps or minutes.
         scaler, autocast: of mixed precision: a paddle.amp.GradScaler and a function that returns a context.
-        parallel: kdscfnet.engine.parallel.Parallel; None: one process.
+        parallel: kdscfnet.training.parallel.Parallel; None: one process.
 
     Returns the path of the final weights. Raises Interrupted after a signal, with the state saved, and after the last
     step the final weights.

@@ -6,22 +6,22 @@ import os
 import sys
 
 from kdscfnet.errors import UserError, WeightsError
-from kdscfnet.pretrained import safe_load, zoo
-from kdscfnet.pretrained.pickles import amount, shown_path
+from kdscfnet.text import amount, shown_path
+from kdscfnet.weights import files, release
 
 
 def print_list(folder=None, links=False, out=None):
     """Print the release, what of it is in the weights folder, and what else is there."""
     out = out or sys.stdout
-    root = zoo.weights_folder(folder)
-    found = [zoo.inspect_file(path) for path in zoo.weight_files(folder)]
+    root = release.weights_folder(folder)
+    found = [release.inspect_file(path) for path in release.weight_files(folder)]
     have = {}
     for item in found:
         if item.entry is not None and not item.is_bundled:
             have.setdefault(item.entry.file, item)
     notes = []
     rows = [("name", "model", "backbone", "taught by", "size", "ECSSD MAE", "", "file")]
-    for model in zoo.release().models:
+    for model in release.release().models:
         rows.append(
             (
                 model.recipe,
@@ -35,9 +35,9 @@ def print_list(folder=None, links=False, out=None):
             )
         )
     rows.append(("",) * 8)
-    for backbone in zoo.release().backbones:
+    for backbone in release.release().backbones:
         state = _state(have, found, backbone, notes)
-        cached = zoo.find_backbone(backbone.backbone, folder) if state != "here" else None
+        cached = release.find_backbone(backbone.backbone, folder) if state != "here" else None
         if cached:
             state = "found"
             notes.append("%s is found as %s" % (backbone.file, shown_path(cached)))
@@ -48,10 +48,10 @@ def print_list(folder=None, links=False, out=None):
     for note in notes:
         print(note, file=out)
     print(
-        "\nWeights folder: %s (change it: --weights-folder, or %s)" % (os.path.abspath(str(root)), zoo.ENVIRONMENT),
+        "\nWeights folder: %s (change it: --weights-folder, or %s)" % (os.path.abspath(str(root)), release.ENVIRONMENT),
         file=out,
     )
-    ours = zoo.bundled()
+    ours = release.bundled()
     if ours is not None:
         print("Bundled, ours and not the authors', for want of another (MAE %s):" % ours.entry.scores, file=out)
         print("  " + shown_path(ours.path), file=out)
@@ -62,12 +62,12 @@ def print_list(folder=None, links=False, out=None):
             print("  " + _line(item), file=out)
     if links:
         print("\nBy hand:", file=out)
-        for entry in zoo.release():
-            print("  %s: %s" % (entry.title, zoo.how_to_get(entry, folder)), file=out)
+        for entry in release.release():
+            print("  %s: %s" % (entry.title, release.how_to_get(entry, folder)), file=out)
         print("Saliency maps of the five models:", file=out)
-        for model in zoo.release().models:
+        for model in release.release().models:
             print("  %s: %s" % (model.title, model.maps_page), file=out)
-    elif len(have) < len(list(zoo.release())):
+    elif len(have) < len(list(release.release())):
         print("Get one: kdscfnet weights fetch NAME. By hand: kdscfnet weights list --links", file=out)
     return 0
 
@@ -96,15 +96,15 @@ def _line(item):
 
 def fetch(names, folder=None, force=False, mirror=None):
     """Download entries of the release by name; goes on after a failure and reports all of them at the end."""
-    release = zoo.release()
+    published = release.release()
     entries = []
     for name in names:
-        group = {"all": list(release), "models": release.models, "backbones": release.backbones}.get(name.lower())
-        entries += [entry for entry in group or [release.find(name)] if entry not in entries]
+        group = {"all": list(published), "models": published.models, "backbones": published.backbones}.get(name.lower())
+        entries += [entry for entry in group or [published.find(name)] if entry not in entries]
     problems = []
     for entry in entries:
         try:
-            path = zoo.fetch(entry, folder, force, mirror)
+            path = release.fetch(entry, folder, force, mirror)
         except WeightsError as error:
             problems.append(str(error))
             if len(entries) > 1:
@@ -125,7 +125,7 @@ def verify(files):
     bad = 0
     for path in files:
         try:
-            good = zoo.verify(path)
+            good = release.verify(path)
         except WeightsError as error:
             bad += 1
             print("BAD   %s" % error)
@@ -142,14 +142,14 @@ def verify(files):
                 % (found.title, ", published MAE on ECSSD %.3f" % found.mae["ECSSD"] if found.mae else "")
             )
         if good.same_as is not None:
-            print("      %s, byte for byte (by its %s)" % (zoo.described(good.same_as), good.checksum))
+            print("      %s, byte for byte (by its %s)" % (release.described(good.same_as), good.checksum))
         if good.report.converted:
             print(
                 "      %d entries are %s: they become float32 when loaded"
                 % (len(good.report.converted), " and ".join(sorted(set(good.report.converted.values()))))
             )
         if good.report.ignored:
-            print("      not used: %s" % safe_load.some(list(good.report.ignored)))
+            print("      not used: %s" % files.some(list(good.report.ignored)))
         print("      sha256 %s" % good.sha256)
     if bad and len(files) > 1:
         print("%d of %d files are bad" % (bad, len(files)), file=sys.stderr)
@@ -160,17 +160,17 @@ def convert(source, target, force=False):
     """Write the arrays of one weight file as another; every bit of every array stays."""
     if os.path.exists(target) and not force:
         raise UserError("%s exists already: say --force to replace it" % shown_path(target))
-    if not str(target).lower().endswith(safe_load.SUFFIXES):
+    if not str(target).lower().endswith(files.SUFFIXES):
         raise UserError(
-            "%s: the name of a weight file ends with %s" % (shown_path(target), " or ".join(safe_load.SUFFIXES))
+            "%s: the name of a weight file ends with %s" % (shown_path(target), " or ".join(files.SUFFIXES))
         )
-    arrays = safe_load.read_weights(source)
-    backbone = safe_load.identify(arrays)
+    arrays = files.read_weights(source)
+    backbone = files.identify(arrays)
     if backbone:  # .safetensors files are sorted otherwise; .pdparams files get the order of the authors'
-        table = safe_load.shape_tables()[backbone]
+        table = files.shape_tables()[backbone]
         keys = [key for key in table if key in arrays] + [key for key in arrays if key not in table]
         arrays = {key: arrays[key] for key in keys}
-    safe_load.write_weights(target, arrays)
+    files.write_weights(target, arrays)
     print(
         "%s: %d arrays of %s"
         % (shown_path(target), len(arrays), "SCFNet with the backbone " + backbone if backbone else shown_path(source))

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.files import write_json
-from kdscfnet.pretrained.pickles import amount, shown, shown_path
-from kdscfnet.progress import progress
+from kdscfnet.text import amount, progress, shown, shown_path
 
 CHUNK = 1 << 14  # bytes; what has come of a piece when the connection breaks off is lost
 PROGRESS = 1 << 18  # bytes that make an attempt worth another one

@@ -88,14 +88,14 @@ def open_teacher(backbone, weights, engine="auto", sizes=()):
     Returns a callable as DistillationStep wants. Raises UserError or WeightsError.
     """
     from kdscfnet.models.scfnet import SCFNet
-    from kdscfnet.pretrained import safe_load
+    from kdscfnet.weights import files
 
     if not weights:
         raise UserError(
             "distillation needs the teacher's weights: --teacher-weights FILE (an SCFNet with %s; "
             "kdscfnet weights list shows the released ones)" % backbone
         )
-    found = safe_load.identify(safe_load.read_weights(weights, lazy=True))
+    found = files.identify(files.read_weights(weights, lazy=True))
     if found and found != backbone:
         raise WeightsError("%s holds a network with %s, the recipe's teacher has %s" % (weights, found, backbone))
     on_cpu = paddle.device.get_device().startswith("cpu")
@@ -104,7 +104,7 @@ def open_teacher(backbone, weights, engine="auto", sizes=()):
         if network is not None:
             return OnnxTeacher(network)
     model = SCFNet(backbone)
-    safe_load.load_weights(model, weights)
+    files.load_weights(model, weights)
     return PaddleTeacher(model)
 
 
@@ -114,7 +114,7 @@ def _onnx_network(weights, backbone, sizes, required):
             raise UserError("an exported Swin-B runs at one size: give --sizes one number, or --teacher-engine paddle")
         return None
     try:
-        from kdscfnet.inference.engines import OnnxNetwork
+        from kdscfnet.inference.networks import OnnxNetwork
 
         return OnnxNetwork(weights, backbone, size=sizes[0] if backbone == "swin_b" else None)
     except UserError as error:

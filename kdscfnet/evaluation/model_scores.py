@@ -6,7 +6,7 @@ import collections
 import os
 import time
 
-from kdscfnet.data.datasets import find_image_sets, list_images
+from kdscfnet.data.find import find_image_sets, list_images
 from kdscfnet.errors import UserError
 from kdscfnet.evaluation.methods import check, say, with_scores
 from kdscfnet.evaluation.pairs import (
@@ -23,16 +23,16 @@ from kdscfnet.evaluation.pairs import (
 from kdscfnet.evaluation.results import Result, made_by, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
 from kdscfnet.files import file_sha256, write_json
-from kdscfnet.pretrained import zoo
+from kdscfnet.weights import release
 
 TRAINING_SETS = ("DUTS-TR", "KD-SOD80K")  # tested on only where they are asked for
 
 
 def find_models(weights=None):
-    """What to test: {name of its files and folders: zoo.Found}.
+    """What to test: {name of its files and folders: release.Found}.
 
     Args:
-        weights: files, or folders of files; default: all usable weights in the weights folder (zoo.weights_folder),
+        weights: files, or folders of files; default: all usable weights in the weights folder (release.weights_folder),
             or the bundled student where there are none, of which a line is said.
 
     Raises UserError for a file that is none of our networks, and where there is none.
@@ -42,7 +42,7 @@ def find_models(weights=None):
         if path is None or os.path.isdir(path):
             found += _in_folder(path)
             continue
-        item = zoo.inspect_file(path)
+        item = release.inspect_file(path)
         if item.kind == "broken":
             raise UserError(item.problem)
         if item.kind != "scfnet":
@@ -60,21 +60,21 @@ def find_models(weights=None):
 
 
 def _in_folder(folder):
-    found = zoo.find_weights(folder)
+    found = release.find_weights(folder)
     usable = {item.path for item in found}
-    for path in zoo.weight_files(folder):
+    for path in release.weight_files(folder):
         if path not in usable:
-            item = zoo.inspect_file(path)
+            item = release.inspect_file(path)
             if item.kind != "backbone" and not item.is_bundled:
                 say("left out: %s" % (item.problem or "%s is none of our networks" % path))
-    ours = zoo.bundled() if not found and folder is None else None
+    ours = release.bundled() if not found and folder is None else None
     if ours is not None:
-        say(zoo.say_of_bundled())
+        say(release.say_of_bundled())
         found = [ours]
     if not found:
         raise UserError(
             "no weights in %s: get one (kdscfnet weights fetch fs-m3; kdscfnet weights list --links), or name a "
-            "file: --weights FILE" % os.path.abspath(str(zoo.weights_folder(folder)))
+            "file: --weights FILE" % os.path.abspath(str(release.weights_folder(folder)))
         )
     return found
 
@@ -103,7 +103,7 @@ def test_models(
     """Make the maps of every model on every set and score them; what was made before is not made again.
 
     Args:
-        models: {name: zoo.Found} of `find_models`.
+        models: {name: release.Found} of `find_models`.
         image_sets: of `find_test_sets`.
         output: maps go to `output`/maps/<name>/<SET>/<image>.png, scores to `output`/scores/<name>.json.
         engine, size, device, threads: of kdscfnet.Predictor; size by default what the model is tested at.

@@ -1,0 +1,45 @@
+"""What is said to people: progress, lines on standard error, and values made fit for a message."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def progress(iterable=None, **options):
+    """A tqdm bar. `options` are tqdm's (total, desc, unit, initial, …).
+
+    Without a terminal (a log file, CI) it writes a line every thirty seconds instead of ten a second.
+    """
+    from tqdm import tqdm
+
+    options.setdefault("unit", " images")
+    options.setdefault("dynamic_ncols", True)
+    if not sys.stderr.isatty():
+        options.setdefault("mininterval", 30)
+        options.setdefault("maxinterval", 60)
+    return tqdm(iterable, file=sys.stderr, **options)
+
+
+def say(message):
+    """One line to the user, on standard error."""
+    print("kdscfnet: " + message, file=sys.stderr, flush=True)
+
+
+def shown(value, limit=80):
+    """`value` for an error message: on one line, and not longer than `limit`."""
+    text = repr(value) if not isinstance(value, str) else "'%s'" % value.encode("unicode_escape").decode("ascii")
+    return text if len(text) <= limit else text[: limit - 4] + "…" + text[-1]
+
+
+def shown_path(path):
+    return "".join(c if c.isprintable() else "?" for c in os.fsdecode(os.fspath(path)))
+
+
+def amount(count):
+    if count >= 10**18:
+        return "more bytes than there are"
+    if count < 1000:
+        return "%d bytes" % count
+    power = (len(str(count)) - 1) // 3
+    return "%.1f %s" % (count / 1000**power, ("kB", "MB", "GB", "TB", "PB")[power - 1])

@@ -1,0 +1,78 @@
+"""Cores, threads, and what each thread keeps for itself."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+_KEPT = 1 << 20  # pixels: larger arrays are given back after each map
+
+
+def available_cores():
+    """The cores this process may use: its affinity, and the quota of the container it runs in."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            cores = min(cores, -(-int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return max(1, cores)
+
+
+def in_order(work, items, threads, ahead):
+    """Run `work(item)` on a pool of threads; yields (item, function that returns or raises the result) in order.
+
+    At most `ahead` items are under way or waiting, so memory stays flat however many there are.
+    """
+    stop = threading.Event()
+
+    def guarded(item):
+        return None if stop.is_set() else work(item)
+
+    pending = collections.deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                pending.append((item, pool.submit(guarded, item)))
+                del item
+                if len(pending) >= ahead:
+                    item, future = pending.popleft()
+                    yield item, future.result
+            while pending:
+                item, future = pending.popleft()
+                yield item, future.result
+        finally:  # after an error or an interruption what has not begun does not begin
+            stop.set()
+
+
+@contextlib.contextmanager
+def one_opencv_thread():
+    """OpenCV on one thread inside: the images are spread over the cores already."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+class Scratch(threading.local):
+    """Arrays that a thread uses again for its next map. Fresh memory costs more than the arithmetic in it."""
+
+    def __call__(self, name, shape):
+        size = shape[0] * shape[1]
+        kept = self.__dict__.get(name)
+        if kept is None or kept.size < size:
+            kept = np.empty(size, np.float32)
+            if size <= _KEPT:
+                setattr(self, name, kept)
+        return kept[:size].reshape(shape)
