@@ -78,7 +78,7 @@ def test_a_full_disk_stops_the_run(tmp_path, engine, monkeypatch):
     def no_space(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pipeline.writers, "write", no_space)
+    monkeypatch.setattr(pipeline.outputs, "write", no_space)
     with pytest.raises(OSError, match="No space left"):
         predict_files(predictor(engine, 32), jobs_of(tmp_path / "in", tmp_path / "out"), show_progress=False)
 
