@@ -74,8 +74,8 @@ def test_files_are_written_whole(tmp_path, image, saliency):
     paths = {kind: str(tmp_path / kind / ("a" + suffix)) for kind, suffix in outputs.SUFFIXES.items()}
     outputs.write(paths, image, saliency)
     np.testing.assert_array_equal(cv2.imread(paths["map"], cv2.IMREAD_UNCHANGED), saliency)
-    np.testing.assert_array_equal(cv2.imread(outputs["mask"], cv2.IMREAD_UNCHANGED), outputs.make_mask(saliency))
-    assert cv2.imread(outputs["overlay"]).shape == image.shape
+    np.testing.assert_array_equal(cv2.imread(paths["mask"], cv2.IMREAD_UNCHANGED), outputs.make_mask(saliency))
+    assert cv2.imread(paths["overlay"]).shape == image.shape
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
 
 
