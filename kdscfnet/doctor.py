@@ -78,6 +78,7 @@ data, weights = json.loads(sys.argv[1])
 from kdscfnet.data.find import find_image_set
 from kdscfnet.errors import UserError
 from kdscfnet.weights import release
+from kdscfnet.weights.weightfile import WeightFile
 info = {'sets': [], 'weights': []}
 for name in sorted(os.listdir(data)) if os.path.isdir(data) else ():
     folder = os.path.join(data, name)
@@ -87,7 +88,7 @@ for name in sorted(os.listdir(data)) if os.path.isdir(data) else ():
         except UserError as error:
             info['sets'].append(str(error))
 for path in release.weight_files(weights):
-    found = release.inspect_file(path)
+    found = WeightFile(path)
     what = found.problem or (found.title if found.entry else ' '.join((found.kind, found.backbone)))
     info['weights'].append('%s (%s)' % (os.path.relpath(str(path), weights), what))
 """

@@ -7,7 +7,19 @@ class UserError(Exception):
     """A mistake of the user's or a missing input: the command line prints the message and exits with 2."""
 
 
-class WeightsError(UserError):
+class PathError(UserError):
+    """What is wrong with one file. `path`: as it is shown; `reason`: one line, without the path."""
+
+    def __init__(self, path, reason):
+        super().__init__("%s: %s" % (path, reason))
+        self.path = str(path)
+        self.reason = str(reason)
+
+    def __reduce__(self):
+        return type(self), (self.path, self.reason)
+
+
+class WeightsError(PathError):
     """A weight file that cannot be trusted or does not fit the network.
 
     Where entries do not fit, these list all of them: `missing`, `unexpected`, `non_finite` (keys), `mismatched` (key →
@@ -18,13 +30,5 @@ class WeightsError(UserError):
     mismatched: dict = {}
 
 
-class BadImageError(UserError):
+class BadImageError(PathError):
     """An image or mask file that cannot be read whole."""
-
-    def __init__(self, path, reason):
-        super().__init__("%s: %s" % (path, reason))
-        self.path = str(path)
-        self.reason = reason
-
-    def __reduce__(self):
-        return type(self), (self.path, self.reason)

@@ -101,16 +101,16 @@ def open_regular(path):
         # asked before opening: to open a pipe would wait for its other end
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise WeightsError("%s: is a folder, not a weight file" % shown_path(path))
+            raise WeightsError(shown_path(path), "is a folder, not a weight file")
         if not stat.S_ISREG(mode):
-            raise WeightsError("%s: is no regular file" % shown_path(path))
+            raise WeightsError(shown_path(path), "is no regular file")
         file = open(path, "rb")
     except FileNotFoundError:
-        raise WeightsError("%s: there is no such file" % shown_path(path))
+        raise WeightsError(shown_path(path), "there is no such file")
     except (OSError, ValueError) as error:
-        raise WeightsError("%s: %s" % (shown_path(path), getattr(error, "strerror", None) or error))
+        raise WeightsError(shown_path(path), getattr(error, "strerror", None) or error)
     size = os.fstat(file.fileno()).st_size
     if not size:
         file.close()
-        raise WeightsError("%s: the file is empty" % shown_path(path))
+        raise WeightsError(shown_path(path), "the file is empty")
     return file, size

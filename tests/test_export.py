@@ -98,7 +98,9 @@ def test_what_is_not_right_is_made_anew(student, monkeypatch, damage):
     made = []
     monkeypatch.setattr(export, "export_in_child", lambda *args: made.append(args) or "anew")
     assert export.find_or_export(student) == (path, "anew")
-    assert made == [("onnx", student, "mobilenetv3", path, None)]
+    assert [(kind, weights.path, *others) for kind, weights, *others in made] == [
+        ("onnx", str(student), "mobilenetv3", path, None)
+    ]
 
 
 def test_an_installed_package_gets_nothing(student, monkeypatch, tmp_path):
@@ -245,8 +247,8 @@ def test_the_command(tmp_path, capsys):
     [
         (["-o", "out", "--weights", "nowhere.pdparams"], "there is no weight file nowhere.pdparams"),
         (["-o", "out.onnx", "--format", "both"], "is one file"),
-        (["-o", "out", "--size", "1", "2", "3"], "--size takes"),
-        (["-o", "out", "--size", "0"], "--size takes"),
+        (["-o", "out", "--size", "1", "2", "3"], "--size 1x2x3: 1 or more, or HEIGHTxWIDTH"),
+        (["-o", "out", "--size", "0"], "--size 0: 1 or more"),
     ],
 )
 def test_wrong_use_of_the_command(tmp_path, monkeypatch, capsys, arguments, message):

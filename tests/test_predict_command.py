@@ -16,7 +16,8 @@ from test_readers import broken_files
 from test_video import about, make_video
 
 from kdscfnet import cli
-from kdscfnet.weights import release
+from kdscfnet.weights import weightfile
+from kdscfnet.weights.weightfile import WeightFile
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ def test_wrong_use_is_one_line_and_code_2(photos, tmp_path, capsys, arguments, m
 def test_weights_are_found_in_the_weights_folder(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KDSCFNET_WEIGHTS", str(tmp_path / "none"))
     with monkeypatch.context() as without_bundled:
-        without_bundled.setattr(release, "bundled", lambda: None)
+        without_bundled.setattr(weightfile, "bundled", lambda known=(): None)
         assert predict("photos", "-o", "out", weights=False) == 2
         assert "there are no weights" in capsys.readouterr().err
     assert predict("photos/a.jpg", "-o", "out0", "--engine", "paddle", weights=False) == 0
@@ -247,10 +248,10 @@ def test_weights_of_a_run_are_used_at_the_size_they_were_measured_at(photos, tmp
     assert cli.main(words + ["without"]) == 0 and "mobilenetv3, 352×352" in capsys.readouterr().err
     (tmp_path / "run" / "run.json").write_text('{"recipe": "own", "test_size": 96}')
     assert cli.main(words + ["with"]) == 0 and "mobilenetv3, 96×96" in capsys.readouterr().err
-    assert release.inspect_file(weights).test_size == 96
+    assert WeightFile(weights).test_size() == (96, 96)
     for broken in ("{", "[]", '{"test_size": "96"}', '{"test_size": -1}'):
         (tmp_path / "run" / "run.json").write_text(broken)
-        assert release.inspect_file(weights).test_size == 352
+        assert WeightFile(weights).test_size() == (352, 352)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(photos, tmp_path):

@@ -23,7 +23,7 @@ import kdscfnet.inference.predictor
 from kdscfnet.cli import main
 from kdscfnet.evaluation import model_scores
 from kdscfnet.images import read_mask
-from kdscfnet.weights import release
+from kdscfnet.weights.weightfile import bundled
 
 
 class FakePredictor:
@@ -115,7 +115,7 @@ def test_the_bundled_student_stands_in(place, capsys):
     assert len(said) == 1 and "ours and not the authors'" in said[0]
     assert [made[0] for made in FakePredictor.made] == ["scfnet_mobilenetv3_duts4k.pdparams"]
     write_weights(place / "weights" / "mine.safetensors")
-    shutil.copy(str(release.bundled().path), str(place / "weights"))  # as in a clone: there, and not asked for
+    shutil.copy(str(bundled().path), str(place / "weights"))  # as in a clone: there, and not asked for
     FakePredictor.made.clear()
     assert fast() == 0
     assert [made[0] for made in FakePredictor.made] == ["mine.safetensors"]

@@ -17,9 +17,10 @@ import kdscfnet
 from kdscfnet import cli, recipes
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.files import file_sha256
-from kdscfnet.weights import files, release
+from kdscfnet.weights import fetch, files, release
+from kdscfnet.weights.fetch import load_backbone
 from kdscfnet.weights.files import write_weights
-from kdscfnet.weights.weightfile import resolve
+from kdscfnet.weights.weightfile import WeightFile, bundled, count_parameters, find_weights, resolve, verify
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,9 +51,9 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_release_agrees_with_the_recipes():
     models = release.release().models
-    assert [model.recipe for model in models] == list(recipes.RECIPES)
+    assert [model.name for model in models] == list(recipes.RECIPES)
     for model in models:
-        recipe = recipes.RECIPES[model.recipe]
+        recipe = recipes.RECIPES[model.name]
         assert (model.title, model.backbone, model.teacher, model.test_size) == (
             recipe.title,
             recipe.backbone,
@@ -73,7 +74,7 @@ def test_the_release_has_the_numbers_of_the_card():
         "kd-stb": "0.035 0.030 0.026 0.054 0.056 1WX8iFMkuE8RxFtOwJT_bPlyyBu84n0Eq 1dc76-jVW1tabeMhehj2WC39iolUKXFVI",
     }
     for model in release.release().models:
-        *scores, weight, maps = card[model.recipe].split()
+        *scores, weight, maps = card[model.name].split()
         assert model.mae == dict(zip(sets, map(float, scores)))
         assert "id=%s&" % weight in model.url and model.page == "https://drive.google.com/file/d/%s/view" % weight
         assert model.maps_page == "https://drive.google.com/file/d/%s/view" % maps
@@ -83,7 +84,7 @@ def test_the_release_has_the_numbers_of_the_card():
 def test_names_of_entries():
     published = release.release()
     assert published.find("KD-R50") is published.find("KD-SCFNet (R50)") is published.find("kd-scfnet_r50.pdparams")
-    assert published.find("resnet50").is_backbone and not published.find("fs-r50").is_backbone
+    assert published.find("resnet50").kind == "backbone" and published.find("fs-r50").kind == "scfnet"
     with pytest.raises(UserError, match="no 'r34' in the release: one of fs-m3, "):
         published.find("r34")
 
@@ -110,7 +111,7 @@ def test_which_folder(tmp_path, monkeypatch):
 
 
 def test_finding_weights(folder, student):
-    assert release.find_weights() == []
+    assert find_weights() == []
     (folder / "deeper").mkdir()
     (folder / ".hidden").mkdir()
     write_weights(folder / "my run.pdparams", student)
@@ -125,19 +126,21 @@ def test_finding_weights(folder, student):
         shutil.copy(str(folder / "my run.pdparams"), str(folder / name))
     (folder / "broken.pdparams").write_bytes(b"<html>")
     write_weights(folder / "head.pdparams", {"a": np.zeros(3, "f4")})
-    found = release.find_weights()
-    assert [(item.path.name, item.title, item.teacher, item.test_size) for item in found] == [
-        ("fs-scfnet.pdparams", "FS-SCFNet", "", 352),
-        ("KD-SCFNet_STB.pdparams", "KD-SCFNet (STB)", "swin_b", 384),
+    found = find_weights()
+    assert [
+        (Path(item.path).name, item.title, item.entry and item.entry.teacher, item.test_size()) for item in found
+    ] == [
+        ("fs-scfnet.pdparams", "FS-SCFNet", "", (352, 352)),
+        ("KD-SCFNet_STB.pdparams", "KD-SCFNet (STB)", "swin_b", (384, 384)),
         # a student under a teacher's name is not the published teacher
-        ("SCFNet_R50.pdparams", "SCFNet_R50", None, 352),
-        ("my run.pdparams", "my run", None, 352),
+        ("SCFNet_R50.pdparams", "SCFNet_R50", None, (352, 352)),
+        ("my run.pdparams", "my run", None, (352, 352)),
     ]
-    assert found[1].mae["ECSSD"] == 0.030 and found[1].entry is release.release().find("kd-stb")
-    assert found[2].mae == {} and found[2].entry is None
+    assert found[1].entry.mae["ECSSD"] == 0.030 and found[1].entry is release.release().find("kd-stb")
+    assert found[2].entry is None
     assert all(item.parameters == 800154 and item.backbone == "mobilenetv3" for item in found)
-    assert release.inspect_file(folder / "broken.pdparams").kind == "broken"
-    assert release.inspect_file(folder / "head.pdparams").kind == "other"
+    assert WeightFile(folder / "broken.pdparams").kind == "broken"
+    assert WeightFile(folder / "head.pdparams").kind == "other"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +149,7 @@ def test_finding_weights(folder, student):
 def test_parameter_counts(backbone, parameters):
     """architecture.md: trainable numbers and BatchNorm statistics."""
     arrays = {key: np.broadcast_to(np.float32(0), shape) for key, shape in files.shape_tables()[backbone].items()}
-    assert release.count_parameters(arrays) == parameters
+    assert count_parameters(arrays) == parameters
 
 
 # ImageNet backbones --------------------------------------------------------------------------------------------------
@@ -183,7 +186,7 @@ def test_backbone_by_path(folder, model, imagenet):
     path = folder / "somewhere.pdparams"
     write_weights(path, imagenet)
     decoder = model.linear2.weight.numpy()
-    report = release.load_backbone(model, path)
+    report = load_backbone(model, path)
     assert report.loaded == 262 and backbone_is(model, imagenet)
     assert sorted(report.ignored) == [
         "fc.bias",
@@ -193,7 +196,7 @@ def test_backbone_by_path(folder, model, imagenet):
         "last_second_conv.conv.weight",
     ]
     assert (model.linear2.weight.numpy() == decoder).all()
-    assert release.load_backbone(model, "none") is None
+    assert load_backbone(model, "none") is None
 
 
 def test_backbone_auto(folder, model, imagenet, monkeypatch):
@@ -204,33 +207,33 @@ def test_backbone_auto(folder, model, imagenet, monkeypatch):
     it, fetched = folder.parent / "it.pdparams", folder.parent / "fetched.pdparams"
     write_weights(it, imagenet)
     shutil.copy(str(it), str(fetched))
-    monkeypatch.setattr(release, "fetch", lambda entry, *_, **__: asked.append(entry.file) or fetched)
+    monkeypatch.setattr(fetch, "fetch", lambda entry, *_, **__: asked.append(entry.file) or fetched)
     # the download comes last
     cleared()
-    release.load_backbone(model, "auto")
+    load_backbone(model, "auto")
     assert asked == ["MobileNetV3_large_x0_5_pretrained.pdparams"] and backbone_is(model, imagenet)
     # then the cache of PaddleClas
     cache = folder.parent / "home" / ".paddleclas" / "weights"
     cache.mkdir(parents=True)
     shutil.copy(str(it), str(cache / asked[0]))
     cleared()
-    assert release.load_backbone(model, "auto").path == str(cache / asked[0])
+    assert load_backbone(model, "auto").path == str(cache / asked[0])
     assert backbone_is(model, imagenet)
     # first the weights folder, under its name or another
     shutil.copy(str(it), str(folder / "x.pdparams"))
-    assert release.load_backbone(model, "auto").path == str(folder / "x.pdparams")
+    assert load_backbone(model, "auto").path == str(folder / "x.pdparams")
     shutil.copy(str(it), str(folder / asked[0]))
-    assert release.load_backbone(model, "auto").path == str(folder / asked[0])
+    assert load_backbone(model, "auto").path == str(folder / asked[0])
     # something else under that name is passed over
     (folder / asked[0]).write_bytes(b"<html>")
-    assert release.load_backbone(model, "auto").path == str(folder / "x.pdparams")
+    assert load_backbone(model, "auto").path == str(folder / "x.pdparams")
     assert len(asked) == 1
 
 
 def test_backbone_without_a_way_out(folder, model, monkeypatch):
     monkeypatch.setenv("KDSCFNET_MIRROR", "http://127.0.0.1:9")  # nobody is there
     with pytest.raises(WeightsError) as caught:
-        release.load_backbone(model, "auto", attempts=1)
+        load_backbone(model, "auto", attempts=1)
     for part in ("MobileNetV3_large_x0_5_pretrained.pdparams", str(folder), "https://", "--pretrained none"):
         assert part in str(caught.value)
     assert list(folder.iterdir()) == []
@@ -243,7 +246,7 @@ def test_wrong_backbone_files(folder, model, imagenet, student):
     def refused(arrays, says):
         write_weights(path, arrays)
         with pytest.raises(WeightsError, match=says):
-            release.load_backbone(model, path)
+            load_backbone(model, path)
 
     refused(student, "holds a whole SCFNet, not the ImageNet weights")
     refused(
@@ -269,26 +272,26 @@ def test_the_resnet_of_paddle_vision_is_ours():
 def test_verify(folder, student):
     path = folder / "a.pdparams"
     write_weights(path, student)
-    good = release.verify(path)
-    assert good.found.backbone == "mobilenetv3" and good.report.loaded == 354 and good.size == path.stat().st_size
-    assert good.sha256 == file_sha256(path) and len(good.sha256) == 64
+    good = verify(path)
+    assert good.weight_file.backbone == "mobilenetv3" and good.report.loaded == 354 and good.size == path.stat().st_size
+    assert good.weight_file.sha256 == file_sha256(path) and len(good.weight_file.sha256) == 64
     entry = release.release().find("fs-m3")
-    release.verify(path, dataclasses.replace(entry, sha256=good.sha256))
+    verify(path, dataclasses.replace(entry, sha256=good.weight_file.sha256))
     for wrong in (dataclasses.replace(entry, sha256="0" * 64), dataclasses.replace(entry, md5="0" * 32)):
         with pytest.raises(WeightsError, match="is not the published file"):
-            release.verify(path, wrong)
+            verify(path, wrong)
     with pytest.raises(
         WeightsError, match="holds SCFNet with the backbone mobilenetv3, not SCFNet with the backbone resnet50"
     ):
-        release.verify(path, release.release().find("fs-r50"))
+        verify(path, release.release().find("fs-r50"))
     with pytest.raises(
         WeightsError, match="holds SCFNet with the backbone mobilenetv3, not the ImageNet backbone mobilenetv3"
     ):
-        release.verify(path, release.release().find("mobilenetv3"))
+        verify(path, release.release().find("mobilenetv3"))
     # what is nearly a network is compared with that network
     write_weights(path, dict(list(student.items())[5:]))
     with pytest.raises(WeightsError, match="missing bkbone.conv.conv.weight, .* and 2 more"):
-        release.verify(path)
+        verify(path)
 
 
 def run(capsys, *arguments):
@@ -336,7 +339,7 @@ def test_verify_verb(folder, student, capsys):
 
 
 def test_verify_compares_a_file_with_its_namesake(folder, student, capsys, monkeypatch):
-    ours = release.bundled().path
+    ours = Path(bundled().path)
     path, title = folder / ours.name, release.release().bundled.title
     shutil.copy(str(ours), str(path))
     code, out, err = run(capsys, "verify", path)
@@ -357,7 +360,7 @@ def test_verify_compares_a_file_with_its_namesake(folder, student, capsys, monke
     assert run(capsys, "verify", name)[0] == 0
     md5 = hashlib.md5(name.read_bytes()).hexdigest()
     for checksum, expected in ((md5, 0), ("0" * 32, 2)):
-        models = [dataclasses.replace(m, md5=checksum if m.recipe == "kd-r50" else "") for m in published.models]
+        models = [dataclasses.replace(m, md5=checksum if m.name == "kd-r50" else "") for m in published.models]
         changed = dataclasses.replace(published, models=tuple(models))
         monkeypatch.setattr(release, "release", lambda changed=changed: changed)
         code, out, err = run(capsys, "verify", name)
@@ -367,8 +370,8 @@ def test_verify_compares_a_file_with_its_namesake(folder, student, capsys, monke
 
 def test_verify_of_a_converted_file(folder, capsys):
     pytest.importorskip("safetensors")
-    target = folder / release.bundled().path.with_suffix(".safetensors").name
-    assert run(capsys, "convert", release.bundled().path, target)[0] == 0
+    target = folder / Path(bundled().path).with_suffix(".safetensors").name
+    assert run(capsys, "convert", bundled().path, target)[0] == 0
     code, out, err = run(capsys, "verify", target)
     assert code == 0 and "byte for byte" not in out and "by its name: %s" % release.release().bundled.title in out
 
@@ -438,13 +441,13 @@ def test_the_wheels_copy_of_the_manifest(tmp_path):
 
 
 def test_the_bundled_student_is_what_the_manifest_says():
-    found, entry = release.bundled(), release.release().bundled
-    assert found.is_bundled and found.path.stat().st_size < 4e6
-    assert (found.backbone, found.test_size) == (entry.backbone, entry.test_size)
-    verified = release.verify(found.path, entry)  # structure, finite values, SHA-256
-    assert verified.found.title == entry.title
-    card = found.path.with_suffix(".md").read_text(encoding="utf-8")
+    found, entry = bundled(), release.release().bundled
+    assert found.is_bundled and Path(found.path).stat().st_size < 4e6
+    assert (found.backbone, found.test_size()) == (entry.backbone, (entry.test_size, entry.test_size))
+    verified = verify(found.path, entry)  # structure, finite values, SHA-256
+    assert verified.weight_file.title == entry.title
+    card = Path(found.path).with_suffix(".md").read_text(encoding="utf-8")
     assert "not the authors" in card.splitlines()[0] + card.splitlines()[2]
     for name, mae in entry.measured.items():
         assert "%.4f" % mae in card and name in card
-    assert resolve("bundled") == str(found.path)
+    assert resolve("bundled").path == found.path

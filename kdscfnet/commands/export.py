@@ -29,11 +29,10 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--size",
-        type=int,
         nargs="+",
-        metavar="PIXELS",
-        help="export for this size alone: the side of a "
-        "square, or height and width (default: any size; Swin-B: 384). Any batch in every case",
+        metavar="SIZE",
+        help="export for this size alone: 352 or "
+        "HEIGHTxWIDTH (default: any size; Swin-B: 384). Any batch in every case",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
 

@@ -56,14 +56,21 @@ def add_network_arguments(parser):
     )
     parser.add_argument(
         "--size",
-        type=int,
-        metavar="PIXELS",
-        help="side of the network's square input (default: what the model was tested at)",
+        type=size,
+        metavar="SIZE",
+        help="the network's input, 352 or HEIGHTxWIDTH (default: what the model was tested at)",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
     parser.add_argument(
         "--device", metavar="DEVICE", help="auto, cpu, gpu or gpu:N (default: a GPU where Paddle has one)"
     )
+
+
+def size(text):
+    """The type of --size: '352' or '320x256' → (height, width)."""
+    from kdscfnet.weights.weightfile import as_size
+
+    return as_size(text, "--size")
 
 
 def run(args):

@@ -10,6 +10,7 @@ there already are not made again, so an interrupted run goes on where it stopped
 from __future__ import annotations
 
 from kdscfnet.commands.evaluate import add_scoring_arguments
+from kdscfnet.commands.predict import size
 
 
 def add_arguments(parser):
@@ -29,9 +30,9 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--size",
-        type=int,
-        metavar="N",
-        help="the network's input, N×N (default: the model's: 352; 384 for Swin-B and its student)",
+        type=size,
+        metavar="SIZE",
+        help="the network's input, 352 or HEIGHTxWIDTH (default: the model's: 352; 384 for Swin-B and its student)",
     )
     parser.add_argument("--overwrite", action="store_true", help="make maps again that are there already")
     add_scoring_arguments(parser)

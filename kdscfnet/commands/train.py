@@ -14,10 +14,14 @@ from kdscfnet.recipes import ALL_RECIPES, BACKBONES
 
 def _size(text):
     """'352' → 352, '320x256' → (320, 256), height first."""
-    parts = [int(part) for part in text.lower().replace("×", "x").split("x")]
-    if len(parts) > 2 or min(parts) < 32:
+    from kdscfnet.errors import UserError
+    from kdscfnet.weights.weightfile import as_size
+
+    try:
+        height, width = as_size(text, smallest=32)
+    except UserError:
         raise argparse.ArgumentTypeError("%r: a size is a number from 32 on, or HEIGHTxWIDTH" % text)
-    return parts[0] if len(parts) == 1 else tuple(parts)
+    return height if text.strip().isdigit() else (height, width)  # a number is one in run.json
 
 
 def _sizes(text):

@@ -8,10 +8,7 @@ def add_arguments(parser):
 
     parsers = parser.add_subparsers(dest="what", metavar="list | fetch | verify | convert")
     parsers.required = True
-    names = ", ".join(
-        [model.recipe for model in release.release().models]
-        + [backbone.backbone for backbone in release.release().backbones]
-    )
+    names = ", ".join(entry.name for entry in release.release())
 
     listing = parsers.add_parser("list", help="what there is, what you have, and where it goes")
     listing.add_argument("--links", action="store_true", help="print where to get each file by hand")

@@ -22,14 +22,15 @@ from kdscfnet.evaluation.pairs import (
 )
 from kdscfnet.evaluation.results import Result, made_by, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
-from kdscfnet.files import file_sha256, write_json
+from kdscfnet.files import write_json
 from kdscfnet.weights import release
+from kdscfnet.weights.weightfile import WeightFile, bundled, find_weights, plain_size
 
 TRAINING_SETS = ("DUTS-TR", "KD-SOD80K")  # tested on only where they are asked for
 
 
 def find_models(weights=None):
-    """What to test: {name of its files and folders: release.Found}.
+    """What to test: {name of its files and folders: WeightFile}.
 
     Args:
         weights: files, or folders of files; default: all usable weights in the weights folder (release.weights_folder),
@@ -42,7 +43,7 @@ def find_models(weights=None):
         if path is None or os.path.isdir(path):
             found += _in_folder(path)
             continue
-        item = release.inspect_file(path)
+        item = WeightFile(path)
         if item.kind == "broken":
             raise UserError(item.problem)
         if item.kind != "scfnet":
@@ -50,26 +51,26 @@ def find_models(weights=None):
         found.append(item)
     models = collections.OrderedDict()
     for item in found:
-        name = item.path.stem
-        if name in models and not models[name].path.samefile(item.path):
-            name = "%s_%s" % (item.path.resolve().parent.name, name)
-        if name in models and not models[name].path.samefile(item.path):
-            raise UserError("two weight files are called %s: rename one" % item.path.name)
+        name = item.name
+        if name in models and not os.path.samefile(models[name].path, item.path):
+            name = "%s_%s" % (os.path.basename(os.path.dirname(os.path.realpath(item.path))), name)
+        if name in models and not os.path.samefile(models[name].path, item.path):
+            raise UserError("two weight files are called %s: rename one" % os.path.basename(item.path))
         models[name] = item
     return models
 
 
 def _in_folder(folder):
-    found = release.find_weights(folder)
+    found = find_weights(folder)
     usable = {item.path for item in found}
     for path in release.weight_files(folder):
-        if path not in usable:
-            item = release.inspect_file(path)
+        if str(path) not in usable:
+            item = WeightFile(path)
             if item.kind != "backbone" and not item.is_bundled:
                 say("left out: %s" % (item.problem or "%s is none of our networks" % path))
-    ours = release.bundled() if not found and folder is None else None
+    ours = bundled() if not found and folder is None else None
     if ours is not None:
-        say(release.say_of_bundled())
+        say(release.bundled_notice())
         found = [ours]
     if not found:
         raise UserError(
@@ -103,7 +104,7 @@ def test_models(
     """Make the maps of every model on every set and score them; what was made before is not made again.
 
     Args:
-        models: {name: release.Found} of `find_models`.
+        models: {name: WeightFile} of `find_models`.
         image_sets: of `find_test_sets`.
         output: maps go to `output`/maps/<name>/<SET>/<image>.png, scores to `output`/scores/<name>.json.
         engine, size, device, threads: of kdscfnet.Predictor; size by default what the model is tested at.
@@ -114,8 +115,6 @@ def test_models(
     can be known of that is known before the first map is made.
     """
     names = scores_named(scores)
-    if size is not None and size < 1:
-        raise UserError("--size %d: 1 or more" % size)
     problems, remarks = collections.OrderedDict(), []
     for image_set in image_sets:
         if not image_set.masks:
@@ -156,8 +155,8 @@ def test_models(
             Result(
                 run.name,
                 run.model.title,
-                card=run.model.mae,
-                weights=str(run.model.path),
+                card=run.model.entry.mae if run.model.entry else {},
+                weights=run.model.path,
                 details={
                     "backbone": run.model.backbone,
                     "size": run.size,
@@ -191,7 +190,7 @@ def test_models(
 def _open(run, device, threads):
     from kdscfnet.inference.predictor import Predictor
 
-    predictor = Predictor(run.model.path, run.model.backbone, run.engine, run.size, threads, device)
+    predictor = Predictor(run.model, run.model.backbone, run.engine, run.size, threads, device)
     say(
         "%s: %s, %s at %d×%d, %s on %d threads"
         % (
@@ -218,8 +217,8 @@ class _Run:
         self.name, self.model, self.set = name, model, image_set
         self.folder = os.path.normpath(os.path.join(output, "maps", name, image_set.name))
         self.record = self.folder + ".json"
-        self.size = model.test_size if size is None else size
-        self.sha256 = file_sha256(model.path)
+        self.size = plain_size(model.test_size(size))
+        self.sha256 = model.sha256
         self.overwrite = overwrite
         # an interrupted run goes on with the engine it began with
         self.engine = self.recorded().get("engine", engine) if engine == "auto" and not overwrite else engine
@@ -267,7 +266,7 @@ class _Run:
         """Make the maps that are lacking. Returns {image name: Problem} of images that could not be read."""
         from kdscfnet.inference.pipeline import Job, predict_files
 
-        about = {"weights": str(self.model.path), "sha256": self.sha256, "size": self.size, "engine": predictor.engine}
+        about = {"weights": self.model.path, "sha256": self.sha256, "size": self.size, "engine": predictor.engine}
         recorded = self.recorded()
         if self.overwrite or any(recorded.get(key) != about[key] for key in ("sha256", "size", "engine")):
             if self.present() and not self.overwrite:

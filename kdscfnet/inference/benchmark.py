@@ -89,7 +89,7 @@ def benchmark_command(args):
     from kdscfnet.threads import available_cores
     from kdscfnet.weights.weightfile import resolve
 
-    weights = resolve(args.weights)
+    weights = resolve(args.weights).path
     engines = _engines(args.engine, weights)
     cores = available_cores()
     try:

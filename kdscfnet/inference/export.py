@@ -18,7 +18,7 @@ from kdscfnet.child import Crashed, in_child
 from kdscfnet.device import import_paddle, paddle_version
 from kdscfnet.errors import UserError
 from kdscfnet.files import atomic_path, file_sha256, may_be_written, write_json
-from kdscfnet.weights.weightfile import DEFAULT_SIZE, as_size, backbone_of, size_of_run, test_size
+from kdscfnet.weights.weightfile import as_size, resolve
 
 FORMAT = 1  # of the sidecar, and of what an exported network is; another number: exported anew
 OPSET = 14
@@ -38,29 +38,28 @@ def find_or_export(weights, backbone=None, size=None):
     exported anew where it is not what it should be.
 
     Args:
-        weights: a weight file, or an exported network (.onnx).
+        weights: a weight file, or an exported network (.onnx): a WeightFile, or its path.
         backbone: None: the one in the file.
         size: for Swin-B, which is exported for one size: an integer or (height, width).
 
     Raises CannotExport where there is none and it cannot be made here.
     """
-    weights = Path(weights)
-    if not weights.is_file():
-        raise UserError("there is no weight file %s" % weights)
-    if weights.suffix.lower() == ".onnx":
-        return weights, read_sidecar(weights)
-    digest = file_sha256(weights)
+    weight_file = resolve(weights)
+    weights = Path(weight_file)
+    if weight_file.kind == "exported":
+        return weights, weight_file.sidecar
+    digest = weight_file.sha256
 
     def name(size):
         return "%s.%s%s.onnx" % (weights.stem, digest[:16], ".%dx%d" % size if size else "")
 
-    swin_size = as_size(size or size_of_run(weights) or DEFAULT_SIZE["swin_b"])
+    swin_size = weight_file.test_size(size)
     for folder in (weights.parent, cache_folder()):
         for path in (folder / name(None), folder / name(swin_size)):
             about = verified(path, digest, backbone)
             if about is not None:
                 return path, about
-    backbone = backbone or backbone_of(weights)
+    backbone = backbone or weight_file.network()
     installed = Path(__file__).resolve().parents[1] in weights.resolve().parents
     folder = weights.parent if may_be_written(weights.parent) and not installed else cache_folder()
     swin_size = swin_size if backbone == "swin_b" else None
@@ -78,10 +77,10 @@ def find_or_export(weights, backbone=None, size=None):
             % (folder, error.strerror)
         )
     say("exporting the network for ONNX Runtime, once per weight file, to %s" % path)
-    return path, export_in_child("onnx", weights, backbone, path, swin_size)
+    return path, export_in_child("onnx", weight_file, backbone, path, swin_size)
 
 
-def export_in_child(kind, weights, backbone, target, size=None):
+def export_in_child(kind, weight_file, backbone, target, size=None):
     """`export_onnx` or `export_paddle` (kind "onnx" or "paddle") in a process of its own, on the CPU.
 
     Exporters print a lot, take memory that Paddle does not give back, and some end the process where they fail.
@@ -91,10 +90,12 @@ def export_in_child(kind, weights, backbone, target, size=None):
         return in_child(
             "kdscfnet.inference.export:export_" + kind,
             {"CUDA_VISIBLE_DEVICES": ""},
-            weights=str(weights),
+            weights=weight_file.path,
             backbone=backbone,
             target=str(target),
             size=size,
+            sha256=weight_file.sha256,
+            test_size=weight_file.test_size(),
         )
     except Crashed as crash:
         from kdscfnet.inference.export import install_onnx
@@ -142,28 +143,13 @@ def verified(path, weights_sha256, backbone):
     return about
 
 
-def read_sidecar(path):
-    """The sidecar of an exported network that a user names; {} where there is none."""
-    beside = sidecar(path)
-    if not beside.is_file():
-        return {}
-    try:
-        with open(str(beside), encoding="utf-8") as file:
-            about = json.load(file)
-        expected = about["file"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError("%s is no sidecar of an exported network: export anew, or remove it" % beside)
-    if expected != file_sha256(path):
-        raise UserError("%s is not the file that %s describes: export it anew" % (path, beside.name))
-    return about
-
-
-def export_onnx(weights, backbone, target, size=None):
+def export_onnx(weights, backbone, target, size=None, sha256=None, test_size=None):
     """Export the network of `weights` to `target` (.onnx) and its sidecar; returns the sidecar.
 
     Args:
         weights: a weight file.
         size: None: any size (the convolutional backbones); (height, width): that size alone. The batch is always free.
+        sha256, test_size: of the WeightFile, where the caller knows them.
 
     The result is compared with dygraph on several sizes and batches. Raises UserError, and writes nothing, where they
     differ by more than TOLERANCE of the logits' range.
@@ -181,14 +167,14 @@ def export_onnx(weights, backbone, target, size=None):
         _convert(_save_static(network, os.path.join(folder, "static"), size), made)
         session = open_session(made, 1)
         differences = compare(reference, lambda image: session.run(None, {"image": image})[0])
-        about = describe(weights, backbone, size, differences)
+        about = describe(weights, backbone, size, differences, sha256, test_size)
         about["file"] = {"name": target.name, "sha256": file_sha256(made), "opset": OPSET}
         _put({made: target})
     write_json(sidecar(target), about)
     return about
 
 
-def export_paddle(weights, backbone, target, size=None):
+def export_paddle(weights, backbone, target, size=None, sha256=None, test_size=None):
     """Export the network of `weights` as a Paddle inference model: target.pdiparams and target.json (Paddle 3) or
     target.pdmodel (Paddle 2), and the sidecar target.paddle.json. Arguments, check and errors as for `export_onnx`.
 
@@ -202,7 +188,7 @@ def export_paddle(weights, backbone, target, size=None):
         program = made + _program_suffix(made)
         predictor = _inference_predictor(program, made + ".pdiparams")
         differences = compare(reference, predictor)
-        about = describe(weights, backbone, size, differences)
+        about = describe(weights, backbone, size, differences, sha256, test_size)
         files = {path: prefix.with_name(prefix.name + path[len(made) :]) for path in (program, made + ".pdiparams")}
         about["files"] = [{"name": target.name, "sha256": file_sha256(path)} for path, target in files.items()]
         about["paddle"] = sys.modules["paddle"].__version__
@@ -220,17 +206,17 @@ def sidecar(path):
     return path.with_name(path.name + ".json")
 
 
-def describe(weights, backbone, size, differences):
+def describe(weights, backbone, size, differences, sha256=None, test_size=None):
     """The sidecar: everything a program in another language needs to make the same maps."""
     from kdscfnet.processing import MEAN, STD
 
-    input_size = list(size or as_size(test_size(weights, backbone)))
+    input_size = list(size or test_size or resolve(weights).test_size())
     return {
         "format": FORMAT,
         "kdscfnet": kdscfnet.__version__,
         "made": datetime.datetime.utcnow().strftime("%Y-%m-%dT%H:%M:%SZ"),
         "backbone": backbone,
-        "weights": {"file": Path(weights).name, "sha256": file_sha256(weights)},
+        "weights": {"file": Path(weights).name, "sha256": sha256 or resolve(weights).sha256},
         "test_size": input_size,
         "input": {
             "name": "image",
@@ -421,23 +407,19 @@ def _put(files):
 
 def export_command(args):
     """Run `kdscfnet export`; `args` as kdscfnet/commands/export.py defines them. Returns the exit code."""
-    from kdscfnet.weights.weightfile import resolve
-
     size = None
     if args.size:
-        if len(args.size) > 2 or min(args.size) < 1:
-            raise UserError("--size takes the side of a square, or height and width")
-        size = as_size(args.size[0] if len(args.size) == 1 else args.size)
+        size = as_size("x".join(args.size), "--size")  # height and width may also stand apart
     formats = ("onnx", "paddle") if args.format == "both" else (args.format,)
     weights = resolve(args.weights)
-    if weights.lower().endswith(".onnx"):
+    if weights.kind == "exported":
         raise UserError("%s is exported already: name the weight file it was made from" % weights)
-    backbone = backbone_of(weights) if args.backbone == "auto" else args.backbone
+    backbone = weights.network() if args.backbone == "auto" else args.backbone
     if backbone == "swin_b":
-        size = size or as_size(test_size(weights, backbone))
+        size = weights.test_size(size)
     prefix = Path(args.output)
     if prefix.is_dir() or args.output.endswith(("/", os.sep)):
-        prefix = prefix / Path(weights).stem
+        prefix = prefix / weights.name
     elif prefix.suffix.lower() == ".onnx":
         if formats != ("onnx",):
             raise UserError(

@@ -17,7 +17,7 @@ from kdscfnet.device import import_paddle, paddle_has_gpu
 from kdscfnet.errors import UserError
 from kdscfnet.text import say
 from kdscfnet.threads import available_cores
-from kdscfnet.weights.weightfile import backbone_of, size_of_run, test_size
+from kdscfnet.weights.weightfile import resolve
 
 ENGINES = ("auto", "onnxruntime", "paddle")
 _CHUNK = 4  # images per call of ONNX Runtime
@@ -47,8 +47,6 @@ class OnnxNetwork:
             raise UserError("ONNX Runtime is not installed: %s" % install_onnx())
         self.path, self.about = find_or_export(weights, backbone, size)
         self.backbone = self.about.get("backbone", backbone)
-        exported = str(weights).lower().endswith(".onnx")
-        self.test_size = (0 if exported else size_of_run(weights)) or self.about.get("test_size")
         self.threads = threads or available_cores()
         self._sessions = {}
         self._lock = threading.Lock()
@@ -133,7 +131,8 @@ class PaddleNetwork:
 
         if device:
             select_device(device)
-        backbone = backbone or backbone_of(weights)
+        weights = resolve(weights)
+        backbone = backbone or weights.network()
         self._paddle = paddle
         self.on_gpu = paddle.device.get_device().startswith("gpu")
         self.backbone = backbone
@@ -141,7 +140,6 @@ class PaddleNetwork:
         load_weights(self.model, weights)
         self.model.eval()
         self.size = None
-        self.test_size = test_size(weights, backbone)
 
     def __call__(self, images, threads=None):
         with self._paddle.no_grad():
@@ -152,10 +150,11 @@ def open_network(weights, backbone=None, engine="auto", size=None, threads=None,
     """The network of a weight file on the engine asked for; "auto": Paddle on a GPU, else ONNX Runtime, else Paddle."""
     if engine not in ENGINES:
         raise UserError("engine is %r: one of %s" % (engine, ", ".join(ENGINES)))
+    weights = resolve(weights)
     device = None if device == "auto" else device
     if device and device.split(":")[0] not in ("cpu", "gpu"):
         raise UserError("device is %r: auto, cpu, gpu or gpu:N" % device)
-    exported = str(weights).lower().endswith(".onnx")
+    exported = weights.kind == "exported"
     if device and device != "cpu" and (exported or engine == "onnxruntime"):
         raise UserError("ONNX Runtime runs on the CPU here: leave the device out, or take the engine paddle")
     if engine == "paddle":

@@ -12,7 +12,7 @@ from kdscfnet.inference.pipeline import run
 from kdscfnet.processing import prepare_image, to_map
 from kdscfnet.recipes import BACKBONES
 from kdscfnet.threads import available_cores
-from kdscfnet.weights.weightfile import DEFAULT_SIZE, as_size, resolve
+from kdscfnet.weights.weightfile import as_size, resolve
 
 
 class Predictor:
@@ -20,11 +20,12 @@ class Predictor:
 
     Args:
         weights: a weight file (.pdparams, .safetensors), an exported network (.onnx) or a name of the release
-            ("kd-stb"); None: the best student in the weights folder, or the bundled one where there is none.
+            ("kd-stb"); None: the best student in the weights folder, or the bundled one where there is none; a
+            WeightFile.
         backbone: "mobilenetv3" (the student), "resnet50" or "swin_b"; "auto": the one in the file.
         engine: "auto" (Paddle on a GPU, else ONNX Runtime, else Paddle), "onnxruntime" or "paddle".
-        size: the network's input, an integer or (height, width). Default: the test size of the release, by the file's
-            name; otherwise 352, and 384 for Swin-B. (A student that Swin-B taught wants 384.)
+        size: the network's input: 352, "352", "320x256" or (height, width). Default: the size that the network is
+            tested at (WeightFile.test_size); a student that Swin-B taught wants 384.
         threads: cores to use; default: all.
         device: for Paddle: "cpu", "gpu", "gpu:0"; default: a GPU where there is one.
 
@@ -35,16 +36,17 @@ class Predictor:
     def __init__(self, weights=None, backbone="mobilenetv3", engine="auto", size=None, threads=None, device=None):
         if backbone not in BACKBONES + ("auto",):
             raise UserError("backbone is %r: one of %s, auto" % (backbone, ", ".join(BACKBONES)))
-        if size is not None and min(as_size(size)) < 1:
-            raise UserError("size is %r: 1 or more" % (size,))
+        if size is not None:
+            size = as_size(size)
         if threads is not None and threads < 1:
             raise UserError("threads is %r: 1 or more" % (threads,))
         self.threads = threads or available_cores()
         backbone = None if backbone == "auto" else backbone
-        self.weights = resolve(weights)
-        self.network = open_network(self.weights, backbone, engine, size, threads, device)
+        self.weight_file = resolve(weights)
+        self.weights = self.weight_file.path
+        self.network = open_network(self.weight_file, backbone, engine, size, threads, device)
         self.backbone = self.network.backbone
-        self.size = as_size(size or self.network.size or self.network.test_size or DEFAULT_SIZE[self.backbone])
+        self.size = size or self.network.size or self.weight_file.test_size()
         if self.engine == "onnxruntime":
             self.network.expect(self.size)
         if self.network.size not in (None, self.size):

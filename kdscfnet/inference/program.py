@@ -68,14 +68,12 @@ def _kinds(text):
 def _open(args):
     from kdscfnet.inference.predictor import Predictor
 
-    if args.size is not None and args.size < 1:
-        raise UserError("--size %d: 1 or more" % args.size)
     predictor = Predictor(args.weights, args.backbone, args.engine, args.size, args.threads, args.device)
     if args.weights is None and not args.quiet:
         from kdscfnet.weights import release
 
-        if release.inspect_file(predictor.weights).is_bundled:
-            say(release.say_of_bundled())
+        if predictor.weight_file.is_bundled:
+            say(release.bundled_notice())
     return predictor
 
 

@@ -39,7 +39,7 @@ def load_optimizer_arrays(model, optimizer, arrays):
     names = {name: parameter.name for name, parameter in model.named_parameters()}
     unknown = set(arrays) - set(names)
     if unknown:
-        raise WeightsError("the checkpoint's optimizer knows %r, the model does not" % sorted(unknown)[0])
+        raise UserError("the checkpoint's optimizer knows %r, the model does not" % sorted(unknown)[0])
     optimizer.set_state_dict({names[name] + _VELOCITY: paddle.to_tensor(array) for name, array in arrays.items()})
 
 
@@ -70,7 +70,7 @@ def read_checkpoint(path):
     """Read one checkpoint; WeightsError where it is not whole."""
     value = read_pickle(path)
     if not isinstance(value, dict) or not {"step", "model", "optimizer", "extra"} <= set(value):
-        raise WeightsError("%s is not a checkpoint of kdscfnet train" % path)
+        raise WeightsError(path, "is not a checkpoint of kdscfnet train")
     return value
 
 

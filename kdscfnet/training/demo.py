@@ -211,7 +211,7 @@ def _check(part, args, images, world):
     from kdscfnet.inference.export import what_lacks
     from kdscfnet.models.scfnet import SCFNet
     from kdscfnet.training.start import refuse_amp_on_cpu
-    from kdscfnet.weights.release import load_backbone
+    from kdscfnet.weights.fetch import load_backbone
 
     recipe = part.recipe
     refuse_amp_on_cpu(args, paddle.device.get_device().startswith("cpu"))

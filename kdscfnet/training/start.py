@@ -249,8 +249,8 @@ def run_training(recipe, args):
 
     # Networks
     from kdscfnet.models.scfnet import SCFNet
+    from kdscfnet.weights.fetch import load_backbone
     from kdscfnet.weights.files import load_weights
-    from kdscfnet.weights.release import load_backbone
 
     paddle.seed(args.seed)
     model = SCFNet(recipe.backbone)

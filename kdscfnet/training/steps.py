@@ -81,30 +81,34 @@ def open_teacher(backbone, weights, engine="auto", sizes=()):
 
     Args:
         backbone: of the teacher.
-        weights: its weight file.
+        weights: its WeightFile, or its path.
         engine: "paddle", "onnxruntime", or "auto": ONNX Runtime on a CPU where it is installed.
         sizes: the sizes it will see; an exported Swin-B has one.
 
     Returns a callable as DistillationStep wants. Raises UserError or WeightsError.
     """
     from kdscfnet.models.scfnet import SCFNet
-    from kdscfnet.weights import files
+    from kdscfnet.weights.files import load_weights
+    from kdscfnet.weights.weightfile import resolve
 
     if not weights:
         raise UserError(
             "distillation needs the teacher's weights: --teacher-weights FILE (an SCFNet with %s; "
             "kdscfnet weights list shows the released ones)" % backbone
         )
-    found = files.identify(files.read_weights(weights, lazy=True))
-    if found and found != backbone:
-        raise WeightsError("%s holds a network with %s, the recipe's teacher has %s" % (weights, found, backbone))
+    weights = resolve(weights)
+    if weights.kind == "broken":
+        weights.arrays()  # raises what is wrong
+    if weights.kind == "scfnet" and weights.backbone != backbone:
+        reason = "holds a network with %s, the recipe's teacher has %s" % (weights.backbone, backbone)
+        raise WeightsError(weights.path, reason)
     on_cpu = paddle.device.get_device().startswith("cpu")
     if engine == "onnxruntime" or (engine == "auto" and on_cpu):
         network = _onnx_network(weights, backbone, sizes, required=engine == "onnxruntime")
         if network is not None:
             return OnnxTeacher(network)
     model = SCFNet(backbone)
-    files.load_weights(model, weights)
+    load_weights(model, weights)
     return PaddleTeacher(model)
 
 

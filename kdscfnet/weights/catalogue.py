@@ -7,14 +7,17 @@ import sys
 
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.text import amount, shown_path
+from kdscfnet.weights import fetch as fetching
 from kdscfnet.weights import files, release
+from kdscfnet.weights.weightfile import WeightFile, bundled
+from kdscfnet.weights.weightfile import verify as verified
 
 
 def print_list(folder=None, links=False, out=None):
     """Print the release, what of it is in the weights folder, and what else is there."""
     out = out or sys.stdout
     root = release.weights_folder(folder)
-    found = [release.inspect_file(path) for path in release.weight_files(folder)]
+    found = [WeightFile(path) for path in release.weight_files(folder)]
     have = {}
     for item in found:
         if item.entry is not None and not item.is_bundled:
@@ -24,7 +27,7 @@ def print_list(folder=None, links=False, out=None):
     for model in release.release().models:
         rows.append(
             (
-                model.recipe,
+                model.name,
                 model.title,
                 model.backbone,
                 model.teacher or "-",
@@ -37,7 +40,7 @@ def print_list(folder=None, links=False, out=None):
     rows.append(("",) * 8)
     for backbone in release.release().backbones:
         state = _state(have, found, backbone, notes)
-        cached = release.find_backbone(backbone.backbone, folder) if state != "here" else None
+        cached = fetching.find_backbone(backbone.backbone, folder) if state != "here" else None
         if cached:
             state = "found"
             notes.append("%s is found as %s" % (backbone.file, shown_path(cached)))
@@ -51,9 +54,10 @@ def print_list(folder=None, links=False, out=None):
         "\nWeights folder: %s (change it: --weights-folder, or %s)" % (os.path.abspath(str(root)), release.ENVIRONMENT),
         file=out,
     )
-    ours = release.bundled()
+    ours = bundled()
     if ours is not None:
-        print("Bundled, ours and not the authors', for want of another (MAE %s):" % ours.entry.scores, file=out)
+        what = ours.problem or "MAE %s" % release.release().bundled.scores
+        print("Bundled, ours and not the authors', for want of another (%s):" % what, file=out)
         print("  " + shown_path(ours.path), file=out)
     others = [item for item in found if item.entry is None]
     if others:
@@ -76,7 +80,7 @@ def _state(have, found, entry, notes):
     if entry.file in have:
         return "here"
     for other in found:  # there under the right name, but something else
-        if other.path.name == entry.file:
+        if os.path.basename(other.path) == entry.file:
             notes.append("%s is %s" % (entry.file, _what(other)))
             return "WRONG"
     return "missing"
@@ -104,7 +108,7 @@ def fetch(names, folder=None, force=False, mirror=None):
     problems = []
     for entry in entries:
         try:
-            path = release.fetch(entry, folder, force, mirror)
+            path = fetching.fetch(entry, folder, force, mirror)
         except WeightsError as error:
             problems.append(str(error))
             if len(entries) > 1:
@@ -125,12 +129,12 @@ def verify(files):
     bad = 0
     for path in files:
         try:
-            good = release.verify(path)
+            good = verified(path)
         except WeightsError as error:
             bad += 1
             print("BAD   %s" % error)
             continue
-        found = good.found
+        found = good.weight_file
         print("good  %s" % shown_path(path))
         print(
             "      %s, %s parameters, %d entries, %s, %s"
@@ -139,7 +143,7 @@ def verify(files):
         if found.entry is not None:
             print(
                 "      by its name: %s%s"
-                % (found.title, ", published MAE on ECSSD %.3f" % found.mae["ECSSD"] if found.mae else "")
+                % (found.title, ", published MAE on ECSSD %.3f" % found.entry.mae["ECSSD"] if found.entry.mae else "")
             )
         if good.same_as is not None:
             print("      %s, byte for byte (by its %s)" % (release.described(good.same_as), good.checksum))
@@ -150,7 +154,7 @@ def verify(files):
             )
         if good.report.ignored:
             print("      not used: %s" % files.some(list(good.report.ignored)))
-        print("      sha256 %s" % good.sha256)
+        print("      sha256 %s" % found.sha256)
     if bad and len(files) > 1:
         print("%d of %d files are bad" % (bad, len(files)), file=sys.stderr)
     return 2 if bad else 0
@@ -160,9 +164,9 @@ def convert(source, target, force=False):
     """Write the arrays of one weight file as another; every bit of every array stays."""
     if os.path.exists(target) and not force:
         raise UserError("%s exists already: say --force to replace it" % shown_path(target))
-    if not str(target).lower().endswith(files.SUFFIXES):
+    if not str(target).lower().endswith(release.SUFFIXES):
         raise UserError(
-            "%s: the name of a weight file ends with %s" % (shown_path(target), " or ".join(files.SUFFIXES))
+            "%s: the name of a weight file ends with %s" % (shown_path(target), " or ".join(release.SUFFIXES))
         )
     arrays = files.read_weights(source)
     backbone = files.identify(arrays)

@@ -66,10 +66,7 @@ def download(url, target, check, limit, timeout=30, attempts=5, pause=1.0):
             check(part)
         except WeightsError as error:
             _discard(part)
-            reason = str(error)
-            prefix = shown_path(part) + ": "
-            reason = reason[len(prefix) :] if reason.startswith(prefix) else reason
-            raise DownloadError("the server sent another file than the one that was published: %s" % reason)
+            raise DownloadError("the server sent another file than the one that was published: %s" % error.reason)
         if os.name == "nt":  # an open file cannot be renamed there
             file.close()
         # While the file has this name, it is locked for us; after the rename another process may begin both anew.

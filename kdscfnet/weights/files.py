@@ -26,6 +26,7 @@ from kdscfnet.errors import WeightsError
 from kdscfnet.files import atomic_path, open_regular
 from kdscfnet.text import shown, shown_path
 from kdscfnet.weights.pickles import LazyArray, is_plain, read_pickle, write_pickle
+from kdscfnet.weights.release import SUFFIXES
 
 __all__ = [
     "LoadReport",
@@ -39,7 +40,6 @@ __all__ = [
     "write_weights",
 ]
 
-SUFFIXES = (".pdparams", ".safetensors")
 NAME_TABLE = "StructuredToParameterName@@"  # paddle.save's table from keys to the names of parameters
 # Buffers that follow from the size of the network alone: the model has its own
 DERIVED = ("relative_position_index", "relative_position_bias", "attn_mask")
@@ -165,24 +165,20 @@ def _misfit(path, arrays, model, missing, unexpected, mismatched, non_finite):
     if non_finite:
         parts.append("NaN or infinite values in %s" % some(non_finite))
     wanted = "the network%s" % (" (%s)" % model if model else "")
-    text = "%s: does not fit %s: %s" % (path, wanted, "; ".join(parts))
+    reason = "does not fit %s: %s" % (wanted, "; ".join(parts))
     if non_finite:
-        text = "%s: %s: the file is damaged, or its training diverged" % (path, parts[-1])
+        reason = "%s: the file is damaged, or its training diverged" % parts[-1]
     else:
         other, backbone = identify(arrays), identify_backbone(arrays)
         if other and other != model:
-            text = "%s: holds SCFNet with the backbone %s, not %s: use --backbone %s, or another file" % (
-                path,
+            reason = "holds SCFNet with the backbone %s, not %s: use --backbone %s, or another file" % (
                 other,
                 model or "this network",
                 other,
             )
         elif backbone:
-            text = "%s: holds only the ImageNet backbone %s, not a whole SCFNet: it is for --pretrained" % (
-                path,
-                backbone,
-            )
-    error = WeightsError(text)
+            reason = "holds only the ImageNet backbone %s, not a whole SCFNet: it is for --pretrained" % backbone
+    error = WeightsError(path, reason)
     error.missing, error.unexpected = missing, unexpected
     error.mismatched, error.non_finite = mismatched, non_finite
     return error
@@ -227,7 +223,7 @@ def read_file(path, lazy=False):
         return _arrays_of(tree, name, report), report
     if head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8:
         return _read_safetensors(path, name, head, lazy), LoadReport(name, "safetensors", 0)
-    raise WeightsError("%s: %s" % (name, _what_it_is(head)))
+    raise WeightsError(name, _what_it_is(head))
 
 
 _SIGNATURES = (
@@ -262,7 +258,7 @@ def _what_it_is(head):
 def _arrays_of(tree, name, report):
     """The arrays of a state dict as paddle.save writes it: arrays, or tuples of a name and an array."""
     if type(tree) is not dict:
-        raise WeightsError("%s: holds a %s, not a dict of arrays" % (name, type(tree).__name__))
+        raise WeightsError(name, "holds a %s, not a dict of arrays" % type(tree).__name__)
     arrays, others = {}, []
     for key, value in tree.items():
         if type(value) in (tuple, list) and len(value) == 2 and type(value[0]) is str:
@@ -277,19 +273,19 @@ def _arrays_of(tree, name, report):
         advice = ""
         if any(type(value) is dict for key, value in tree.items() if key != NAME_TABLE):
             advice = ": it may be a whole training checkpoint; the weights alone are wanted"
-        raise WeightsError("%s: holds entries that are no arrays: %s%s" % (name, some(others), advice))
+        raise WeightsError(name, "holds entries that are no arrays: %s%s" % (some(others), advice))
     if not arrays:
-        raise WeightsError("%s: holds no arrays" % name)
+        raise WeightsError(name, "holds no arrays")
     return arrays
 
 
 def _read_safetensors(path, name, head, lazy):
     if struct.unpack("<Q", head[:8])[0] > MAX_HEADER:
-        raise WeightsError("%s: its header is larger than any weight file's: it is damaged" % name)
+        raise WeightsError(name, "its header is larger than any weight file's: it is damaged")
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
-        raise WeightsError("%s: a .safetensors file needs the safetensors package: pip install safetensors" % name)
+        raise WeightsError(name, "a .safetensors file needs the safetensors package: pip install safetensors")
     arrays = {}
     try:
         with safe_open(path, framework="numpy") as file:
@@ -300,11 +296,11 @@ def _read_safetensors(path, name, head, lazy):
                 else:
                     arrays[key] = file.get_tensor(key)
     except MemoryError:
-        raise WeightsError("%s: there is not enough memory for it" % name)
+        raise WeightsError(name, "there is not enough memory for it")
     except (SafetensorError, TypeError, KeyError, ValueError, AttributeError, OSError) as error:
-        raise WeightsError("%s: %s" % (name, " ".join(str(error).split())))
+        raise WeightsError(name, " ".join(str(error).split()))
     if not arrays:
-        raise WeightsError("%s: holds no arrays" % name)
+        raise WeightsError(name, "holds no arrays")
     return arrays
 
 
@@ -349,18 +345,18 @@ def write_weights(path, arrays):
     file would not give back what was put in."""
     name, suffix = shown_path(path), os.path.splitext(os.fspath(path))[1].lower()
     if suffix not in SUFFIXES:
-        raise WeightsError("%s: the name of a weight file ends with %s" % (name, " or ".join(SUFFIXES)))
+        raise WeightsError(name, "the name of a weight file ends with %s" % " or ".join(SUFFIXES))
     # not ascontiguousarray, which gives an array without dimensions one
     arrays = {key: np.asarray(array, order="C") for key, array in arrays.items()}
     for key, array in arrays.items():
         problem = _unwritable(key, array, suffix)
         if problem:
-            raise WeightsError("%s: cannot be written: %s" % (name, problem))
+            raise WeightsError(name, "cannot be written: %s" % problem)
     if suffix == ".safetensors":
         try:
             from safetensors.numpy import save_file
         except ImportError:
-            raise WeightsError("%s: a .safetensors file needs the safetensors package: pip install safetensors" % name)
+            raise WeightsError(name, "a .safetensors file needs the safetensors package: pip install safetensors")
     with atomic_path(path) as temporary:
         if suffix == ".safetensors":
             save_file(arrays, temporary)
@@ -391,11 +387,9 @@ def _read_back(temporary, name, arrays):
     try:
         found = read_weights(temporary, lazy=True)
     except WeightsError as error:
-        reason, prefix = str(error), shown_path(temporary) + ": "
-        reason = reason[len(prefix) :] if reason.startswith(prefix) else reason
-        raise WeightsError("%s: cannot be written: it could not be read again: %s" % (name, reason)) from None
+        raise WeightsError(name, "cannot be written: it could not be read again: %s" % error.reason) from None
     if {key: tuple(array.shape) for key, array in found.items()} != {key: a.shape for key, a in arrays.items()}:
-        raise WeightsError("%s: cannot be written: it would not give back the same entries" % name)
+        raise WeightsError(name, "cannot be written: it would not give back the same entries")
 
 
 # Which network is it? ------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ _ORDERED = {order + code: np.dtype(order + code) for order in "<>|=" for code in
 _NOTHING = object()
 
 
-class PickleError(WeightsError):
+class PickleError(Exception):
     """Says what in a file is no part of a pickle of arrays and plain containers."""
 
 
@@ -729,11 +729,11 @@ def read_pickle(path, lazy=False):
         try:
             return machine.finished(machine.run(), lazy)
         except PickleError as error:
-            raise PickleError("%s: %s" % (shown_path(path), error)) from None
+            raise WeightsError(shown_path(path), error) from None
         except OSError as error:
-            raise WeightsError("%s: %s" % (shown_path(path), error.strerror or error))
+            raise WeightsError(shown_path(path), error.strerror or error)
         except MemoryError:
-            raise WeightsError("%s: there is not enough memory for it" % shown_path(path)) from None
+            raise WeightsError(shown_path(path), "there is not enough memory for it") from None
 
 
 # Writing -------------------------------------------------------------------------------------------------------------

@@ -1,95 +1,313 @@
-"""Which weight file to predict with, which network it holds, and the size it was made for. Imports no Paddle."""
+"""What is known of one weight file, found out once and handed on. Imports no Paddle.
+
+resolve(text)         the WeightFile of a path, of a name of the release, or of the best student that is here
+find_weights(folder)  the usable SCFNet weights in the weights folder
+bundled()             the student that comes with the package, for where there are no others
+verify(path)          check a file whole
+as_size(size)         the one parser of sizes
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from dataclasses import dataclass
+from pathlib import Path
 
 from kdscfnet.errors import UserError, WeightsError
+from kdscfnet.files import file_digest, file_sha256
+from kdscfnet.text import shown_path
+from kdscfnet.weights import files, release
 
 DEFAULT_SIZE = {"mobilenetv3": 352, "resnet50": 352, "swin_b": 384}
+LARGEST_SIZE = 8192
 
 
-def as_size(size):
-    """An integer or (height, width) → (height, width)."""
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+def as_size(size, name="size is", smallest=1):
+    """352, "352", "320x256" or (320, 256) → (height, width), integers. Raises UserError, which begins with `name`."""
+    try:
+        parts = size.lower().replace("×", "x").split("x") if isinstance(size, str) else size
+        sides = [int(side) for side in (parts if isinstance(parts, (list, tuple)) else [parts])]
+    except (TypeError, ValueError):
+        sides = []
+    if len(sides) not in (1, 2) or not smallest <= min(sides) <= max(sides) <= LARGEST_SIZE:
+        most = " to %d" % LARGEST_SIZE if sides and max(sides) > LARGEST_SIZE else " or more"
+        raise UserError("%s %s: %d%s, or HEIGHTxWIDTH" % (name, size, smallest, most))
+    return sides[0], sides[-1]
+
+
+def plain_size(size):
+    """(height, width) as files and people write it: 352 for a square, [320, 256] otherwise."""
+    height, width = size
+    return height if height == width else [height, width]
+
+
+class WeightFile:
+    """One weight file: what it holds, which entry of the release it is, and the size that its network is tested at.
+
+    Making one reads keys and shapes, not values; it never raises for a bad file. Whatever takes a path takes it, too.
+
+    Attributes:
+        path: a str.
+        kind: "scfnet", "backbone" (ImageNet), "exported" (.onnx), "other" (readable, none of our networks) or "broken"
+            (`problem` says why, in a line that names the file).
+        backbone: of the network in it; "" where there is none.
+        entry: the release.Entry that it is, by its name and its network, or None.
+        title: the entry's, else the file's name without its suffix.
+        parameters: how many numbers the model has, buffers of Swin that follow from its size not counted.
+        sidecar: of an exported network, as a dict; {} where there is none.
+    """
+
+    def __init__(self, path):
+        self.path = os.fspath(path)
+        self.name = os.path.splitext(os.path.basename(self.path))[0]
+        self.backbone, self.entry, self.title, self.problem = "", None, self.name, ""
+        self.parameters, self.sidecar, self._sha256 = 0, {}, None
+        try:
+            self.kind = self._look()
+        except UserError as error:
+            self.kind, self.problem = "broken", str(error)
+
+    def __fspath__(self):
+        return self.path
+
+    __str__ = __fspath__
+
+    def _look(self):
+        if self.path.lower().endswith(".onnx"):
+            self.sidecar = self._read_sidecar()
+            self.backbone, self.title = self.sidecar.get("backbone", ""), "an exported network"
+            return "exported"
+        arrays = files.read_weights(self.path, lazy=True)
+        self.parameters = count_parameters(arrays)
+        self.backbone = files.identify(arrays) or ""
+        if self.backbone:
+            kind, entries = "scfnet", (*release.release().models, release.release().bundled)
+        else:
+            self.backbone = files.identify_backbone(arrays) or ""
+            if not self.backbone:
+                self.title = "not a network of ours"
+                return "other"
+            kind, entries = "backbone", release.release().backbones
+            self.title = "ImageNet backbone %s" % self.backbone
+        for entry in entries:
+            if entry.backbone == self.backbone and os.path.splitext(entry.file)[0].lower() == self.name.lower():
+                self.entry, self.title = entry, entry.title
+        return kind
+
+    def _read_sidecar(self):
+        beside = self.path + ".json"
+        if not os.path.isfile(beside):
+            return {}
+        try:
+            with open(beside, encoding="utf-8") as file:
+                sidecar = json.load(file)
+            expected = sidecar["file"]["sha256"]
+            as_size(sidecar["test_size"])
+        except (OSError, ValueError, KeyError, TypeError, UserError):
+            raise UserError("%s is no sidecar of an exported network: export anew, or remove it" % beside)
+        if expected != self.sha256:
+            raise UserError(
+                "%s is not the file that %s describes: export it anew" % (self.path, os.path.basename(beside))
+            )
+        return sidecar
+
+    @property
+    def is_bundled(self):
+        return self.entry is not None and self.entry == release.release().bundled
+
+    @property
+    def sha256(self):
+        """The SHA-256 of the file, in hexadecimal; computed once."""
+        if self._sha256 is None:
+            self._sha256 = file_sha256(self.path)
+        return self._sha256
+
+    def arrays(self):
+        """{key: array} of everything in the file. Raises WeightsError."""
+        return files.read_weights(self.path)
+
+    def network(self):
+        """The backbone of the SCFNet in the file. Raises WeightsError where it holds none."""
+        if self.kind == "broken":
+            self.arrays()  # raises what is wrong
+        if self.kind != "scfnet":
+            raise WeightsError(shown_path(self.path), "holds no network of ours: kdscfnet weights verify says more")
+        return self.backbone
+
+    def test_size(self, size=None):
+        """(height, width) of the network's input at test time. The sources, first one first: `size`, the caller's; the
+        run of `kdscfnet train` that wrote the file; the release; the sidecar of an exported network; the backbone."""
+        if size is not None:
+            return as_size(size)
+        ranked = (
+            self._size_of_run() if self.kind != "exported" else None,
+            self.entry.test_size if self.entry else None,
+            self.sidecar.get("test_size"),
+            DEFAULT_SIZE.get(self.backbone, 352),
+        )
+        return as_size(next(known for known in ranked if known))
+
+    def _size_of_run(self):
+        """The test size in run.json of the run in whose folder the file lies; None outside of one."""
+        folder = os.path.dirname(os.path.abspath(self.path))
+        if os.path.basename(folder) == "weights":  # best.pdparams and the epochs of the last third
+            folder = os.path.dirname(folder)
+        try:
+            with open(os.path.join(folder, "run.json"), encoding="utf-8") as file:
+                size = json.load(file)["test_size"]
+            return as_size(size) if isinstance(size, (int, list)) else None
+        except (OSError, ValueError, KeyError, TypeError, UserError):
+            return None
 
 
 def resolve(weights=None):
-    """The path of a weight file.
+    """The WeightFile of what a user names.
 
     Args:
-        weights: a path; a name of the release that `kdscfnet weights list` shows, or "bundled"; or None: the best
-            student in the weights folder, a published one before others, else the bundled one.
+        weights: a path; a name of the release that `kdscfnet weights list` shows, or "bundled"; None: the best student
+            in the weights folder, a published one before others, else the bundled one; a WeightFile is returned.
 
     Raises UserError with what to do where there is none.
     """
+    if isinstance(weights, WeightFile):
+        return weights
     if weights is not None and os.path.exists(weights):
         if os.path.isdir(weights):
             raise UserError("%s is a folder: name a weight file in it" % weights)
-        return str(weights)
-    from kdscfnet.weights import release
-
+        return _usable(weights)
     if weights is None:
-        found = [item for item in release.find_weights() if item.backbone == "mobilenetv3"]
-        if found:
-            return str(min(found, key=_preference).path)
-    if weights in (None, "bundled"):
-        found = release.bundled()
-        if found is None:
-            raise UserError(
-                "there are no weights in %s: kdscfnet weights fetch kd-stb gets some, --weights names others"
-                % os.path.abspath(str(release.weights_folder()))
-            )
-        return str(found.path)
-    name = os.fspath(weights)
+        students = [WeightFile(path) for path in release.weight_files()]
+        students = [student for student in students if student.kind == "scfnet" and student.backbone == "mobilenetv3"]
+        others = [student for student in students if not student.is_bundled]
+        student = min(others, key=_preference) if others else bundled(students)
+    elif weights == "bundled":
+        student = bundled()
+    else:
+        return _usable(_of_the_release(os.fspath(weights)))
+    if student is None:
+        raise UserError(
+            "there are no weights in %s: kdscfnet weights fetch kd-stb gets some, --weights names others"
+            % os.path.abspath(str(release.weights_folder()))
+        )
+    return student
+
+
+def _usable(path):
+    weight_file = WeightFile(path)
+    if weight_file.kind == "broken" and weight_file.path.lower().endswith(".onnx"):
+        raise UserError(weight_file.problem)
+    return weight_file
+
+
+def _of_the_release(name):
     if os.sep in name or os.path.splitext(name)[1]:
         raise UserError("there is no weight file %s" % name)
     entry = release.release().find(name)
-    if entry.is_backbone:
+    if entry.kind == "backbone":
         raise UserError("%s is an ImageNet backbone, which makes no saliency maps: name a model" % name)
     path = release.weights_folder() / entry.file
     if not path.is_file():
         raise UserError(
-            "%s is not here yet: kdscfnet weights fetch %s, or %s" % (name, entry.recipe, release.how_to_get(entry))
+            "%s is not here yet: kdscfnet weights fetch %s, or %s" % (name, entry.name, release.how_to_get(entry))
         )
-    return str(path)
+    return path
 
 
-def _preference(found):
-    return found.entry is None, found.mae.get("ECSSD", 1.0), str(found.path)
+def _preference(student):
+    return student.entry is None, student.entry.mae["ECSSD"] if student.entry else 1.0, student.path
 
 
-def backbone_of(weights):
-    """The backbone of the network in a weight file. Raises WeightsError where it holds none of ours."""
-    from kdscfnet.weights import files
+def find_weights(folder=None):
+    """The usable SCFNet weights in the weights folder: WeightFiles, published ones first, in the order of the release.
 
-    backbone = files.identify(files.read_weights(weights, lazy=True))
+    The bundled student, which a clone has there, is not among them."""
+    order = {entry.name: number for number, entry in enumerate(release.release().models)}
+    students = [item for item in map(WeightFile, release.weight_files(folder)) if item.kind == "scfnet"]
+    students = [item for item in students if not item.is_bundled]
+    return sorted(students, key=lambda item: order[item.entry.name] if item.entry else len(order))
+
+
+def bundled(known=()):
+    """The student that comes with the package, or None where it was taken away; of `known`, if it is among them.
+
+    It was trained by this project on 4,000 photographs (weights/scfnet_mobilenetv3_duts4k.md); it is not the authors'.
+    """
+    name = release.release().bundled.file
+    for path in (Path(__file__).with_name(name), release.CHECKOUT / "weights" / name):
+        if path.is_file():
+            return next((item for item in known if os.path.samefile(item.path, path)), None) or WeightFile(path)
+    return None
+
+
+def count_parameters(arrays):
+    """Numbers in a model: trainable ones and BatchNorm statistics, without derived buffers."""
+    return sum(product(array.shape) for key, array in arrays.items() if not files.is_derived(key))
+
+
+def product(shape):
+    result = 1
+    for side in shape:
+        result *= int(side)
+    return result
+
+
+@dataclass
+class Verified:
+    """The outcome of `verify`: what a good file is."""
+
+    weight_file: WeightFile
+    size: int  # bytes
+    report: object  # files.LoadReport
+    same_as: object = None  # the Entry that it is by its checksum
+    checksum: str = ""  # "SHA-256" or "MD5": by which
+
+
+def verify(path, entry=None):
+    """Check a file whole: structure, dtypes, finite values, and for an `entry` that it is that one (its network, its
+    checksum where the release has one). Without `entry`, a file that has the very name of one is compared with that
+    one's checksum. Returns Verified; raises WeightsError with what is wrong."""
+    path = Path(path)
+    name = shown_path(path)
+    arrays, report = files.read_file(path)
+    backbone, kind = files.identify(arrays), "scfnet"
     if backbone is None:
-        raise WeightsError("%s holds no network of ours: kdscfnet weights verify says more" % weights)
-    return backbone
+        backbone, kind = files.identify_backbone(arrays), "backbone"
+    if entry is not None:
+        if (backbone, kind) != (entry.backbone, entry.kind):
+            holds = release.holding(kind, backbone) if backbone else "none of our networks"
+            raise WeightsError(name, "holds %s, not %s" % (holds, entry.holds))
+    if backbone is None:
+        # the network it is nearest to says best what is wrong
+        backbone = max(files.shape_tables(), key=lambda table: _likeness(arrays, files.shape_tables()[table]))
+        if not _likeness(arrays, files.shape_tables()[backbone]):
+            raise WeightsError(name, "holds %d arrays, none of them of a network of ours" % len(arrays))
+        kind = "scfnet"
+    if kind == "backbone":
+        files.fit(arrays, files.backbone_shapes(backbone), report, backbone, files.CLASSIFIER[backbone])
+    else:
+        files.fit(arrays, files.shape_tables()[backbone], report, backbone)
+    weight_file, same_as, compared = WeightFile(path), None, ""
+    by_name = entry is None
+    if by_name:
+        entry = release.namesake(path)
+    if entry is not None:
+        for kind, wanted in (("SHA-256", entry.sha256), ("MD5", entry.md5)):
+            if not wanted:
+                continue
+            if wanted == (weight_file.sha256 if kind == "SHA-256" else file_digest(path, hashlib.md5())):
+                same_as, compared = entry, compared or kind
+            elif by_name:
+                raise WeightsError(
+                    name,
+                    "has the name of %s, but its %s differs: it is another file, or damaged"
+                    % (release.described(entry), kind),
+                )
+            else:
+                raise WeightsError(name, "is not the published file: its %s differs" % kind)
+    return Verified(weight_file, path.stat().st_size, report, same_as, compared)
 
 
-def test_size(weights, backbone):
-    """The side of the network's input at test time: what the run of `kdscfnet train` that wrote the file was measured
-    at; else by the file's name in the release; else by its backbone."""
-    from kdscfnet.weights import release
-
-    own = size_of_run(weights)
-    if own:
-        return own
-    entry = release.find_model(weights, backbone)
-    return entry.test_size if entry else DEFAULT_SIZE[backbone]
-
-
-def size_of_run(weights):
-    """The test size of the training run in whose folder the file `weights` lies, by its run.json; 0 outside of one."""
-    folder = os.path.dirname(os.path.abspath(weights))
-    if os.path.basename(folder) == "weights":  # best.pdparams and the epochs of the last third
-        folder = os.path.dirname(folder)
-    try:
-        with open(os.path.join(folder, "run.json"), encoding="utf-8") as file:
-            size = json.load(file)["test_size"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-    return size if isinstance(size, int) and 0 < size <= 8192 else 0
+def _likeness(arrays, table):
+    return sum(key in arrays and tuple(arrays[key].shape) == shape for key, shape in table.items())

@@ -1,0 +1,103 @@
+"""Files of the release, downloaded and verified; and ImageNet weights for a model's backbone.
+
+fetch(entry, folder)      download, verified before it gets its name (kdscfnet/weights/download.py)
+load_backbone(model, …)   ImageNet weights into a model's backbone: path, "auto" or "none"
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+from kdscfnet.errors import WeightsError
+from kdscfnet.weights import files
+from kdscfnet.weights.files import shape_tables
+from kdscfnet.weights.release import MIRROR, how_to_get, release, weight_files, weights_folder
+from kdscfnet.weights.weightfile import WeightFile, product, verify
+
+
+def fetch(entry, folder=None, force=False, mirror=None, **options):
+    """Download `entry` into the weights folder; returns its Path. Nothing is written elsewhere.
+
+    A file that is there already and is right is kept. `mirror` (or $KDSCFNET_MIRROR): the address of a folder that has
+    the files under their names in the manifest, to be asked instead of Google Drive or the libraries' servers.
+    `options` are those of kdscfnet.weights.download.download. Raises WeightsError with the way to get it by hand.
+    """
+    from kdscfnet.weights.download import DownloadError, download
+
+    mirror = mirror or os.environ.get(MIRROR)
+    url = "%s/%s" % (mirror.rstrip("/"), quote(entry.file)) if mirror else entry.url
+    target = weights_folder(folder) / entry.file
+    if target.exists() and not force:
+        try:
+            verify(target, entry)
+        except WeightsError as error:
+            raise WeightsError(error.path, "%s; delete it, or say --force to download it again" % error.reason)
+        return target
+    try:
+        download(url, target, check=lambda path: verify(path, entry), limit=_limit(entry), **options)
+    except DownloadError as error:
+        raise WeightsError(entry.title, "%s; %s" % (error, how_to_get(entry, folder)))
+    return target
+
+
+def _limit(entry):
+    """Bytes that a download of `entry` cannot exceed: float64, at protocol 2, with a classifier."""
+    shapes = shape_tables()[entry.backbone].values()
+    return (16 << 20) + 12 * sum(product(shape) for shape in shapes)
+
+
+# ImageNet weights of the backbones -----------------------------------------------------------------------------------
+
+
+def find_backbone(backbone, folder=None):
+    """The path of ImageNet weights for `backbone` in the weights folder, else in the cache of the library that
+    publishes them, else None."""
+    entry = next(item for item in release().backbones if item.backbone == backbone)
+    named = [weights_folder(folder) / entry.file, Path(os.path.expanduser(entry.cache)) / entry.file]
+    others = [path for path in weight_files(folder) if path != named[0]]
+    for path in [named[0], *others, named[1]]:
+        if path.is_file():
+            weight_file = WeightFile(path)
+            if weight_file.kind == "backbone" and weight_file.backbone == backbone:
+                return path
+    return None
+
+
+def load_backbone(model, source, folder=None, **options):
+    """Start a model's backbone from ImageNet weights.
+
+    Args:
+        model: kdscfnet.SCFNet.
+        source: a path; "auto": the weights folder, then PaddleClas's or Paddle's own cache, then a download into the
+            weights folder; "none": nothing is loaded.
+
+    The file must hold every entry of the backbone; the classifier in it is not used. Returns a LoadReport, or None for
+    "none". Raises WeightsError as `load_weights` does; the model is as it was then.
+    """
+    if source == "none":
+        return None
+    if source == "auto":
+        entry = next(item for item in release().backbones if item.backbone == model.backbone)
+        path = find_backbone(model.backbone, folder)
+        if path is None:
+            try:
+                path = fetch(entry, folder, **options)
+            except WeightsError as error:
+                raise WeightsError(error.path, "%s; or start from random numbers: --pretrained none" % error.reason)
+    else:
+        path = source
+    arrays, report = files.read_file(path)
+    state = model.bkbone.state_dict()
+    if files.identify(arrays):
+        raise WeightsError(
+            report.path, "holds a whole SCFNet, not the ImageNet weights of a backbone that --pretrained takes"
+        )
+    other = files.identify_backbone(arrays)
+    if other and other != model.backbone:
+        raise WeightsError(report.path, "holds ImageNet weights of %s, not of %s" % (other, model.backbone))
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    chosen = files.fit(arrays, shapes, report, "backbone " + model.backbone, files.CLASSIFIER[model.backbone])
+    files.assign(state, chosen)
+    return report
