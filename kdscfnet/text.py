@@ -43,3 +43,15 @@ def amount(count):
         return "%d bytes" % count
     power = (len(str(count)) - 1) // 3
     return "%.1f %s" % (count / 1000**power, ("kB", "MB", "GB", "TB", "PB")[power - 1])
+
+
+def columns(rows, left=(0,)):
+    """Rows of texts as aligned lines; the columns `left` are flush left, the others flush right. Returns a list."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        "  ".join(
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]

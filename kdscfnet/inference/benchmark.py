@@ -1,21 +1,16 @@
-"""Where the time of a prediction goes: what `kdscfnet benchmark` does.
+"""Where the time of a prediction goes: the measuring of `kdscfnet benchmark`.
 
 Each measurement is a process of its own, so that peak memory and thread settings belong to one engine.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import platform
 import sys
 import tempfile
 import time
 
 import numpy as np
-
-from kdscfnet.child import Crashed, in_child
-from kdscfnet.errors import UserError
 
 STAGES = ("read", "prepare", "network", "finish", "write")
 
@@ -81,98 +76,8 @@ def peak_memory():
     return peak / (1e6 if sys.platform == "darwin" else 1e3)
 
 
-def benchmark_command(args):
-    """Run `kdscfnet benchmark`; `args` as kdscfnet/commands/benchmark.py defines them. Returns the exit code."""
-    from kdscfnet.images import read_any
-    from kdscfnet.inference.inputs import find
-    from kdscfnet.text import progress
-    from kdscfnet.threads import available_cores
-    from kdscfnet.weights.weightfile import resolve
-
-    weights = resolve(args.weights).path
-    engines = _engines(args.engine, weights)
-    cores = available_cores()
-    try:
-        threads = sorted({int(number) for number in args.threads.split(",")}) if args.threads else sorted({1, cores})
-    except ValueError:
-        threads = [0]
-    if min(threads) < 1 or args.count < 1 or args.rounds < 1:
-        raise UserError("--threads, --count and --rounds take numbers from 1")
-    if args.json and os.path.isdir(args.json):
-        raise UserError("--json %s is a folder: name a file" % args.json)
-    with tempfile.TemporaryDirectory(prefix="kdscfnet-benchmark-") as folder:
-        if args.images:
-            images = [item.path for item in find(args.images)[0]][: args.count]
-        else:
-            images = make_photographs(folder, args.count)
-        if not images:
-            raise UserError("there are no images among the inputs")
-        for path in images:  # one that cannot be read is named before the first run
-            read_any(path)
-        requests = [
-            {
-                "weights": weights,
-                "backbone": args.backbone,
-                "engine": engine,
-                "threads": number,
-                "size": args.size,
-                "images": images,
-                "device": args.device,
-            }
-            for engine in engines
-            for number in threads
-        ]
-        rounds = [[] for _ in requests]
-        with progress(total=args.rounds * len(requests), desc="benchmark", unit=" runs") as bar:
-            for _ in range(args.rounds):
-                for request, results in zip(requests, rounds):
-                    results.append(_in_a_process(request))
-                    bar.update()
-    rows = [_median(results) for results in rounds]
-    figures = {
-        "weights": str(weights),
-        "images": len(images),
-        "rounds": args.rounds,
-        "machine": {
-            "cores": cores,
-            "processor": _processor(),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "versions": _versions(),
-        },
-        "results": rows,
-    }
-    print(table(figures))
-    if args.json:
-        from kdscfnet.files import write_json
-
-        write_json(args.json, figures)
-    return 0
-
-
-def _engines(text, weights):
-    installed = [
-        engine
-        for engine, package in (("onnxruntime", "onnxruntime"), ("paddle", "paddle"))
-        if importlib.util.find_spec(package)
-    ]
-    if text in (None, "", "auto"):
-        return [engine for engine in installed if engine != "paddle" or not weights.lower().endswith(".onnx")]
-    engines = [engine.strip() for engine in text.split(",") if engine.strip()]
-    unknown = [engine for engine in engines if engine not in ("onnxruntime", "paddle")]
-    if unknown or not engines:
-        raise UserError("--engine %s: choose from onnxruntime, paddle" % text)
-    return engines
-
-
-def _in_a_process(request):
-    try:
-        return in_child("kdscfnet.inference.benchmark:measure", **request)
-    except Crashed as crash:
-        raise UserError("the run with %s failed: %s" % (request["engine"], crash))
-
-
-def _median(results):
+def median(results):
+    """One row of several of `measure`: the median of each figure."""
     row = dict(results[0])
     for key in ("start_s", "one_by_one_per_s", "overlapped_per_s", "peak_memory_mb"):
         values = [result[key] for result in results if result[key] is not None]
@@ -181,48 +86,6 @@ def _median(results):
         stage: round(float(np.median([result["milliseconds"][stage] for result in results])), 3) for stage in STAGES
     }
     return row
-
-
-def table(figures):
-    """The figures as text."""
-    rows = [
-        ("engine", "threads") + STAGES + ("one by one", "overlapped", "memory", "start"),
-        ("", "") + ("ms",) * len(STAGES) + ("images/s", "images/s", "MB", "s"),
-    ]
-    for row in figures["results"]:
-        memory = row["peak_memory_mb"]
-        rows.append(
-            (row["engine"], "%d" % row["threads"])
-            + tuple("%.2f" % row["milliseconds"][s] for s in STAGES)
-            + (
-                "%.1f" % row["one_by_one_per_s"],
-                "%.1f" % row["overlapped_per_s"],
-                "%.0f" % memory if memory else "-",
-                "%.2f" % row["start_s"],
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    ]
-    first = figures["results"][0]
-    lines.append(
-        "%d images, %d rounds, medians; %s at %d×%d; %s, %d cores"
-        % (
-            figures["images"],
-            figures["rounds"],
-            first["backbone"],
-            first["size"][1],
-            first["size"][0],
-            figures["machine"]["processor"],
-            figures["machine"]["cores"],
-        )
-    )
-    return "\n".join(lines)
 
 
 def make_photographs(folder, count):
@@ -237,25 +100,3 @@ def make_photographs(folder, count):
         paths.append(os.path.join(folder, "photograph-%d.jpg" % number))
         cv2.imwrite(paths[-1], np.clip(shapes + grain, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 90])
     return paths
-
-
-def _processor():
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _versions():
-    try:
-        from importlib.metadata import PackageNotFoundError, version
-    except ImportError:  # Python 3.7
-        return {}
-    found = {}
-    for name in ("paddlepaddle", "paddlepaddle-gpu", "onnxruntime", "opencv-python", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            pass
-    return found
