@@ -54,15 +54,36 @@ def in_order(work, items, threads, ahead):
 
 @contextlib.contextmanager
 def one_opencv_thread():
-    """OpenCV on one thread inside: the images are spread over the cores already."""
+    """OpenCV on one thread inside: the images are spread over the cores already.
+
+    OpenCV has one number for the whole process: the first to enter lowers it, the last to leave restores it.
+    """
     import cv2
 
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
+    with _OPENCV.lock:
+        if not _OPENCV.inside:
+            _OPENCV.before = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+        _OPENCV.inside += 1
     try:
         yield
     finally:
-        cv2.setNumThreads(before)
+        with _OPENCV.lock:
+            _OPENCV.inside -= 1
+            if not _OPENCV.inside:
+                cv2.setNumThreads(_OPENCV.before)
+
+
+class _OpenCVThreads:
+    """How many blocks of `one_opencv_thread` run now, and OpenCV's own number of threads."""
+
+    inside, before = 0, 1
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+_OPENCV = _OpenCVThreads()
 
 
 class Scratch(threading.local):

@@ -16,7 +16,7 @@ from predicting import exported_file, needs_export, picture, predictor, save
 from test_readers import broken_files
 
 from kdscfnet.inference import pipeline
-from kdscfnet.inference.pipeline import Job, predict_files, run
+from kdscfnet.inference.pipeline import Job, predict_files, predict_stream
 from kdscfnet.threads import in_order
 
 ENGINES = ("paddle", "onnxruntime")
@@ -94,7 +94,9 @@ def test_a_stream_keeps_its_order_and_its_failures(engine, count):
         time.sleep(0.002 * (item % 3))
         return picture(8 + item, 9), "note" if item == 2 else None
 
-    found = list(run(predictor(engine, 32), iter(range(count)), read, lambda item, image, saliency: saliency.shape))
+    found = list(
+        predict_stream(predictor(engine, 32), iter(range(count)), read, lambda item, image, saliency: saliency.shape)
+    )
     assert [item for item, _, _, _ in found] == list(range(count))
     for item, result, note, failure in found:
         assert failure == ("number %d" % item if item % 5 == 3 else None)
@@ -113,7 +115,9 @@ def test_a_stream_is_read_a_few_ahead(engine):
             yield number
 
     furthest = 0
-    for item, _, _, _ in run(predictor(engine, 32, 2), items(), lambda item: (picture(8, 8), None), lambda *args: None):
+    for item, _, _, _ in predict_stream(
+        predictor(engine, 32, 2), items(), lambda item: (picture(8, 8), None), lambda *args: None
+    ):
         given.append(item)
         furthest = max(furthest, len(taken) - len(given))
     assert len(given) == 200 and furthest <= 16
@@ -125,7 +129,7 @@ def test_batches_of_paddle(tmp_path):
     one, three = (
         [
             saliency
-            for _, saliency, _, _ in run(
+            for _, saliency, _, _ in predict_stream(
                 predict, images, lambda image: (image, None), lambda item, image, saliency: saliency, batch_size=size
             )
         ]

@@ -222,7 +222,7 @@ def _summary(report, args):
 
 
 def _quiet_libraries():
-    """A broken file is reported by us, in one line at the end, and not also by the libraries in the midst of the bar."""
+    """A broken file gets one line of ours at the end; the libraries would add theirs in the midst of the bar."""
     import warnings
 
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")

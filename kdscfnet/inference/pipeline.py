@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,7 +42,7 @@ def predict_files(
         overwrite: make results that are there already again; otherwise an image whose results are all there is skipped.
         threshold: of masks (outputs.make_mask).
         title, show_progress: the progress bar.
-        batch_size: see `run`.
+        batch_size: see `predict_stream`.
 
     A file that cannot be read is reported, the others are done. Every result is whole or not there, also when the
     process is killed. Returns a Report. Raises OSError where results cannot be written (a full disk).
@@ -61,7 +61,7 @@ def predict_files(
         outputs.write(job.outputs, image, saliency, threshold)
 
     with progress(total=len(todo), desc=title, disable=not show_progress) as bar:
-        for job, _, note, failure in run(
+        for job, _, note, failure in predict_stream(
             predictor, todo, lambda job: read_any(job.input), finish, keep_image, batch_size
         ):
             if failure is None:
@@ -74,7 +74,7 @@ def predict_files(
     return report
 
 
-def run(predictor, items, read, finish, keep_image=True, batch_size=None):
+def predict_stream(predictor, items, read, finish, keep_image=True, batch_size=None):
     """Predict any stream of images, on all of the predictor's cores.
 
     Args:
@@ -89,28 +89,21 @@ def run(predictor, items, read, finish, keep_image=True, batch_size=None):
     be done, else None; an error that is not of one item alone is raised.
     """
     items = iter(items)
-    first = list(_take(items, 2))
+    first = list(itertools.islice(items, 2))
     alone = len(first) < 2
-    items = _chain(first, items)
+    items = itertools.chain(_given_away(first), items)
     engine = _side_by_side if predictor.network.concurrent else _through_one_network
-    with contextlib.ExitStack() as stack:
-        if not alone:
-            stack.enter_context(one_opencv_thread())
-        yield from engine(predictor, items, read, finish, keep_image, batch_size, alone)
+    with contextlib.nullcontext() if alone else one_opencv_thread():
+        for item, outcome in engine(predictor, items, read, finish, keep_image, batch_size, alone):
+            value, reason = _value_or_reason(outcome)
+            result, note = value if reason is None else (None, None)
+            yield item, result, note, reason
 
 
-def _take(iterator, count):
-    for _ in range(count):
-        try:
-            yield next(iterator)
-        except StopIteration:
-            return
-
-
-def _chain(first, rest):
-    while first:  # forgets what it has given
-        yield first.pop(0)
-    yield from rest
+def _given_away(values):
+    """The values of a list, which forgets what it has given: an image is large."""
+    while values:
+        yield values.pop(0)
 
 
 def _side_by_side(predictor, items, read, finish, keep_image, batch_size, alone):
@@ -123,68 +116,43 @@ def _side_by_side(predictor, items, read, finish, keep_image, batch_size, alone)
         logits = predictor.logits([image], threads)
         return finish(item, image, to_map(logits[0, 0], image.shape[0], image.shape[1])), note
 
-    for item, outcome in in_order(work, items, cores, 4 * cores):
-        value, failure = _settle(outcome)
-        result, note = value if failure is None else (None, None)
-        yield item, result, note, failure
+    return in_order(work, items, cores, 4 * cores)
 
 
 def _through_one_network(predictor, items, read, finish, keep_image, batch_size, alone):
     """The network runs here, in batches; the other cores read and prepare what comes next and write what is done."""
     batch_size = batch_size or (16 if getattr(predictor.network, "on_gpu", False) else 1)
     cores = 1 if alone else max(2, predictor.threads)
+    ahead = batch_size + 2 * cores
 
     def prepare(item):
         image, note = read(item)
-        return prepare_image(image, predictor.size), image.shape[:2], image if keep_image else None, note
+        return prepare_image(image, predictor.size), (image.shape[:2], image if keep_image else None, note)
 
-    def complete(item, logits, shape, image):
-        return finish(item, image, to_map(logits, shape[0], shape[1]))
+    def through_network():
+        """Yields (item, reason, logits, what `complete` needs)."""
+        prepared = ((item, *_value_or_reason(outcome)) for item, outcome in in_order(prepare, items, cores, ahead))
+        for batch in iter(lambda: list(itertools.islice(prepared, batch_size)), []):
+            inputs = [value[0] for _, value, reason in batch if reason is None]
+            logits = iter(predictor.network(np.stack(inputs)) if inputs else ())
+            for item, value, reason in batch:
+                yield (item, reason, next(logits), value[1]) if reason is None else (item, reason, None, None)
 
-    with ThreadPoolExecutor(cores) as pool:
-        pending, batch = collections.deque(), []
+    def complete(work):
+        item, reason, logits, rest = work
+        if reason is not None:  # it keeps its place in the order
+            raise BadImageError("", reason)
+        shape, image, note = rest
+        return finish(item, image, to_map(logits[0], shape[0], shape[1])), note
 
-        def run_batch():
-            logits = predictor.network(np.stack([prepared for _, (prepared, _, _, _) in batch]))
-            for i, (item, (_, shape, image, note)) in enumerate(batch):
-                pending.append((item, note, pool.submit(complete, item, logits[i, 0], shape, image)))
-            del batch[:]
-
-        def completed(item, note, future):
-            result, failure = _settle(future.result)
-            return item, result, note, failure
-
-        for item, outcome in in_order(prepare, items, cores, batch_size + 2 * cores):
-            prepared, failure = _settle(outcome)
-            if failure is None:
-                batch.append((item, prepared))
-            else:  # it keeps its place in the order
-                batch and run_batch()
-                pending.append((item, None, _Failed(failure)))
-            if len(batch) == batch_size:
-                run_batch()
-            while len(pending) > batch_size + 2 * cores:
-                yield completed(*pending.popleft())
-        if batch:
-            run_batch()
-        while pending:
-            yield completed(*pending.popleft())
+    for work, outcome in in_order(complete, through_network(), cores, ahead):
+        yield work[0], outcome
 
 
-class _Failed:
-    """A future whose work failed before."""
-
-    def __init__(self, reason):
-        self.reason = reason
-
-    def result(self):
-        raise BadImageError("", self.reason)
-
-
-def _settle(result):
+def _value_or_reason(outcome):
     """(value, None), or (None, reason) for what concerns one image alone; other errors are raised."""
     try:
-        return result(), None
+        return outcome(), None
     except BadImageError as error:
         return None, error.reason
     except MemoryError:

@@ -8,7 +8,7 @@ import numpy as np
 
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.inference.networks import open_network
-from kdscfnet.inference.pipeline import run
+from kdscfnet.inference.pipeline import predict_stream
 from kdscfnet.processing import prepare_image, to_map
 from kdscfnet.recipes import BACKBONES
 from kdscfnet.threads import available_cores
@@ -69,7 +69,7 @@ class Predictor:
         Spreads the images over the cores (ONNX Runtime) or runs them in batches (Paddle).
         """
         maps = []
-        for image, saliency, _, failure in run(
+        for image, saliency, _, failure in predict_stream(
             self,
             images,
             lambda image: (self.read(image), None),

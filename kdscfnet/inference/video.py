@@ -105,7 +105,7 @@ def _predict(predictor, job, capture, overwrite, threshold, frames, show_progres
                     disable=not show_progress,
                 )
             )
-            for _, pictures, _, failure in pipeline.run(predictor, wanted(), _read, finish):
+            for _, pictures, _, failure in pipeline.predict_stream(predictor, wanted(), _read, finish):
                 if failure is not None:
                     raise BadImageError(job.input, failure)
                 for kind, sink in sinks.items():
