@@ -8,7 +8,7 @@ import pytest
 from predicting import picture, save
 
 from kdscfnet.errors import UserError
-from kdscfnet.inference.inputs import find, plan
+from kdscfnet.inference.inputs import find, plan_results
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def results(jobs):
 
 
 def test_a_folder_keeps_its_sub_folders(photos):
-    images, videos = plan(["photos"], "out", ["map"])
+    images, videos = plan_results(["photos"], "out", ["map"])
     assert results(images) == {
         "photos/a.jpg": {"map": "out/a.png"},
         "photos/b.png": {"map": "out/b.png"},
@@ -39,50 +39,50 @@ def test_a_folder_keeps_its_sub_folders(photos):
 
 
 def test_several_kinds_have_folders(photos):
-    images, videos = plan(["photos/a.jpg", "photos/clip.mp4"], "out", ["map", "overlay"], frames=True)
+    images, videos = plan_results(["photos/a.jpg", "photos/clip.mp4"], "out", ["map", "overlay"], frames=True)
     assert results(images) == {"photos/a.jpg": {"map": "out/map/a.png", "overlay": "out/overlay/a.jpg"}}
     assert results(videos) == {"photos/clip.mp4": {"map": "out/map/clip", "overlay": "out/overlay/clip"}}
 
 
 def test_patterns(photos):
-    assert [job.input for job in plan(["photos/*.jpg"], "out", ["map"])[0]] == ["photos/a.jpg"]
-    images, _ = plan(["photos/**/*.*"], "out", ["map"])
+    assert [job.input for job in plan_results(["photos/*.jpg"], "out", ["map"])[0]] == ["photos/a.jpg"]
+    images, _ = plan_results(["photos/**/*.*"], "out", ["map"])
     assert results(images)["photos/sub/deep/d.webp"] == {"map": "out/sub/deep/d.png"}
     assert not any(os.path.basename(job.input).startswith(".") for job in images)
     with pytest.raises(UserError, match="nothing is called like"):
-        plan(["photos/*.gif"], "out", ["map"])
+        plan_results(["photos/*.gif"], "out", ["map"])
 
 
 def test_a_file_with_brackets_in_its_name_is_no_pattern(photos):
     save(photos / "x[1].jpg", picture(8, 8))
-    assert [job.input for job in plan(["photos/x[1].jpg"], "out", ["map"])[0]] == ["photos/x[1].jpg"]
+    assert [job.input for job in plan_results(["photos/x[1].jpg"], "out", ["map"])[0]] == ["photos/x[1].jpg"]
 
 
 def test_equal_names_keep_their_suffix(photos):
     save(photos / "a.png", picture(8, 8))
-    outputs = results(plan(["photos"], "out", ["map"])[0])
+    outputs = results(plan_results(["photos"], "out", ["map"])[0])
     assert outputs["photos/a.jpg"] == {"map": "out/a.jpg.png"}
     assert outputs["photos/a.png"] == {"map": "out/a.png.png"}
     assert outputs["photos/b.png"] == {"map": "out/b.png"}
 
 
 def test_one_file_named_twice_is_done_once(photos):
-    assert len(plan(["photos/a.jpg", "photos/../photos/a.jpg", "photos"], "out", ["map"])[0]) == 4
+    assert len(plan_results(["photos/a.jpg", "photos/../photos/a.jpg", "photos"], "out", ["map"])[0]) == 4
 
 
 def test_several_folders_have_their_own(photos):
     save(photos.parent / "more" / "a.jpg", picture(8, 8))
-    outputs = results(plan(["photos", "more"], "out", ["map"])[0])
+    outputs = results(plan_results(["photos", "more"], "out", ["map"])[0])
     assert outputs["photos/a.jpg"] == {"map": "out/photos/a.png"} and outputs["more/a.jpg"] == {"map": "out/more/a.png"}
     save(photos.parent / "elsewhere" / "photos" / "a.jpg", picture(8, 8))
     with pytest.raises(UserError, match="several folders are called photos"):
-        plan(["photos", "elsewhere/photos"], "out", ["map"])
+        plan_results(["photos", "elsewhere/photos"], "out", ["map"])
 
 
 def test_files_of_one_name_from_two_places(photos):
     save(photos.parent / "more" / "a.jpg", picture(8, 8))
     with pytest.raises(UserError, match="would have one result"):
-        plan(["photos/a.jpg", "more/a.jpg"], "out", ["map"])
+        plan_results(["photos/a.jpg", "more/a.jpg"], "out", ["map"])
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_wrong_use_is_told(photos, inputs, output, kinds, message):
     os.symlink(str(photos / "b.png"), "link.png")
     os.symlink(str(photos), "folder_link")
     with pytest.raises(UserError, match=message.replace(".", r"\.")) as caught:
-        plan(inputs, output, kinds)
+        plan_results(inputs, output, kinds)
     assert "\n" not in str(caught.value)
 
 
@@ -118,22 +118,22 @@ def test_a_result_in_the_folder_of_its_input_has_a_name_of_its_own(photos):
     save(photos / "a.png", picture(8, 8))  # a photograph, and not the result of a.jpg
     for output in ("photos", "folder_link"):
         os.path.lexists("folder_link") or os.symlink(str(photos), "folder_link")
-        images, videos = plan(["photos/a.jpg", "photos/b.png", "photos/clip.mp4"], output, ["map"])
+        images, videos = plan_results(["photos/a.jpg", "photos/b.png", "photos/clip.mp4"], output, ["map"])
         assert [job.outputs["map"] for job in images] == [output + "/a_map.png", output + "/b_map.png"]
         assert videos[0].outputs == {"map": output + "/clip_map.mp4"}
-    assert plan(["photos/a.jpg"], "photos", ["map", "mask"])[0][0].outputs["mask"] == "photos/mask/a.png"
+    assert plan_results(["photos/a.jpg"], "photos", ["map", "mask"])[0][0].outputs["mask"] == "photos/mask/a.png"
 
 
 def test_frames_of_a_video_have_a_folder_of_their_own(photos):
     save(photos / "clip" / "000001.jpg", picture(8, 8))
-    images, videos = plan(["photos"], "out", ["map"], frames=True)
+    images, videos = plan_results(["photos"], "out", ["map"], frames=True)
     assert results(images)["photos/clip/000001.jpg"] == {"map": "out/clip/000001.png"}
     assert results(videos) == {"photos/clip.mp4": {"map": "out/clip.mp4"}}
     # and none where an input is
     (photos.parent / "videos").mkdir()
     (photos / "clip.mp4").rename(photos.parent / "videos" / "clip.mp4")
     with pytest.raises(UserError, match="would go to the folder photos/clip, where the input photos/clip/000001.jpg"):
-        plan(["videos/clip.mp4", "photos/clip/000001.jpg"], "photos", ["map"], frames=True)
+        plan_results(["videos/clip.mp4", "photos/clip/000001.jpg"], "photos", ["map"], frames=True)
 
 
 def test_results_and_folders_of_results_never_share_a_name(photos):
@@ -141,7 +141,7 @@ def test_results_and_folders_of_results_never_share_a_name(photos):
     save(photos / "x.png" / "1.jpg", picture(8, 8))
     for name in ("y.jpg", "y.png", "y.jpg.png"):
         save(photos / name, picture(8, 8))
-    outputs = results(plan(["photos"], "out", ["map"])[0])
+    outputs = results(plan_results(["photos"], "out", ["map"])[0])
     assert outputs["photos/x.jpg"] == {"map": "out/x.jpg.png"}
     assert outputs["photos/x.png/1.jpg"] == {"map": "out/x.png/1.png"}
     paths = [paths["map"] for paths in outputs.values()]
@@ -149,19 +149,23 @@ def test_results_and_folders_of_results_never_share_a_name(photos):
 
 
 def test_one_result_may_be_named(photos):
-    assert results(plan(["photos/a.jpg"], "maps/result.png", ["map"])[0]) == {
+    assert results(plan_results(["photos/a.jpg"], "maps/result.png", ["map"])[0]) == {
         "photos/a.jpg": {"map": "maps/result.png"}
     }
-    assert results(plan(["photos/a.jpg"], "result.png", ["overlay"])[0]) == {"photos/a.jpg": {"overlay": "result.png"}}
-    assert results(plan(["photos/clip.mp4"], "result.avi", ["map"])[1]) == {"photos/clip.mp4": {"map": "result.avi"}}
+    assert results(plan_results(["photos/a.jpg"], "result.png", ["overlay"])[0]) == {
+        "photos/a.jpg": {"overlay": "result.png"}
+    }
+    assert results(plan_results(["photos/clip.mp4"], "result.avi", ["map"])[1]) == {
+        "photos/clip.mp4": {"map": "result.avi"}
+    }
 
 
 def test_earlier_results_inside_the_folder_are_no_inputs(photos):
-    before = [job.input for job in plan(["photos"], "photos/maps", ["map"])[0]]
+    before = [job.input for job in plan_results(["photos"], "photos/maps", ["map"])[0]]
     save(photos / "maps" / "a.png", picture(8, 8))
-    assert [job.input for job in plan(["photos"], "photos/maps", ["map"])[0]] == before
+    assert [job.input for job in plan_results(["photos"], "photos/maps", ["map"])[0]] == before
     # a folder above the inputs holds them, and no results of theirs
-    assert len(plan(["photos"], ".", ["map"])[0]) == 5
+    assert len(plan_results(["photos"], ".", ["map"])[0]) == 5
 
 
 def test_find_takes_other_suffixes_when_they_are_named(photos):

@@ -96,10 +96,10 @@ def run(args):
         raise UserError("only the result of standard input goes to standard output: name a folder for -o")
     args.output = args.output or FOLDER
 
-    from kdscfnet.inference.inputs import plan
+    from kdscfnet.inference.inputs import plan_results
     from kdscfnet.inference.pipeline import Report, predict_files
 
-    images, videos = plan(args.inputs, args.output, kinds, args.frames)
+    images, videos = plan_results(args.inputs, args.output, kinds, args.frames)
     pending = (
         images + videos
         if args.overwrite or args.frames and videos

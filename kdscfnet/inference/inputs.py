@@ -1,4 +1,4 @@
-"""What a user names, files, folders, patterns, videos, as a list of jobs with the paths of their results."""
+"""What a user names (files, folders, patterns, videos) as a list of jobs with the paths of their results."""
 
 from __future__ import annotations
 
@@ -13,41 +13,15 @@ from kdscfnet.inference import outputs
 from kdscfnet.inference.pipeline import Job
 
 # taken from folders; a file that is named itself may have any suffix
-FOLDER_SUFFIXES = IMAGE_SUFFIXES + (
-    ".gif",
-    ".jfif",
-    ".jpe",
-    ".jp2",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-    ".pnm",
-    ".avif",
-    ".apng",
-    ".tga",
-)
-VIDEO_SUFFIXES = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".avi",
-    ".mkv",
-    ".webm",
-    ".mpg",
-    ".mpeg",
-    ".wmv",
-    ".flv",
-    ".3gp",
-    ".ogv",
-    ".mts",
-)
+FOLDER_SUFFIXES = (*IMAGE_SUFFIXES, *".gif .jfif .jpe .jp2 .ppm .pgm .pbm .pnm .avif .apng .tga".split())
+VIDEO_SUFFIXES = tuple(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .ogv .mts".split())
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 # A file to predict, and its name among the results: a relative path without suffix.
 Item = collections.namedtuple("Item", ["path", "name"])
 
 
-def plan(inputs, output, kinds, frames=False):
+def plan_results(inputs, output, kinds, frames=False):
     """Decide what is read and where results go.
 
     Args:
