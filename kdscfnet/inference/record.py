@@ -1,0 +1,94 @@
+"""What made the results in a folder, so that one is kept only where it is still what is asked for.
+
+The folder of results holds one hidden file, a line of JSON each: {"made": KEY, …} says once what settings KEY stands
+for, and [RESULT, KEY, INPUT] that a result (a relative path) was made by them from an input (its fingerprint). A later
+line of the same result replaces an earlier one. A line is written when its result is whole, so a killed run loses
+nothing, and several processes may write to one folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+
+NAME = ".kdscfnet.jsonl"
+MISSING, FITS, STALE, UNKNOWN = "missing", "fits", "stale", "unknown"
+
+
+def fingerprint(path):
+    """What tells an input file from another one of the same name: its size and the time of its last change."""
+    status = os.stat(path)
+    return "%d-%d" % (status.st_size, status.st_mtime_ns)
+
+
+class Record:
+    """The record of a folder of results.
+
+    Args:
+        folder: of the results.
+        settings: {kind: what its results depend on, JSON values}: weights, size, threshold, …
+    """
+
+    def __init__(self, folder, settings):
+        self.path = os.path.join(folder, NAME)
+        self.folder, self._lock = os.path.abspath(folder), threading.Lock()
+        self._keys = {kind: _key(kind, values) for kind, values in settings.items()}
+        self._settings = {self._keys[kind]: dict(values, kind=kind) for kind, values in settings.items()}
+        self._made, self._written = self._read()
+
+    def _read(self):
+        made, written = {}, set()
+        try:
+            with open(self.path, encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    try:
+                        entry = json.loads(line)
+                    except ValueError:  # cut short by a kill
+                        continue
+                    if isinstance(entry, dict):
+                        written.add(str(entry.get("made")))
+                    elif isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str):
+                        made[entry[0]] = entry[1:]
+        except OSError:
+            pass
+        return made, written
+
+    def state(self, kind, result, source):
+        """Of one result: MISSING, FITS, STALE (made by other settings or from another input) or UNKNOWN (not recorded).
+
+        Args:
+            kind: of the result.
+            result: its path.
+            source: the fingerprint of its input.
+        """
+        if not os.path.exists(result):
+            return MISSING
+        made = self._made.get(self._name(result))
+        if made is None:
+            return UNKNOWN
+        return FITS if made == [self._keys[kind], source] else STALE
+
+    def add(self, outputs, source):
+        """Record results that are whole now: {kind: path}, and the fingerprint of their input."""
+        with self._lock:
+            lines = []
+            for kind, path in outputs.items():
+                key = self._keys[kind]
+                if key not in self._written:
+                    self._written.add(key)
+                    lines.append(dict(self._settings[key], made=key))
+                self._made[self._name(path)] = [key, source]
+                lines.append([self._name(path), key, source])
+            with open(self.path, "a", encoding="utf-8") as file:
+                # the line break comes first: it ends what a kill cut short
+                file.write("".join("\n" + json.dumps(line) for line in lines))
+
+    def _name(self, result):
+        return os.path.relpath(os.path.abspath(result), self.folder).replace(os.sep, "/")
+
+
+def _key(kind, values):
+    text = json.dumps([kind, values], sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:8]
