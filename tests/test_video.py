@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import cv2
 import numpy as np
 import pytest
 from predicting import picture, predictor
 
 from kdscfnet.errors import BadImageError, UserError
+from kdscfnet.inference import video
+from kdscfnet.inference.inputs import find
 from kdscfnet.inference.pipeline import Job
-from kdscfnet.inference.video import predict_video, result_suffix
+from kdscfnet.inference.video import ffmpeg, predict_video, result_suffix
 
 
 def make_video(path, frames=200, rate=25.0, size=(64, 48), code="mp4v"):
@@ -127,3 +131,115 @@ def test_a_video_that_ends_early_is_done_as_far_as_it_goes(tmp_path):
     assert 10 < count < 50 and about(target)[0] == count
     if note is not None:  # where the container still says how many frames it had
         assert "50 frames" in note
+
+
+# Videos as browsers, phones and cameras write them; made by ffmpeg, of which Debian's package is enough
+
+needs_ffmpeg = pytest.mark.skipif(ffmpeg() is None, reason="needs ffmpeg with libx264 (apt-get install ffmpeg)")
+
+
+def film(path, *arguments, seconds=2, rate=30, size="160x120"):
+    """A test picture of some seconds; `arguments` are of ffmpeg. Returns the path as text."""
+    source = "testsrc=duration=%g:size=%s:rate=%g" % (seconds, size, rate)
+    command = [ffmpeg(), "-y", "-loglevel", "error", "-f", "lavfi", "-i", source, *arguments, str(path)]
+    subprocess.run(command, check=True)
+    return str(path)
+
+
+def shown(path):
+    """What ffmpeg says of a file."""
+    done = subprocess.run([ffmpeg(), "-hide_banner", "-i", str(path)], stderr=subprocess.PIPE)
+    return done.stderr.decode()
+
+
+def seconds(path):
+    frames, rate, _ = about(path)
+    return frames / rate
+
+
+JITTER = ["-vf", "settb=1/1000,setpts='(N+0.4*mod(N*7,5)/5)/30/TB'", "-r", "1000", "-vsync", "vfr"]
+JITTER += ["-c:v", "libvpx", "-cpu-used", "8"]
+VARYING = ["-vf", "setpts='if(lt(N,30),N/30,1+(N-30)/10)/TB'", "-vsync", "passthrough"]
+
+
+@pytest.fixture(params=["ffmpeg", "OpenCV"])
+def writer(request, monkeypatch):
+    if request.param == "OpenCV":
+        monkeypatch.setattr(video, "ffmpeg", lambda: None)
+    return request.param
+
+
+@needs_ffmpeg
+def test_a_recorders_rate_is_measured(tmp_path, writer):
+    source = film(tmp_path / "recorded.webm", *JITTER)
+    assert cv2.VideoCapture(source).get(cv2.CAP_PROP_FPS) > 100  # what the file says
+    count, note = predict_video(predict(), Job(source, {"map": str(tmp_path / "map.mp4")}), show_progress=False)
+    assert count == 60 and "its frames' times say" in note
+    assert abs(seconds(tmp_path / "map.mp4") - 2) < 0.1
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("rate", [211.222, 119.88, 239.76, 999.999])
+def test_a_rate_that_mpeg4_cannot_hold_is_rounded(tmp_path, writer, rate):
+    source = film(tmp_path / "phone.mov", "-c:v", "mpeg4" if rate < 120 else "libx264", seconds=30 / rate, rate=rate)
+    count, note = predict_video(predict(), Job(source, {"map": str(tmp_path / "map.mp4")}), show_progress=False)
+    assert count >= 29 and note is None
+    assert abs(about(tmp_path / "map.mp4")[1] - rate) < 0.01 * rate
+
+
+@needs_ffmpeg
+def test_a_rate_that_varies_is_said(tmp_path, writer):
+    source = film(tmp_path / "varies.mp4", *VARYING)
+    count, note = predict_video(predict(), Job(source, {"map": str(tmp_path / "map.mp4")}), show_progress=False)
+    assert count == 60 and "its frame rate varies: the result shows all frames at the mean" in note
+    assert abs(seconds(tmp_path / "map.mp4") - 4) < 0.2
+
+
+@needs_ffmpeg
+def test_the_shape_of_pixels_is_kept(tmp_path, writer):
+    source = film(tmp_path / "wide.mp4", "-vf", "setsar=4/3")
+    count, note = predict_video(predict(), Job(source, {"map": str(tmp_path / "map.mp4")}), show_progress=False)
+    capture = cv2.VideoCapture(str(tmp_path / "map.mp4"))
+    width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    shape = (capture.get(cv2.CAP_PROP_SAR_NUM) or 1) / (capture.get(cv2.CAP_PROP_SAR_DEN) or 1)
+    assert count == 60 and abs(width / height * shape - 160 * 4 / 3 / 120) < 0.02
+    assert (note is None) == (writer == "ffmpeg")
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+def test_browsers_play_the_result_and_the_sound_is_kept(tmp_path, suffix):
+    sound = ["-f", "lavfi", "-i", "sine=duration=2", "-shortest"]
+    source = film(tmp_path / "clip.mp4", *sound)
+    target = tmp_path / ("map" + suffix)
+    assert predict_video(predict(), Job(source, {"map": str(target)}), show_progress=False) == (60, None)
+    said = shown(target)
+    assert ("vp9" if suffix == ".webm" else "h264") in said and "yuv420p" in said and "Audio: " in said
+
+
+@needs_ffmpeg
+def test_what_ffmpeg_cannot_write_is_one_line_and_leaves_nothing(tmp_path):
+    source = film(tmp_path / "clip.mp4", seconds=0.2)
+    damaged = Job(source, {"map": str(tmp_path / "out" / "map.mp4")})
+    sink = video._FFmpegSink(str(tmp_path / "map.mp4"), 25.0, (1, 1), str(tmp_path / "gone.mp4"))
+    sink.write(np.zeros((48, 64, 3), np.uint8))
+    sink.close()
+    with pytest.raises(UserError, match="ffmpeg could not write the result of .*gone.mp4: .*No such file"):
+        sink.check(1)
+    assert predict_video(predict(), damaged, show_progress=False)[0] == 6
+
+
+def test_a_name_with_a_colon_and_a_transport_stream(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_video(tmp_path / "clip.mp4", 3).rename("2024-01-01T12:30:05.mp4")
+    job = Job("2024-01-01T12:30:05.mp4", {"map": "map.mp4"})
+    assert predict_video(predict(), job, show_progress=False)[0] == 3
+
+
+@pytest.mark.parametrize(
+    "name, data, videos", [("a.ts", b"G" * 376, 1), ("app.ts", b"export {}", 0), ("b.vob", b"", 1)]
+)
+def test_a_ts_file_is_a_video_by_its_content(tmp_path, name, data, videos):
+    (tmp_path / name).write_bytes(data)
+    (tmp_path / "photo.png").write_bytes(b"")
+    assert [len(found) for found in find([str(tmp_path)])] == [1, videos]

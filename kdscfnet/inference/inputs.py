@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import glob
 import os
@@ -14,7 +15,7 @@ from kdscfnet.inference.pipeline import Job
 
 # taken from folders; a file that is named itself may have any suffix
 FOLDER_SUFFIXES = (*IMAGE_SUFFIXES, *".gif .jfif .jpe .jp2 .ppm .pgm .pbm .pnm .avif .apng .tga".split())
-VIDEO_SUFFIXES = tuple(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .ogv .mts".split())
+VIDEO_SUFFIXES = tuple(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .ogv .mts .m2ts .ts .vob .asf".split())
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 # A file to predict, and its name among the results: a relative path without suffix.
@@ -141,12 +142,20 @@ def _walk(folder, avoid):
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not _inside(os.path.join(parent, f), avoid))
-        found += [os.path.join(parent, f) for f in sorted(files) if not f.startswith(".") and _is_wanted(f)]
+        found += [
+            os.path.join(parent, f)
+            for f in sorted(files)
+            if not f.startswith(".") and _is_wanted(os.path.join(parent, f))
+        ]
     return found
 
 
 def _is_wanted(path):
-    return os.path.splitext(path)[1].lower() in FOLDER_SUFFIXES + VIDEO_SUFFIXES
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix == ".ts" and not os.path.isdir(path):  # TypeScript has that suffix, too
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            return file.read(1) == b"G"  # the first byte of every packet of an MPEG transport stream
+    return suffix in FOLDER_SUFFIXES + VIDEO_SUFFIXES
 
 
 def _inside(path, folder):

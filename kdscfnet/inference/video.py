@@ -1,10 +1,19 @@
-"""Saliency of videos: frames in, a video or frames out, by OpenCV."""
+"""Saliency of videos: frames in, a video or frames out. OpenCV reads; ffmpeg writes where it is installed, else OpenCV.
+
+ffmpeg writes H.264, which browsers play, with the sound of the original. OpenCV's own builds have no encoder for
+H.264, and theirs for VP9 takes half a second a frame: without ffmpeg a result is MPEG-4 part 2, without sound.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
+import shutil
+import statistics
+import subprocess
+import tempfile
 
 import cv2
 import numpy as np
@@ -15,53 +24,117 @@ from kdscfnet.inference import outputs, pipeline
 from kdscfnet.text import progress
 
 DEFAULT_RATE = 25.0  # frames a second, where a video does not say
+SAMPLE = 120  # frames whose times are looked at first
+WITHOUT_FFMPEG = (
+    "results of videos have no sound and do not play in browsers: install ffmpeg (apt-get install ffmpeg), and they do"
+)
+# of ffmpeg, by the suffix of the result
+_CODECS = {
+    **dict.fromkeys(
+        (".mp4", ".m4v", ".mov", ".mkv"),
+        "-c:v libx264 -preset veryfast -crf 18 -pix_fmt yuv420p -c:a aac -movflags +faststart",
+    ),
+    ".webm": "-c:v libvpx-vp9 -deadline realtime -cpu-used 6 -crf 30 -b:v 0 -pix_fmt yuv420p -c:a libopus",
+}
 
 
 def result_suffix(path):
-    """ ".mp4", or ".avi" where results are of odd width or height, which OpenCV writes in no other format."""
-    try:
-        capture = cv2.VideoCapture(path)
-    except (UnicodeError, SystemError, cv2.error):
-        return ".mp4"
-    sides = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
-    capture.release()
-    return ".avi" if any(side % 2 for side in sides) else ".mp4"
+    """ ".mp4", or ".avi" where results are of odd width or height, which no other format here can hold."""
+    with contextlib.suppress(BadImageError), _opened(path) as capture:
+        return ".avi" if any(side % 2 for side in _sides(capture)) else ".mp4"
+    return ".mp4"
 
 
 def predict_video(predictor, job, overwrite=False, threshold=0.5, frames=False, show_progress=True):
-    """Make the results of one video: videos with as many frames, of the same rate and size; sound is not copied.
+    """Make the results of one video: videos with as many frames, of the same rate, size and pixel shape.
 
     Args:
         predictor: a Predictor.
-        job: pipeline.Job of a video; its outputs are .mp4 (or another suffix OpenCV can write) paths, or folders.
+        job: pipeline.Job of a video; its outputs are .mp4 (or another suffix) paths, or folders.
         overwrite: make results that are there already again.
         threshold: of masks.
         frames: outputs are folders, one picture a frame: 000001.png, 000002.png, …
 
     A video file is whole or not there; of frames those that are there already are kept. A cut-out in a video, which has
     no transparency, is on black. Returns (frames done, a note or None). Raises BadImageError where the video cannot be
-    read.
+    read, UserError where its results cannot be written.
     """
     if not frames and not overwrite and all(os.path.exists(path) for path in job.outputs.values()):
         return 0, "skipped: its results are there already"
+    with _opened(job.input) as capture:
+        return _predict(predictor, job, capture, overwrite, threshold, frames, show_progress)
+
+
+@contextlib.contextmanager
+def _opened(path):
     try:
-        capture = cv2.VideoCapture(job.input)
+        # an absolute path: FFmpeg takes what stands before a colon in a relative one for a protocol
+        capture = cv2.VideoCapture(os.path.abspath(path))
     except (UnicodeError, SystemError, cv2.error):  # a name that is not Unicode
-        raise BadImageError(job.input, "OpenCV cannot open a video of that name")
+        raise BadImageError(path, "OpenCV cannot open a video of that name")
     try:
         if not capture.isOpened():
-            raise BadImageError(job.input, "not a video that OpenCV can read")
-        return _predict(predictor, job, capture, overwrite, threshold, frames, show_progress)
+            raise BadImageError(path, "not a video that OpenCV can read")
+        yield capture
     finally:
         capture.release()
 
 
+def _sides(capture):
+    return int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+
+
+def frame_rate(path):
+    """(frames a second, a note or None) of a video, by the times of its frames where the file's own rate cannot be.
+
+    A browser's recorder writes 1000, and phones record at a rate that varies.
+    """
+    with _opened(path) as capture:
+        said = capture.get(cv2.CAP_PROP_FPS)
+        said = said if math.isfinite(said) and 0 < said <= 1000 else 0.0
+        measured, varies = _measured_rate(capture, SAMPLE)
+    if varies:  # then only all of the frames tell
+        with _opened(path) as capture:
+            measured = _measured_rate(capture, None)[0]
+    if varies:
+        rate = measured
+        note = "its frame rate varies: the result shows all frames at the mean, %.4g a second" % rate
+    elif measured and abs(measured - said) > 0.02 * measured:
+        rate = measured
+        note = "the file says %g frames a second, its frames' times say %.4g, which is taken" % (said, measured)
+    elif said:
+        rate, note = said, None
+    else:
+        rate, note = DEFAULT_RATE, "the video does not say its rate: %g frames a second are taken" % DEFAULT_RATE
+    return _writable_rate(rate), note
+
+
+def _measured_rate(capture, count):
+    """(mean rate of the next frames, whether it varies); (0.0, False) where the frames have no times."""
+    times = []
+    while (count is None or len(times) < count) and capture.grab():
+        time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if times and time < times[-1]:  # some containers do not know the last one's
+            break
+        times.append(time)
+    if len(times) < 3 or times[-1] <= times[0]:
+        return 0.0, False
+    steps = np.diff(times)
+    usual = statistics.median(steps)
+    # times in whole milliseconds, or a recorder that doubles one, are no varying rate
+    varies = bool(usual > 0 and np.percentile(np.abs(steps - usual), 90) > max(0.3 * usual, 0.002))
+    return (len(times) - 1) / (times[-1] - times[0]), varies
+
+
+def _writable_rate(rate):
+    """The nearest rate that MPEG-4 can hold: OpenCV writes it over a power of ten, and both must stay below 65,536."""
+    return next(round(rate, places) for places in (3, 2, 1, 0) if round(rate, places) * 10**places < 65536)
+
+
 def _predict(predictor, job, capture, overwrite, threshold, frames, show_progress):
     expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    note = None
-    if not (math.isfinite(rate) and 0 < rate <= 1000):
-        rate, note = DEFAULT_RATE, "the video does not say its rate: %g frames a second are taken" % DEFAULT_RATE
+    rate, note = (0.0, None) if frames else frame_rate(job.input)
+    notes = [note] if note else []
 
     def paths(number):
         return {
@@ -95,7 +168,12 @@ def _predict(predictor, job, capture, overwrite, threshold, frames, show_progres
     with contextlib.ExitStack() as stack:
         sinks = {}
         if not frames:
-            sinks = {kind: _Sink(stack.enter_context(atomic_path(path)), rate) for kind, path in job.outputs.items()}
+            shape = _pixel_shape(capture)
+            sinks = {
+                kind: _open_sink(stack.enter_context(atomic_path(path)), rate, shape, job.input)
+                for kind, path in job.outputs.items()
+            }
+            notes += [text for text in {sink.note for sink in sinks.values()} if text]
         try:
             bar = stack.enter_context(
                 progress(
@@ -120,8 +198,14 @@ def _predict(predictor, job, capture, overwrite, threshold, frames, show_progres
         for sink in sinks.values():
             sink.check(count)
     if 0 < count + len(kept) < expected:
-        note = "the video says it has %d frames, and %d can be read" % (expected, count + len(kept))
-    return count, note
+        notes.append("the video says it has %d frames, and %d can be read" % (expected, count + len(kept)))
+    return count, "; ".join(notes) or None
+
+
+def _pixel_shape(capture):
+    """Width over height of a pixel, as two integers; (1, 1) where a video does not say."""
+    width, height = (int(capture.get(name)) for name in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
+    return (width, height) if width > 0 and height > 0 else (1, 1)
 
 
 def _read(item):
@@ -138,28 +222,90 @@ def _frame(picture):
     return cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
 
 
-class _Sink:
-    """A video file that is opened with its first frame, whose size is the video's."""
+@functools.lru_cache(maxsize=1)
+def ffmpeg():
+    """The path of an ffmpeg that writes H.264, or None."""
+    path = shutil.which("ffmpeg")
+    if path is None:
+        return None
+    listed = subprocess.run([path, "-hide_banner", "-encoders"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return path if b" libx264 " in listed.stdout else None
 
-    def __init__(self, path, rate):
-        self.path, self.rate = path, rate
-        self.writer = None
+
+def _open_sink(path, rate, shape, source):
+    suffix = os.path.splitext(path)[1].lower()
+    if ffmpeg() and suffix in _CODECS:
+        return _FFmpegSink(path, rate, shape, source)
+    return _OpenCVSink(path, rate, shape)
+
+
+class _FFmpegSink:
+    """A video file that ffmpeg writes, started with the first frame, whose size is the video's."""
+
+    note = None
+
+    def __init__(self, path, rate, shape, source):
+        self.path, self.rate, self.shape, self.source = path, rate, shape, source
+        self.suffix = os.path.splitext(path)[1].lower()
+        self.process, self.errors = None, tempfile.TemporaryFile()
 
     def write(self, frame):
+        if self.process is None:
+            size = frame.shape[1], frame.shape[0]
+            _refuse_odd(size, self.suffix)
+            command = [ffmpeg(), "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "bgr24"]
+            command += ["-s", "%dx%d" % size, "-r", "%.6g" % self.rate, "-i", "-", "-i", os.path.abspath(self.source)]
+            # the frames, and the original's sound where it has one
+            command += ["-map", "0:v:0", "-map", "1:a?", "-vf", "setsar=%d/%d" % self.shape]
+            command += [*_CODECS[self.suffix].split(), self.path]
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.errors
+            )
+        try:
+            self.process.stdin.write(np.ascontiguousarray(frame).data)
+        except BrokenPipeError:  # `check` says why
+            pass
+
+    def close(self):
+        if self.process is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+            self.process.wait()
+
+    def check(self, count):
+        if self.process is not None and self.process.returncode:
+            self.errors.seek(0)
+            lines = self.errors.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
+            raise UserError("ffmpeg could not write the result of %s: %s" % (self.source, lines[-1][:200]))
+        self.errors.close()
+
+
+class _OpenCVSink:
+    """A video file that OpenCV writes, opened with the first frame, whose size is the video's.
+
+    OpenCV cannot say that pixels are no squares: such frames are stretched to the shape in which they are seen.
+    """
+
+    def __init__(self, path, rate, shape):
+        self.path, self.rate, self.shape = path, rate, shape
+        self.writer = None
+        self.note = None
+        if shape[0] != shape[1]:
+            self.note = "its pixels are no squares: the result is stretched to what is seen (ffmpeg would keep them)"
+
+    def write(self, frame):
+        if self.shape[0] != self.shape[1]:
+            width = 2 * round(frame.shape[1] * self.shape[0] / self.shape[1] / 2)
+            frame = cv2.resize(frame, (max(2, width), frame.shape[0]), interpolation=cv2.INTER_LINEAR)
         if self.writer is None:
             size = frame.shape[1], frame.shape[0]
             suffix = os.path.splitext(self.path)[1].lower()
             if suffix == ".avi":
-                self.writer = cv2.VideoWriter(
-                    self.path, cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter_fourcc(*"MJPG"), self.rate, size
-                )
-            elif size[0] % 2 or size[1] % 2:  # FFmpeg in OpenCV would cut a column or a row off
-                raise UserError(
-                    "OpenCV writes %s videos of even width and height, not of %d×%d: name the result .avi, or "
-                    "take --frames" % ((suffix,) + size)
-                )
+                code, api = "MJPG", [cv2.CAP_OPENCV_MJPEG]
             else:
-                self.writer = cv2.VideoWriter(self.path, cv2.VideoWriter_fourcc(*"mp4v"), self.rate, size)
+                _refuse_odd(size, suffix)
+                code, api = "mp4v", []
+            self.writer = cv2.VideoWriter(self.path, *api, cv2.VideoWriter_fourcc(*code), self.rate, size)
             if not self.writer.isOpened():
                 raise UserError(
                     "OpenCV cannot write %s videos here: name the result .mp4 or .avi, or take --frames" % suffix
@@ -177,3 +323,11 @@ class _Sink:
         capture.release()
         if written != count:
             raise UserError("only %d of %d frames could be written: is the disk full?" % (max(written, 0), count))
+
+
+def _refuse_odd(size, suffix):
+    if size[0] % 2 or size[1] % 2:  # FFmpeg in OpenCV would cut a column or a row off
+        raise UserError(
+            "%s videos are of even width and height, not of %d×%d: name the result .avi, or take --frames"
+            % ((suffix,) + size)
+        )
