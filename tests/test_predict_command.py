@@ -16,7 +16,9 @@ from test_readers import broken_files
 from test_video import about, make_video
 
 from kdscfnet import cli
+from kdscfnet.inference.record import NAME
 from kdscfnet.weights import weightfile
+from kdscfnet.weights.files import write_weights
 from kdscfnet.weights.weightfile import WeightFile
 
 
@@ -37,7 +39,103 @@ def predict(*arguments, weights=True, size="32", engine="paddle"):
 
 
 def tree(folder):
-    return sorted(str(path.relative_to(folder)).replace(os.sep, "/") for path in folder.rglob("*") if path.is_file())
+    """The files in a folder and below, without the record of what made the results."""
+    paths = sorted(str(path.relative_to(folder)).replace(os.sep, "/") for path in folder.rglob("*") if path.is_file())
+    return [path for path in paths if os.path.basename(path) != NAME]
+
+
+def modified(folder):
+    return {name: (folder / name).stat().st_mtime_ns for name in tree(folder)}
+
+
+def test_a_result_is_made_again_where_it_is_not_what_is_asked_for(photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert predict("photos", "-o", "out") == 0
+    first = modified(out)
+    assert predict("photos", "-o", "out") == 0 and modified(out) == first
+    assert "0 done, 3 there already" in capsys.readouterr().err
+    for arguments, options in (
+        (["--save", "mask"], {}),
+        (["--save", "mask", "--threshold", "0.7"], {}),
+        (["--save", "mask", "--threshold", "adaptive"], {}),
+        ([], {}),
+        ([], {"size": "64"}),
+        ([], {"size": "64x32"}),
+    ):
+        before = modified(out)
+        assert predict("photos", "-o", "out", *arguments, **options) == 0
+        assert all(modified(out)[name] > time for name, time in before.items())
+        assert (
+            "3 done (3 results made again: the input, the weights or the settings are others)"
+            in capsys.readouterr().err
+        )
+    # other weights of the same name, in another folder
+    other = tmp_path / "other" / os.path.basename(str(weight_file()))
+    other.parent.mkdir()
+    arrays = WeightFile(str(weight_file())).arrays()
+    write_weights(str(other), {key: array * 0.5 for key, array in arrays.items()})
+    common = ["predict", "photos", "-o", "out", "--engine", "paddle", "--size", "64x32", "--weights"]
+    assert cli.main([*common, str(other)]) == 0 and "3 results made again" in capsys.readouterr().err
+    # another photograph under the same name
+    save(photos / "b.png", picture(33, 44, 9))
+    assert cli.main([*common, str(other)]) == 0 and "1 done (1 results made again" in capsys.readouterr().err
+    assert cli.main([*common, str(tmp_path / "gone.pdparams")]) == 2
+    assert "there is no weight file" in capsys.readouterr().err
+
+
+def test_one_kind_more_keeps_the_others(photos, tmp_path, capsys):
+    assert predict("photos/b.png", "-o", "out", "--save", "map,mask") == 0
+    before = modified(tmp_path / "out")
+    assert predict("photos/b.png", "-o", "out", "--save", "map,mask,cutout", "--threshold", "0.2") == 0
+    after = modified(tmp_path / "out")
+    assert [name for name in before if after[name] == before[name]] == ["map/b.png"] and "cutout/b.png" in after
+
+
+def test_a_result_of_unknown_making_is_kept_and_said(photos, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.png").write_bytes(b"somebody's")
+    assert predict("photos", "-o", "out") == 0
+    assert (tmp_path / "out" / "b.png").read_bytes() == b"somebody's"
+    said = capsys.readouterr().err
+    assert "2 done, 1 there already" in said and "1 results of unknown weights and settings kept" in said
+
+
+@pytest.mark.parametrize("name", ["out.webp", "out.tif", "out.bmp", "out.png"])
+def test_a_map_is_written_as_the_picture_that_is_named(photos, tmp_path, name):
+    assert predict("photos/b.png", "-o", name) == 0
+    assert predict("photos/b.png", "-o", "exact.png") == 0
+    made = cv2.imread(str(tmp_path / name), cv2.IMREAD_GRAYSCALE)
+    np.testing.assert_array_equal(made, cv2.imread(str(tmp_path / "exact.png"), cv2.IMREAD_UNCHANGED))
+
+
+@pytest.mark.parametrize("name", ["out.gif", "out.heic", "out.svg", "out.jp2", "out.mp4", "out.mpg", "out.jpg"])
+def test_a_name_that_cannot_be_written_is_refused_and_no_folder(photos, tmp_path, capsys, name):
+    assert predict("photos/b.png", "-o", name) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / name).exists()
+
+
+def test_what_a_folder_holds_and_nobody_reads_is_said(photos, tmp_path, capsys, monkeypatch):
+    for name in ("a.heic", "b.HEIC", "c.jxl", "d.svg", "README", "notes.txt", ".hidden.svg"):
+        (photos / name).write_bytes(b"x")
+    os.symlink(str(tmp_path), str(photos / "linked"))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert predict("photos", "-o", "out") == 0
+    said = (
+        "left out: 2 .heic (pip install pillow-heif reads them), 1 .jxl, 1 .svg, 1 linked folders, 1 without a suffix"
+    )
+    assert said in capsys.readouterr().err
+
+
+def test_frames_of_another_video_are_not_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_video(tmp_path / "clip.avi", 9, code="MJPG")
+    assert predict("clip.avi", "-o", "out", "--frames") == 0 and len(tree(tmp_path / "out")) == 9
+    os.unlink(str(tmp_path / "out" / "clip" / "000004.png"))
+    assert predict("clip.avi", "-o", "out", "--frames") == 0 and len(tree(tmp_path / "out")) == 9
+    make_video(tmp_path / "clip.avi", 5, code="MJPG")
+    before = modified(tmp_path / "out")
+    assert predict("clip.avi", "-o", "out", "--frames") == 0 and len(tree(tmp_path / "out")) == 5
+    assert all(before[name] < time for name, time in modified(tmp_path / "out").items())
 
 
 def test_a_folder(photos, tmp_path, capsys):

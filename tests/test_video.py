@@ -157,7 +157,7 @@ def seconds(path):
     return frames / rate
 
 
-JITTER = ["-vf", "settb=1/1000,setpts='(N+0.4*mod(N*7,5)/5)/30/TB'", "-r", "1000", "-vsync", "vfr"]
+JITTER = ["-vf", "settb=1/1000,setpts='(N+0.2*mod(N*7,5)/5)/30/TB'", "-r", "1000", "-vsync", "vfr"]
 JITTER += ["-c:v", "libvpx", "-cpu-used", "8"]
 VARYING = ["-vf", "setpts='if(lt(N,30),N/30,1+(N-30)/10)/TB'", "-vsync", "passthrough"]
 

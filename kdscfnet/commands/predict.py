@@ -6,6 +6,7 @@ that is there already is not made again. `kdscfnet predict - < photo.jpg > map.p
 
 from __future__ import annotations
 
+import collections
 import os
 import sys
 
@@ -82,49 +83,64 @@ def size(text):
 
 def run(args):
     _quiet_libraries()
-    from kdscfnet.inference import outputs
+    from kdscfnet.inference.inputs import plan_results
+    from kdscfnet.inference.outputs import parse_threshold
+    from kdscfnet.weights.weightfile import resolve
 
     kinds = _kinds(args.save)
-    threshold = outputs.parse_threshold(args.threshold)
+    threshold = parse_threshold(args.threshold)
     if args.output == "":
         raise UserError("-o is empty: name a folder for the results")
+    if args.inputs != ["-"]:
+        if "-" in args.inputs:
+            raise UserError("- (standard input) goes alone, without other inputs")
+        if args.output == "-":
+            raise UserError("only the result of standard input goes to standard output: name a folder for -o")
+        args.output = args.output or FOLDER
+    weight_file = resolve(args.weights)  # first: a result that is there does not excuse weights that are not
+    # what results of a kind depend on, besides their input
+    common = {"weights": weight_file.sha256, "size": list(weight_file.test_size(args.size))}
+    made_by = {kind: dict(common, threshold=threshold) if kind == "mask" else common for kind in kinds}
     if args.inputs == ["-"]:
-        return _stream(args, kinds, threshold)
-    if "-" in args.inputs:
-        raise UserError("- (standard input) goes alone, without other inputs")
-    if args.output == "-":
-        raise UserError("only the result of standard input goes to standard output: name a folder for -o")
-    args.output = args.output or FOLDER
+        return _stream(args, weight_file, made_by, threshold)
+    left_out = collections.Counter()
+    images, videos = plan_results(args.inputs, args.output, kinds, args.frames, left_out)
+    return _predict(args, weight_file, made_by, threshold, images, videos, left_out)
 
-    from kdscfnet.inference.inputs import plan_results
+
+def _predict(args, weight_file, made_by, threshold, images, videos, left_out):
+    """Make the results that are not there, or are not what is asked for any more. Returns the exit code."""
     from kdscfnet.inference.pipeline import Report, predict_files
+    from kdscfnet.inference.record import Choice, Record, fingerprint
 
-    images, videos = plan_results(args.inputs, args.output, kinds, args.frames)
-    pending = (
-        images + videos
-        if args.overwrite or args.frames and videos
-        else [job for job in images + videos if not all(os.path.exists(path) for path in job.outputs.values())]
-    )
-    report = Report(skipped=[job.input for job in images + videos])
-    if pending:  # otherwise the network is not needed
-        predictor = _open(args)
+    record = Record(_folder(args.output, images + videos), made_by)
+    chosen = Choice(record, args.overwrite)
+    images, videos = chosen.of(images), chosen.of(videos, always=args.frames)
+    report = Report()
+    if images or videos:  # otherwise the network is not needed
+        predictor = _open(args, weight_file)
         if not args.quiet:
-            say(
-                "%s, %s, %d×%d, on %s"
-                % (
-                    shown_path(os.path.basename(predictor.weights)),
-                    predictor.backbone,
-                    predictor.size[1],
-                    predictor.size[0],
-                    _where(predictor),
-                )
-            )
+            name, size = shown_path(os.path.basename(predictor.weights)), predictor.size[::-1]
+            say("%s, %s, %d×%d, on %s" % ((name, predictor.backbone) + size + (_where(predictor),)))
+        sources = {job.input: fingerprint(job.input) for job in images}  # before they are read
         report = predict_files(
-            predictor, images, args.overwrite, threshold, show_progress=not args.quiet and len(images) > 1
+            predictor,
+            images,
+            True,
+            threshold,
+            show_progress=not args.quiet and len(images) > 1,
+            made=lambda job: record.add(job.outputs, sources[job.input]),
         )
         for job in videos:
-            _video(predictor, job, args, threshold, report)
-    return _summary(report, args)
+            _video(predictor, job, args, threshold, report, record)
+    report.skipped += chosen.kept
+    return _summary(report, args, chosen, left_out)
+
+
+def _folder(output, jobs):
+    """The folder of the results: `output`, or where the file of that name goes."""
+    is_file = any(output in job.outputs.values() for job in jobs) and not os.path.isdir(output)
+    return os.path.dirname(output) or "." if is_file else output
 
 
 def _kinds(text):
@@ -137,15 +153,14 @@ def _kinds(text):
     return kinds
 
 
-def _open(args):
+def _open(args, weight_file):
     from kdscfnet.inference.predictor import Predictor
 
-    predictor = Predictor(args.weights, args.backbone, args.engine, args.size, args.threads, args.device)
-    if args.weights is None and not args.quiet:
+    predictor = Predictor(weight_file, args.backbone, args.engine, args.size, args.threads, args.device)
+    if args.weights is None and not args.quiet and weight_file.is_bundled:
         from kdscfnet.weights import release
 
-        if predictor.weight_file.is_bundled:
-            say(release.bundled_notice())
+        say(release.bundled_notice())
     return predictor
 
 
@@ -155,41 +170,57 @@ def _where(predictor):
     return "Paddle, %s" % ("GPU" if predictor.network.on_gpu else "CPU")
 
 
-def _video(predictor, job, args, threshold, report):
-    from kdscfnet.inference.video import predict_video
+def _video(predictor, job, args, threshold, report, record):
+    from kdscfnet.inference.record import FITS, STALE, fingerprint
+    from kdscfnet.inference.video import predict_video, remove_frames
 
     try:
-        count, note = predict_video(predictor, job, args.overwrite, threshold, args.frames, not args.quiet)
-    except BadImageError as error:
-        report.failed.append((job.input, error.reason))
+        source = fingerprint(job.input)
+        states = record.states(job)
+        overwrite = args.overwrite or not args.frames
+        if args.frames:
+            if STALE in states.values():
+                remove_frames(job)
+            if FITS not in states.values():  # before the first frame: each that is there then fits
+                record.add(job.outputs, source)
+        count, note = predict_video(predictor, job, overwrite, threshold, args.frames, not args.quiet)
+    except (BadImageError, UserError) as error:  # the other videos are done
+        report.failed.append((job.input, error.reason if isinstance(error, BadImageError) else str(error)))
         return
+    if not args.frames:
+        record.add(job.outputs, source)
     (report.done if count else report.skipped).append(job.input)
     if note:
         report.notes.append((job.input, note))
 
 
-def _stream(args, kinds, threshold):
+def _stream(args, weight_file, made_by, threshold):
     """Standard input to standard output, or to the file that -o names."""
     from kdscfnet.files import write_bytes
     from kdscfnet.images import decode_any
     from kdscfnet.inference import outputs
+    from kdscfnet.inference.record import STALE, Record, digest
 
-    if len(kinds) > 1:
+    if len(made_by) > 1:
         raise UserError("standard input gives one result: name one kind with --save")
-    suffix = outputs.SUFFIXES[kinds[0]]
+    kind, suffix = next(iter(made_by)), outputs.SUFFIXES[next(iter(made_by))]
     to_file = args.output not in (None, "-")
-    if to_file and os.path.isdir(args.output):
-        raise UserError("%s is a folder: name a file for the result of standard input" % args.output)
-    if to_file and os.path.splitext(args.output)[1].lower() != suffix:
-        raise UserError("a %s is written as %s: name it so" % (kinds[0], suffix))
-    if not to_file and sys.stdout.isatty():
+    if to_file:
+        if os.path.isdir(args.output):
+            raise UserError("%s is a folder: name a file for the result of standard input" % args.output)
+        suffix = outputs.suffix_of(args.output, kind)
+    elif sys.stdout.isatty():
         raise UserError("the result is a picture, which a terminal cannot show: add > result%s, or -o" % suffix)
-    if to_file and os.path.exists(args.output) and not args.overwrite:
-        say("%s is there already (--overwrite makes it again)" % shown_path(args.output))
-        return 0
     data = sys.stdin.buffer.read()
     if not data:
         raise UserError("standard input is empty")
+    if to_file:
+        record, source = Record(os.path.dirname(args.output) or ".", made_by), digest(data)
+        if os.path.exists(args.output) and not args.overwrite:
+            if record.state(kind, args.output, source) != STALE:
+                say("%s is there already (--overwrite makes it again)" % shown_path(args.output))
+                return 0
+            say("%s is made again: its input, the weights or the settings are others" % shown_path(args.output))
     try:
         image, note = decode_any(data, "standard input")
     except BadImageError as error:
@@ -197,27 +228,35 @@ def _stream(args, kinds, threshold):
         return 1
     if note and not args.quiet:
         say(note)
-    result = outputs.encode(outputs.render(kinds[0], image, _open(args)(image), threshold), suffix)
+    result = outputs.encode(outputs.render(kind, image, _open(args, weight_file)(image), threshold), suffix)
     if to_file:
         write_bytes(args.output, result)
+        record.add({kind: args.output}, source)
     else:
         sys.stdout.buffer.write(result)
         sys.stdout.buffer.flush()
     return 0
 
 
-def _summary(report, args):
+def _summary(report, args, chosen, left_out):
     for path, note in report.notes:
         print("  %s: %s" % (shown_path(path), note), file=sys.stderr)
     for path, reason in report.failed:
         print("  FAILED %s: %s" % (shown_path(path), reason), file=sys.stderr)
-    if not args.quiet or report.failed:
-        parts = ["%d done" % len(report.done)]
-        if report.skipped:
-            parts.append("%d there already (--overwrite makes them again)" % len(report.skipped))
-        if report.failed:
-            parts.append("%d failed" % len(report.failed))
-        say("%s; results: %s" % (", ".join(parts), shown_path(args.output)))
+    if args.quiet and not report.failed:
+        return 0
+    parts = ["%d done" % len(report.done)]
+    if chosen.stale:
+        parts[0] += " (%d results made again: the input, the weights or the settings are others)" % chosen.stale
+    if report.skipped:
+        parts.append("%d there already (--overwrite makes them again)" % len(report.skipped))
+    if report.failed:
+        parts.append("%d failed" % len(report.failed))
+    if chosen.unknown:
+        parts.append("%d results of unknown weights and settings kept" % chosen.unknown)
+    say("%s; results: %s" % (", ".join(parts), shown_path(args.output)))
+    if left_out:
+        say("left out: " + ", ".join("%d %s" % (count, what) for what, count in sorted(left_out.items())))
     return 1 if report.failed else 0
 
 

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import functools
 import glob
+import importlib.util
 import os
 
 from kdscfnet.errors import UserError
@@ -16,13 +17,17 @@ from kdscfnet.inference.pipeline import Job
 # taken from folders; a file that is named itself may have any suffix
 FOLDER_SUFFIXES = (*IMAGE_SUFFIXES, *".gif .jfif .jpe .jp2 .ppm .pgm .pbm .pnm .avif .apng .tga".split())
 VIDEO_SUFFIXES = tuple(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .ogv .mts .m2ts .ts .vob .asf".split())
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+# pictures that people have and nobody here reads, or only with a further package
+OTHER_PICTURES = tuple(".heic .heif .hif .jxl .svg .psd .ico .exr .hdr .dng .cr2 .nef .arw .eps .pdf".split())
+HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+_HEIC_ADVICE = " (pip install pillow-heif reads them)"
+WRITTEN_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
 # A file to predict, and its name among the results: a relative path without suffix.
 Item = collections.namedtuple("Item", ["path", "name"])
 
 
-def plan_results(inputs, output, kinds, frames=False):
+def plan_results(inputs, output, kinds, frames=False, left_out=None):
     """Decide what is read and where results go.
 
     Args:
@@ -31,11 +36,12 @@ def plan_results(inputs, output, kinds, frames=False):
         kinds: of outputs.KINDS. One kind goes to output/<name>.png, several to output/<kind>/<name>.png; one kind into
             the very folder of the input is called <name>_<kind>.png there, so that it is taken for no photograph.
         frames: results of videos are folders of pictures, not videos.
+        left_out: a Counter, to which goes what folders hold and nobody reads (see `find`).
 
     Returns (image jobs, video jobs). Raises UserError for what is not there, and where an input would be overwritten.
     """
     single = _is_file_name(output)
-    images, videos = find(inputs, None if single else output, frames)
+    images, videos = find(inputs, None if single else output, frames, left_out)
     if single:
         jobs = _one_result(images, videos, output, kinds, frames)
     else:
@@ -52,10 +58,14 @@ def plan_results(inputs, output, kinds, frames=False):
     return jobs
 
 
-def find(inputs, output=None, frames=False):
+def find(inputs, output=None, frames=False, left_out=None):
     """(images, videos) as lists of Item. Earlier results, in a folder `output` inside an input folder, are left out.
 
-    frames: the results of videos are folders, which must have names of their own."""
+    frames: the results of videos are folders, which must have names of their own.
+    left_out: a Counter of what input folders hold that looks like a picture and is not taken, by suffix, of files
+        without a suffix, and of linked sub-folders, which may lead in circles.
+    """
+    left_out = collections.Counter() if left_out is None else left_out
     files = []  # (path, relative path)
     folders = []
     for text in inputs:
@@ -83,9 +93,12 @@ def find(inputs, output=None, frames=False):
         raise UserError("several folders are called %s, so their results would mix: predict them one by one" % twice)
     for folder, name in zip(folders, names):
         _refuse_same_folder(folder, output)
-        found = _walk(folder, _inside_of(folder, output))
+        found = _walk(folder, _inside_of(folder, output), left_out)
         if not found:
-            raise UserError("%s holds no images and no videos" % folder)
+            others = ", ".join("%d %s" % (count, what) for what, count in sorted(left_out.items()))
+            raise UserError(
+                "%s holds no images and no videos%s" % (folder, " (left out: %s)" % others if others else "")
+            )
         prefix = name if len(folders) > 1 else ""
         files += [(path, os.path.join(prefix, os.path.relpath(path, folder))) for path in found]
     if not files:
@@ -138,15 +151,22 @@ def _parents(relative):
         folder = os.path.dirname(folder)
 
 
-def _walk(folder, avoid):
+def _walk(folder, avoid, left_out):
     found = []
     for parent, folders, files in os.walk(folder):
+        linked = [name for name in folders if os.path.islink(os.path.join(parent, name)) and not name.startswith(".")]
+        left_out.update(["linked folders"] * len(linked))
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not _inside(os.path.join(parent, f), avoid))
-        found += [
-            os.path.join(parent, f)
-            for f in sorted(files)
-            if not f.startswith(".") and _is_wanted(os.path.join(parent, f))
-        ]
+        for name in sorted(files):
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith("."):
+                continue
+            if _is_wanted(os.path.join(parent, name)):
+                found.append(os.path.join(parent, name))
+            elif suffix in OTHER_PICTURES:
+                left_out[suffix + (_HEIC_ADVICE if suffix in HEIC_SUFFIXES else "")] += 1
+            elif not suffix:
+                left_out["without a suffix"] += 1
     return found
 
 
@@ -155,7 +175,15 @@ def _is_wanted(path):
     if suffix == ".ts" and not os.path.isdir(path):  # TypeScript has that suffix, too
         with contextlib.suppress(OSError), open(path, "rb") as file:
             return file.read(1) == b"G"  # the first byte of every packet of an MPEG transport stream
+    if suffix in HEIC_SUFFIXES:
+        return _reads_heic()
     return suffix in FOLDER_SUFFIXES + VIDEO_SUFFIXES
+
+
+def _reads_heic():
+    with contextlib.suppress(ValueError):  # of a module that was taken away
+        return importlib.util.find_spec("pillow_heif") is not None
+    return False
 
 
 def _inside(path, folder):
@@ -195,7 +223,9 @@ def _fixed_part(pattern):
 
 
 def _is_file_name(output):
-    return not os.path.isdir(output) and os.path.splitext(output)[1].lower() in PICTURE_SUFFIXES + VIDEO_SUFFIXES
+    """Whether `output` names a file: its suffix is that of a picture or a video, though it may not be written here."""
+    suffix = os.path.splitext(output)[1].lower()
+    return not os.path.isdir(output) and suffix in FOLDER_SUFFIXES + OTHER_PICTURES + VIDEO_SUFFIXES
 
 
 def _one_result(images, videos, output, kinds, frames):
@@ -203,6 +233,8 @@ def _one_result(images, videos, output, kinds, frames):
     if len(images) + len(videos) > 1 or len(kinds) > 1:
         raise UserError("%s is one file, and there is more than one result: name a folder for -o" % output)
     if videos:
+        if suffix in VIDEO_SUFFIXES and suffix not in WRITTEN_VIDEOS:
+            raise UserError("videos are written as %s: name the result so" % ", ".join(WRITTEN_VIDEOS))
         if suffix not in VIDEO_SUFFIXES or frames:
             raise UserError("%s cannot hold a video: name a folder or a file like out.mp4 for -o" % output)
         return [], [Job(videos[0].path, {kinds[0]: output})]
@@ -210,10 +242,7 @@ def _one_result(images, videos, output, kinds, frames):
         raise UserError(
             "%s is a video, and the input is an image: name a folder or a file like out.png for -o" % output
         )
-    if suffix != outputs.SUFFIXES[kinds[0]] and (outputs.SUFFIXES[kinds[0]] == ".png" or suffix == ".jpeg"):
-        raise UserError(
-            "a %s is written as %s: name it so, or name a folder for -o" % (kinds[0], outputs.SUFFIXES[kinds[0]])
-        )
+    outputs.suffix_of(output, kinds[0])
     return [Job(images[0].path, {kinds[0]: output})], []
 
 

@@ -16,6 +16,11 @@ SUFFIXES = {"map": ".png", "mask": ".png", "cutout": ".png", "overlay": ".jpg", 
 KINDS = tuple(SUFFIXES)
 NEEDS_IMAGE = ("cutout", "overlay", "grid")
 
+# what a picture can be written as; a JPEG has no transparency and is not exact
+WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+_NOT = dict.fromkeys(("map", "mask"), (".jpg", ".jpeg"))
+_NOT["cutout"] = (".jpg", ".jpeg", ".bmp")
+
 _TINT = np.array([255, 45, 85], np.float32)  # RGB
 _STRENGTH = 0.55
 _OUTLINE = (255, 255, 255)
@@ -23,6 +28,16 @@ _GAP = 6  # pixels between the pictures of a grid
 _BAND = 1 << 18  # pixels
 _JPEG_QUALITY = 92
 _JPEG_SIDE = 65500  # pixels, of libjpeg
+_WEBP_SIDE = 16383
+_NAMES = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WebP"}
+
+
+def suffix_of(path, kind):
+    """The suffix of the file `path` for a result of `kind`. Raises UserError where it cannot be written so."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in WRITTEN or suffix in _NOT.get(kind, ()):
+        raise UserError("a %s is written as %s: name it so, or name a folder for -o" % (kind, SUFFIXES[kind]))
+    return suffix
 
 
 def parse_threshold(text):
@@ -105,20 +120,26 @@ def render(kind, image, saliency, threshold=0.5):
 
 
 def encode(picture, suffix):
-    """The bytes of a picture as a .png or .jpg file."""
-    if suffix.lower() == ".png":
+    """The bytes of a picture as a file of one of the suffixes WRITTEN; all but JPEG are exact."""
+    suffix = suffix.lower()
+    if suffix == ".png":
         return encode_png(picture)
-    if max(picture.shape[:2]) > _JPEG_SIDE:
-        raise BadImageError(
-            "", "%d×%d pixels are more than a JPEG file can hold" % (picture.shape[1], picture.shape[0])
-        )
-    if picture.ndim == 2:
-        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
-    done, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    )
+    if suffix in (".jpg", ".jpeg"):
+        if picture.ndim == 2:
+            picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
+        limit, options = _JPEG_SIDE, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    elif suffix == ".webp":
+        limit, options = _WEBP_SIDE, [cv2.IMWRITE_WEBP_QUALITY, 101]  # beyond 100: lossless
+    else:
+        limit, options = None, []
+    height, width = picture.shape[:2]
+    if limit and max(height, width) > limit:
+        raise BadImageError("", "%d×%d pixels are more than a %s file can hold" % (width, height, _NAMES[suffix]))
+    if picture.ndim == 3:
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
+    done, data = cv2.imencode(suffix, picture, options)
     if not done:
-        raise ValueError("OpenCV could not encode a picture of %d×%d as JPEG" % picture.shape[:2])
+        raise ValueError("OpenCV could not encode a picture of %d×%d as %s" % (width, height, suffix))
     return data.tobytes()
 
 

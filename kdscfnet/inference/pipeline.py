@@ -32,7 +32,7 @@ class Report:
 
 
 def predict_files(
-    predictor, jobs, overwrite=False, threshold=0.5, title="predict", show_progress=True, batch_size=None
+    predictor, jobs, overwrite=False, threshold=0.5, title="predict", show_progress=True, batch_size=None, made=None
 ):
     """Make the results of many image files.
 
@@ -43,6 +43,7 @@ def predict_files(
         threshold: of masks (outputs.make_mask).
         title, show_progress: the progress bar.
         batch_size: see `predict_stream`.
+        made: called with a job when its results are whole, from any thread.
 
     A file that cannot be read is reported, the others are done. Every result is whole or not there, also when the
     process is killed. Returns a Report. Raises OSError where results cannot be written (a full disk).
@@ -59,6 +60,8 @@ def predict_files(
 
     def finish(job, image, saliency):
         outputs.write(job.outputs, image, saliency, threshold)
+        if made is not None:
+            made(job)
 
     with progress(total=len(todo), desc=title, disable=not show_progress) as bar:
         for job, _, note, failure in predict_stream(

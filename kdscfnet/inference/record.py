@@ -19,8 +19,16 @@ MISSING, FITS, STALE, UNKNOWN = "missing", "fits", "stale", "unknown"
 
 def fingerprint(path):
     """What tells an input file from another one of the same name: its size and the time of its last change."""
-    status = os.stat(path)
+    try:
+        status = os.stat(path)
+    except OSError:  # it went since it was found; reading it says so
+        return ""
     return "%d-%d" % (status.st_size, status.st_mtime_ns)
+
+
+def digest(data):
+    """The fingerprint of an input that is no file: of its bytes."""
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 class Record:
@@ -70,6 +78,11 @@ class Record:
             return UNKNOWN
         return FITS if made == [self._keys[kind], source] else STALE
 
+    def states(self, job):
+        """{kind: state} of the results of a pipeline.Job."""
+        source = fingerprint(job.input)
+        return {kind: self.state(kind, path, source) for kind, path in job.outputs.items()}
+
     def add(self, outputs, source):
         """Record results that are whole now: {kind: path}, and the fingerprint of their input."""
         with self._lock:
@@ -87,6 +100,34 @@ class Record:
 
     def _name(self, result):
         return os.path.relpath(os.path.abspath(result), self.folder).replace(os.sep, "/")
+
+
+class Choice:
+    """Which results are to be made: those that are not there or stale, or all.
+
+    Attributes, filled in by `of`: kept (inputs whose results are all kept), stale and unknown (how many results were).
+    """
+
+    def __init__(self, record, overwrite=False):
+        self.record, self.overwrite = record, overwrite
+        self.kept, self.stale, self.unknown = [], 0, 0
+
+    def of(self, jobs, always=False):
+        """Those of `jobs` (pipeline.Job) that have results to be made, with these alone. `always`: all jobs, whole."""
+        chosen = []
+        for job in jobs:
+            states = self.record.states(job)
+            wanted = {kind for kind, state in states.items() if self.overwrite or state in (MISSING, STALE)}
+            if not self.overwrite:
+                self.stale += list(states.values()).count(STALE)
+                self.unknown += list(states.values()).count(UNKNOWN)
+            if always:
+                chosen.append(job)
+            elif wanted:
+                chosen.append(job._replace(outputs={kind: job.outputs[kind] for kind in states if kind in wanted}))
+            else:
+                self.kept.append(job.input)
+        return chosen
 
 
 def _key(kind, values):

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import math
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -63,6 +64,14 @@ def predict_video(predictor, job, overwrite=False, threshold=0.5, frames=False, 
         return 0, "skipped: its results are there already"
     with _opened(job.input) as capture:
         return _predict(predictor, job, capture, overwrite, threshold, frames, show_progress)
+
+
+def remove_frames(job):
+    """Remove the frames of an earlier result of `job`, whose outputs are folders; other files stay."""
+    for folder in job.outputs.values():
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            if re.match(r"\d{6}\.(png|jpg)$", name):
+                os.unlink(os.path.join(folder, name))
 
 
 @contextlib.contextmanager
