@@ -21,6 +21,7 @@ from kdscfnet.text import progress
 from kdscfnet.training import checkpoint
 from kdscfnet.training.board import LOSS_TAGS, Board, NoBoard
 from kdscfnet.training.precise_bn import estimate_statistics
+from kdscfnet.training.signals import Signals
 from kdscfnet.weights.files import save_weights
 
 # What run.json says since runs are told apart by these, too: one of before lacks them and resumes all the same
@@ -209,30 +210,6 @@ class _NoLog:
         return np.zeros(5)
 
 
-class _Signals:
-    """Ctrl-C and SIGTERM let the step that runs come to its end. A second one ends the process at once."""
-
-    def __init__(self):
-        self.received = None
-
-    def __enter__(self):
-        self.before = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(ValueError):  # not in the main thread (a notebook's)
-                self.before[number] = signal.signal(number, self._receive)
-        return self
-
-    def _receive(self, number, _):
-        if self.received is not None:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        self.received = number
-
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-
 def train(
     model,
     step_function,
@@ -417,7 +394,7 @@ def train(
     model.train()
     sums, finished_turns = None, 0
     last_step = saved_step = start
-    with _Signals() as signals, contextlib.ExitStack() as stack:
+    with Signals() as signals, contextlib.ExitStack() as stack:
         stack.callback(bar.close)
         stack.callback(board.close)
         stack.callback(log.close)
