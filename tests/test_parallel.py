@@ -23,7 +23,9 @@ from kdscfnet.data.batches import TrainingSamples
 from kdscfnet.losses import supervised_loss
 from kdscfnet.recipes import RECIPES
 from kdscfnet.training import checkpoint, trainer
+from kdscfnet.training.options import TrainOptions
 from kdscfnet.training.parallel import synchronise_batch_norm
+from kdscfnet.training.run import RunFolder
 from kdscfnet.training.steps import SupervisedStep
 from kdscfnet.weights.files import read_weights
 
@@ -190,20 +192,19 @@ class Keep:
 def train_once(data, output, accumulate=1, batch=8, steps=1, **more):
     from kdscfnet.data.find import find_image_set
 
-    found = find_image_set(data)
+    image_set = find_image_set(data)
     model = Keep(golden_model("M3_0.5")).model
     recipe = replace(RECIPES["fs-m3"], batch_size=batch, epochs=steps, warmup_epochs=1, sizes=(64,), max_lr=0.05)
-    run = trainer.Run(output)
-    trainer.train(
+    trainer.Trainer(
         model,
         SupervisedStep(),
-        TrainingSamples(found.images, found.masks, 0),
+        TrainingSamples(image_set.images, image_set.masks, 0),
         recipe,
-        run,
+        RunFolder(output),
         {"x": 1},
-        accumulate=accumulate,
+        TrainOptions(accumulate=accumulate),
         **more,
-    )
+    ).run()
     return model
 
 

@@ -313,7 +313,7 @@ def test_full_disk_while_saving(data, tmp_path, capsys, monkeypatch):
         return real(handle)
 
     monkeypatch.setattr(pickles.os, "fsync", full)
-    assert run_small(data, tmp_path / "out") == 2
+    assert run_small(data, tmp_path / "out") == 1
     error = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("kdscfnet")]
     assert len(error) == 1 and "the disk is full" in error[0] and "--resume auto" in error[0]
     assert [p.name for p in (tmp_path / "out" / "checkpoints").iterdir()] == ["step_00000003.pdckpt"]
@@ -345,7 +345,7 @@ def test_early_sizes_come_first(data, tmp_path):
 def test_held_out_images_are_measured_and_not_trained_on(data, tmp_path, capsys, monkeypatch):
     from kdscfnet.data import batches
     from kdscfnet.data.find import find_image_set
-    from kdscfnet.training.start import split_off
+    from kdscfnet.training.training_data import split_off
 
     whole = find_image_set(data)
     kept, held = split_off(whole, 2)
