@@ -122,6 +122,31 @@ def test_a_checkpoint_cut_in_half_is_passed_over(data, whole, tmp_path, monkeypa
     assert_same_run(whole, tmp_path / "run")
 
 
+def test_foreign_lines_in_the_logs_stay_out_of_the_way(data, whole, tmp_path, monkeypatch, capsys):
+    """Notes in log.txt stay; what is no row of losses.csv goes; what a killed run wrote later comes again."""
+    stop_at(monkeypatch, (7,), signal.SIGTERM)
+    assert run_small(data, tmp_path / "run", "--checkpoint-steps", "2") == 130
+    notes = b"a note: learning rate too high?\nstep by step\n\xff\xfe epoch\n\n"
+    with open(tmp_path / "run" / "log.txt", "ab") as file:
+        file.write(notes + b"epoch 9/3  step 99  lr 0.1  loss 1.0  00:00:01\nepoch 3/3  st")
+    with open(tmp_path / "run" / "losses.csv", "ab") as file:
+        file.write(b"\xff,\x00,0,0,0,0,0,0\nnotes,of,a,user,with,eight,cells,here\n3,0,x,1,1,1,1,1\n")
+    assert run_small(data, tmp_path / "run", "--resume", "auto", "--checkpoint-steps", "2") == 0
+    assert_same_run(whole, tmp_path / "run")
+    log = (tmp_path / "run" / "log.txt").read_bytes()
+    assert notes in log and b"step 99" not in log
+    assert [line[:9] for line in log.replace(notes, b"").splitlines()] == [b"epoch %d/3" % epoch for epoch in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "3", '{"name": "fs', "\ufeffnull"])
+def test_a_run_json_that_is_none_of_ours_is_said(content, data, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(content, encoding="utf-8")
+    assert run_small(data, tmp_path / "run", "--resume", "auto") == 2
+    (line,) = said_by_train(capsys.readouterr().err)
+    assert "holds no run of kdscfnet train (no whole run.json)" in line
+
+
 def test_no_whole_checkpoint_is_said(data, tmp_path, monkeypatch, capsys):
     stop_at(monkeypatch, (1,), signal.SIGTERM)
     assert run_small(data, tmp_path / "run") == 130

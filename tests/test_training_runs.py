@@ -157,6 +157,37 @@ def test_other_data_or_another_teacher_is_another_run(finished, data, tmp_path, 
     same((data, "--teacher-maps", maps), "teacher_map_files", "--teacher-maps", data / "mask")
 
 
+def test_the_pretrained_backbone_counts_by_its_contents(data, tmp_path, capsys):
+    from kdscfnet import SCFNet, save_weights
+
+    here, there, other = (tmp_path / (name + ".pdparams") for name in ("here", "there", "other"))
+    save_weights(SCFNet("mobilenetv3").bkbone, str(here))
+    save_weights(SCFNet("mobilenetv3").bkbone, str(other))
+    shutil.copy(str(here), str(there))
+    words = ["--epochs", "1", "--resume", "auto", "--pretrained"]
+    assert run_small(data, tmp_path / "run", *words, here) == 0
+    assert run_small(data, tmp_path / "run", *words, there) == 0
+    assert "is complete" in capsys.readouterr().out
+    for name, message in (
+        (other, "another run (pretrained was"),
+        ("none", "pretrained was"),
+        ("x", "no weight file x"),
+    ):
+        assert run_small(data, tmp_path / "run", *words, name) == 2
+        assert message in said(capsys)[0]
+
+
+def test_a_recipe_s_number_that_run_json_lacks_had_its_default(data, tmp_path, capsys):
+    assert run_small(data, tmp_path / "run", "--epochs", "1") == 0
+    path = tmp_path / "run" / "run.json"
+    settings = json.loads(path.read_text())
+    del settings["precise_bn"]
+    path.write_text(json.dumps(settings))
+    assert run_small(data, tmp_path / "run", "--epochs", "1", "--resume", "auto") == 0
+    assert run_small(data, tmp_path / "run", "--epochs", "1", "--resume", "auto", "--precise-bn", "2") == 2
+    assert "another run (precise_bn was 0, is 2)" in said(capsys)[0]
+
+
 def test_a_run_goes_on_where_folders_have_moved(finished, data, tmp_path, capsys):
     shutil.copytree(str(finished), str(tmp_path / "elsewhere"))
     shutil.copytree(str(data), str(tmp_path / "DUTS-TR"))

@@ -178,7 +178,9 @@ def how_to_resume(args):
     script = os.environ.get("KDSCFNET_SCRIPT")  # scripts/train_fs.sh and train_kd.sh name themselves
     if script:
         command = ["bash", script, *args.argv[1:]]
-    elif os.path.abspath(sys.argv[0]) == os.path.join(os.path.dirname(kdscfnet.__file__), "__main__.py"):
+    elif os.path.abspath(sys.argv[0]) == os.path.join(
+        os.path.dirname(os.path.abspath(kdscfnet.__file__)), "__main__.py"
+    ):
         command = [sys.executable, "-m", "kdscfnet", *args.argv]
     else:
         command = ["kdscfnet", *args.argv]

@@ -25,7 +25,7 @@ def read_mask_levels(path):
 
 
 def validator(image_set, size):
-    """A function model → {"MAE": …, "MAE_unstretched": …}, means over the set, as evaluation.md defines them."""
+    """A function model → {"MAE": …, "MAE_unstretched": …}, means over the set (kdscfnet.evaluation.scores)."""
     from kdscfnet.evaluation.scores import MAE_SCORES, score_map
 
     def validate(model):
