@@ -135,10 +135,12 @@ def test_a_size_that_is_none_is_said_in_our_words(words, capsys):
     "given,advised",
     [
         ("fs-m3 --output 'my run'", "fs-m3 --output 'my run' --resume auto"),
-        ("fs-m3 --res auto", "fs-m3 --res auto"),
-        ("fs-m3 --resu=auto --keep 2", "fs-m3 --resu=auto --keep 2"),
-        ("fs-m3 --resume", "fs-m3 --resume"),
-        ("fs-m3 --res no", "fs-m3 --res no --resume auto"),
+        ("fs-m3 --res auto", "fs-m3 --resume auto"),
+        ("fs-m3 --resu=auto --keep 2", "fs-m3 --keep 2 --resume auto"),
+        ("fs-m3 --r no --name auto --keep 2", None),
+        ("fs-m3 --resume", "fs-m3 --resume auto"),
+        ("--resume auto fs-m3 --output auto", "fs-m3 --output auto --resume auto"),
+        ("fs-m3 --res no", "fs-m3 --resume auto"),
         ("fs-m3 --output --resume-later", None),  # argparse refuses it
         ("fs-m3 --output=--resume-later", "fs-m3 --output=--resume-later --resume auto"),
     ],

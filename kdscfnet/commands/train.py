@@ -172,20 +172,24 @@ def add_arguments(parser):
 
 
 def how_to_resume(args):
-    """The sentence that says how to go on with this training: the command as it was given, and --resume auto."""
+    """The sentence that says how to go on with this training: the command as it was given, with --resume auto."""
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1:
         return "Go on with the same launch command and --resume auto"
+    words = []
+    for word in args.argv:
+        flag = word.split("=")[0]
+        if len(flag) > 2 and "--resume".startswith(flag):  # argparse takes abbreviations, too
+            words.append(None)
+        elif not (words and words[-1] is None and word in ("auto", "no")):
+            words.append(word)
+    words = [word for word in words if word is not None] + ["--resume", "auto"]
     script = os.environ.get("KDSCFNET_SCRIPT")  # scripts/train_fs.sh and train_kd.sh name themselves
     if script:
-        command = ["bash", script, *args.argv[1:]]
-    elif os.path.abspath(sys.argv[0]) == os.path.join(
-        os.path.dirname(os.path.abspath(kdscfnet.__file__)), "__main__.py"
-    ):
-        command = [sys.executable, "-m", "kdscfnet", *args.argv]
+        command = ["bash", script, *words[1:]]
+    elif os.path.abspath(sys.argv[0]) == os.path.abspath(kdscfnet.__file__).replace("__init__", "__main__"):
+        command = [sys.executable, "-m", "kdscfnet", *words]
     else:
-        command = ["kdscfnet", *args.argv]
-    if args.resume != "auto":
-        command += ["--resume", "auto"]  # the last one counts
+        command = ["kdscfnet", *words]
     return "Go on with: " + " ".join(map(shlex.quote, command))
 
 

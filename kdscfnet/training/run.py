@@ -107,7 +107,7 @@ class RunFolder:
     def forget_after(self, step):
         """Remove the lines of log.txt that a killed run wrote after the checkpoint of `step`; they will come again.
 
-        Lines that are not of a run (somebody's notes) stay.
+        Lines that are no run's (somebody's notes) stay; a line that was cut goes.
         """
         with contextlib.suppress(FileNotFoundError):
             with open(self.log, "rb") as file:
@@ -115,7 +115,8 @@ class RunFolder:
             kept = []
             for line in lines:
                 ours = _LOG_LINE.match(line)
-                if int(ours.group(1)) <= step if ours else not line.startswith(b"epoch "):
+                cut = line.startswith(b"epoch ") and not line.endswith(b"\n")
+                if int(ours.group(1)) <= step if ours else not cut:
                     kept.append(line if line.endswith(b"\n") else line + b"\n")
             if kept != lines:
                 write_bytes(self.log, b"".join(kept))
