@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
+import shutil
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from kill_training import command, environment, kill_often, steps_done
-from training import assert_same_run, losses_of, run_small, said_by_train
+from training import SMALL, assert_same_run, losses_of, run_small, said_by_train
 
+from kdscfnet.cli import main
 from kdscfnet.errors import WeightsError
 from kdscfnet.training import checkpoint, trainer
 
@@ -63,6 +68,60 @@ def test_a_signal_in_the_last_step_is_not_lost(data, whole, tmp_path, monkeypatc
     assert "after step 9 of 9; the run is complete: %s" % (tmp_path / "run" / "final.pdparams") in said
     assert_same_run(whole, tmp_path / "run")
     assert run_small(data, tmp_path / "run", "--checkpoint-steps", "2", "--resume", "auto") == 0
+
+
+def advised(error):
+    """The words of the command that a stopped run says goes on with it."""
+    (line,) = said_by_train(error)
+    return shlex.split(line.split("Go on with: ")[1])
+
+
+@pytest.mark.parametrize("flags", [[], ["--resume"], ["--resume=auto"], ["--res", "auto"], ["--res=no"], ["--resum"]])
+@pytest.mark.parametrize("caller", ["shell", "notebook"])
+def test_the_advice_is_the_command_with_one_flag_to_resume(caller, flags, data, tmp_path, monkeypatch, capsys):
+    words = ["train", "fs-m3", "--data", str(data), "--output", str(tmp_path / "a run"), *SMALL]
+    monkeypatch.setattr(sys, "argv", {"shell": ["kdscfnet", *words, *flags], "notebook": ["kernel", "-f", "x"]}[caller])
+    stop_at(monkeypatch, (1,), signal.SIGTERM)
+    assert main(None if caller == "shell" else words + flags) == 130
+    command = advised(capsys.readouterr().err)
+    assert command[command.index("train") :] == words + ["--resume", "auto"]
+    assert main(command[command.index("train") :]) == 0
+
+
+def test_the_advice_after_a_script_goes_on_when_it_is_typed(data, tmp_path):
+    """On a machine where the scripts are all there is: the command kdscfnet is not on the path."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "python").write_text('#!/bin/sh\nexec "%s" "$@"\n' % sys.executable)
+    (tools / "python").chmod(0o755)
+    path = [folder for folder in os.environ["PATH"].split(os.pathsep) if not os.path.exists(folder + "/kdscfnet")]
+    settings = dict(environment(), PATH=os.pathsep.join([str(tools), *path]), PIP_NO_INDEX="1", PYTHONUNBUFFERED="1")
+    for name in ("PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX"):
+        settings.pop(name, None)
+    settings["KDSCFNET_VENV"] = str(tmp_path / "no-venv")
+
+    def start(line):
+        return subprocess.Popen(
+            ["bash", "-c", "exec " + line],
+            cwd=str(tmp_path),
+            env=settings,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    words = ["--data", str(data), "--output", "a run", *SMALL, "--epochs", "500", "--log-every", "1"]
+    script = os.path.relpath(str(Path(__file__).resolve().parent.parent / "scripts" / "train_fs.sh"), str(tmp_path))
+    process = start(" ".join(map(shlex.quote, ["bash", script, *words])))
+    wait_for_steps(process, tmp_path / "a run", 2)
+    process.terminate()
+    out = process.communicate(timeout=120)[0].decode("utf-8", "replace").replace("\r", "\n")
+    assert process.returncode == 130, out
+    done = steps_done(tmp_path / "a run")
+    process = start(" ".join(map(shlex.quote, advised(out))))
+    wait_for_steps(process, tmp_path / "a run", done + 1)
+    process.terminate()
+    assert process.wait(timeout=120) == 130
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -138,15 +197,6 @@ def test_foreign_lines_in_the_logs_stay_out_of_the_way(data, whole, tmp_path, mo
     assert [line[:9] for line in log.replace(notes, b"").splitlines()] == [b"epoch %d/3" % epoch for epoch in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", "3", '{"name": "fs', "\ufeffnull"])
-def test_a_run_json_that_is_none_of_ours_is_said(content, data, tmp_path, capsys):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text(content, encoding="utf-8")
-    assert run_small(data, tmp_path / "run", "--resume", "auto") == 2
-    (line,) = said_by_train(capsys.readouterr().err)
-    assert "holds no run of kdscfnet train (no whole run.json)" in line
-
-
 def test_no_whole_checkpoint_is_said(data, tmp_path, monkeypatch, capsys):
     stop_at(monkeypatch, (1,), signal.SIGTERM)
     assert run_small(data, tmp_path / "run") == 130
@@ -154,6 +204,37 @@ def test_no_whole_checkpoint_is_said(data, tmp_path, monkeypatch, capsys):
         open(path, "wb").write(b"\x80\x04")
     assert run_small(data, tmp_path / "run", "--resume", "auto") == 2
     assert "none of its checkpoints is whole" in capsys.readouterr().err
+
+
+def unfinished(whole, folder):
+    """A copy of a run that was killed before its last file."""
+    shutil.copytree(str(whole), str(folder))
+    (folder / "final.pdparams").unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "foreign", [b"a note by hand\n", b"\n", b"epoch 2/3  step nine\n", b"step \n", "caf\u00e9\n".encode("latin-1")]
+)
+def test_a_foreign_line_in_the_log_stays_and_stops_nobody(foreign, data, whole, tmp_path):
+    run = unfinished(whole, tmp_path / "run")
+    lines = (run / "log.txt").read_bytes().splitlines(True)
+    lines[1:1] = [foreign]
+    (run / "log.txt").write_bytes(b"".join(lines))
+    assert run_small(data, run, "--resume", "auto", "--checkpoint-steps", "2") == 0
+    assert (run / "log.txt").read_bytes() == b"".join(lines)
+    assert_same_run(whole, run)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", "7", '"fs-m3"', "[{}]", '{"name": "fs'])
+def test_a_run_json_that_holds_no_run_is_said(content, data, whole, tmp_path, capsys):
+    run = unfinished(whole, tmp_path / "run")
+    (run / "run.json").write_text(content)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert run_small(data, run, "--resume", "auto", "--checkpoint-steps", "2") == 2
+    (line,) = said_by_train(capsys.readouterr().err)
+    assert "--output %s holds no run of kdscfnet train" % run in line and "name another folder" in line
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def wait_for_steps(process, output, steps, seconds=240):
