@@ -168,13 +168,9 @@ def test_the_pretrained_backbone_counts_by_its_contents(data, tmp_path, capsys):
     assert run_small(data, tmp_path / "run", *words, here) == 0
     assert run_small(data, tmp_path / "run", *words, there) == 0
     assert "is complete" in capsys.readouterr().out
-    for name, message in (
-        (other, "another run (pretrained was"),
-        ("none", "pretrained was"),
-        ("x", "no weight file x"),
-    ):
+    for name in (other, "none", "x"):
         assert run_small(data, tmp_path / "run", *words, name) == 2
-        assert message in said(capsys)[0]
+        assert "another run (pretrained was" in said(capsys)[0]
 
 
 def test_a_recipe_s_number_that_run_json_lacks_had_its_default(data, tmp_path, capsys):
