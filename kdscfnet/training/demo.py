@@ -86,31 +86,26 @@ def demo_parts(recipe, given, options, root):
 
     if not recipe.teacher:
         return [part("model", recipe.title + ", on labels", recipe.title, recipe, LABELLED_EPOCHS, "DEMO-TR")]
-    student = RECIPES["fs-m3"]
+    student, weights = RECIPES["fs-m3"], os.path.join(root, "teacher", "final.pdparams")
+    teacher, labels = replace(student, name="teacher"), replace(student, name="labels")
+    distilled = replace(recipe, teacher="mobilenetv3")
+    title = "student, distilled without labels"
     return [
-        part(
-            "teacher",
-            "teacher, on labels",
-            "teacher",
-            replace(student, name="teacher"),
-            TEACHER_EPOCHS,
-            "DEMO-TR",
-            pretrained="none",
-        ),
+        part("teacher", "teacher, on labels", "teacher", teacher, TEACHER_EPOCHS, "DEMO-TR", pretrained="none"),
         part(
             "student",
-            "student, distilled without labels",
+            title,
             "student, distilled",
-            replace(recipe, teacher="mobilenetv3"),
+            distilled,
             DISTILLATION_EPOCHS,
             "DEMO-UNLABELLED",
-            teacher_weights=os.path.join(root, "teacher", "final.pdparams"),
+            teacher_weights=weights,
         ),
         part(
             "labels",
             "the same student, on the labels alone",
             "student, labels alone",
-            replace(student, name="labels"),
+            labels,
             LABELLED_EPOCHS,
             "DEMO-TR",
         ),
