@@ -155,7 +155,9 @@ def resume_command(args):
 
 def run_training(recipe, args):
     """Carry out `kdscfnet train` for one recipe; returns the exit code."""
-    from kdscfnet.data.batches import LoaderError, TrainingSamples, scan
+    from kdscfnet.data.batches import TrainingSamples
+    from kdscfnet.data.check import scan
+    from kdscfnet.data.workers import LoaderError
     from kdscfnet.device import select_device
 
     line = select_device(args.device)  # imports Paddle with its threads; everything below may use it

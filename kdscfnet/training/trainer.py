@@ -12,7 +12,8 @@ import time
 import numpy as np
 import paddle
 
-from kdscfnet.data.batches import BatchPlan, LoaderError, batches
+from kdscfnet.data.batches import BatchPlan, batches
+from kdscfnet.data.workers import LoaderError
 from kdscfnet.errors import UserError
 from kdscfnet.files import write_json, write_text
 from kdscfnet.optim import build_optimizer
