@@ -10,7 +10,8 @@ import sys
 import warnings
 from dataclasses import asdict, replace
 
-from kdscfnet.data.find import find_image_set, list_images, match_names
+from kdscfnet.data.find import find_image_set
+from kdscfnet.data.names import list_images, match_names
 from kdscfnet.errors import UserError
 from kdscfnet.files import file_sha256
 from kdscfnet.recipes import all_sizes
