@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from kdscfnet.data.batches import scan
-from kdscfnet.data.find import ImageSet, find_image_set, list_images, match_names
+from kdscfnet.data.check import scan
+from kdscfnet.data.find import ImageSet, find_image_set
+from kdscfnet.data.names import list_images, match_names
 from kdscfnet.errors import UserError
 
 
