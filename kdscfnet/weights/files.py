@@ -217,8 +217,9 @@ def read_file(path, lazy=False):
     file, size = open_regular(path)
     with file:
         head = file.read(1024)
-    if head[:1] == b"\x80":
-        tree = read_pickle(path, lazy)
+        file.seek(0)
+        tree = read_pickle(path, lazy, (file, size)) if head[:1] == b"\x80" else None
+    if tree is not None:
         report = LoadReport(name, "pdparams", 0)
         return _arrays_of(tree, name, report), report
     if head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8:

@@ -714,7 +714,7 @@ def _refused_opcode(code):
     return "it uses the pickle opcode %s, which no weight file does: it is damaged, or of another kind" % name
 
 
-def read_pickle(path, lazy=False):
+def read_pickle(path, lazy=False, opened=None):
     """Read a pickle of None, booleans, numbers, text, bytes, lists, tuples, dicts (keys: text, or up to 10,000 integers
     of at most 32 bits), numpy scalars and numpy arrays of plain numbers, written by Python's pickle or by paddle.save.
 
@@ -723,7 +723,7 @@ def read_pickle(path, lazy=False):
 
     Raises WeightsError: one line that says what is wrong with the file.
     """
-    file, size = open_regular(path)
+    file, size = opened or open_regular(path)
     with file:
         machine = _Machine(file, size)
         try:
