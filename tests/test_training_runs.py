@@ -264,7 +264,7 @@ def test_what_the_machine_refuses_is_one_line(data, tmp_path, capsys, monkeypatc
         def refuse(*_, number=number):
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(checkpoint, "write_pickle", refuse)
+        monkeypatch.setattr(checkpoint, "write_arrays", refuse)
         assert run_small(data, tmp_path / str(number), "--epochs", "1") == 2
         assert os.strerror(number) in said(capsys)[0]
 
