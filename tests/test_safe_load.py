@@ -23,15 +23,13 @@ from kdscfnet.weights.files import (
     identify,
     identify_backbone,
     load_weights,
-    read_pickle,
     read_weights,
     save_weights,
-    write_pickle,
     write_weights,
 )
 
-# What any load may cost on top of the file: the interpreter's small change, and one report
-BASE_MEMORY = 3 << 19
+# What any load may cost on top of six times the file: the interpreter's small change, and one report
+BASE_MEMORY = 2 << 20
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +140,7 @@ def test_hostile_files_are_refused_and_do_nothing(corpus, model):
         assert case.says in message, (case.name, message)
         assert message.isprintable() and len(message) < 900, (case.name, message)
         assert message.startswith(str(case.path).replace("\0", "?") + ": "), (case.name, message)
-        assert peak <= 4 * size + BASE_MEMORY, (case.name, peak, size)
+        assert peak <= 6 * size + BASE_MEMORY, (case.name, peak, size)
         assert [event for event in events if event != ("open", str(case.path))] == [], case.name
     assert fingerprint(model) == before
     assert not list(folder.glob("canary-*"))
@@ -348,19 +346,17 @@ def test_every_way_in_which_state_dicts_are_written(tmp_path, model, arrays):
 
 @pytest.mark.parametrize("protocol", ["2", "3", "4", "5"])
 def test_numpy_2(tmp_path, golden, protocol):
-    """Pickles that numpy 2.2.6 wrote: the same classes under other names."""
+    """Pickles that numpy 2 wrote: the same classes under other names."""
     path = tmp_path / "numpy2.pkl"
     pickles = json.loads((golden / "numpy2_pickles.json").read_text())["pickles"]
     path.write_bytes(zlib.decompress(base64.b64decode("".join(pickles[protocol]))))
-    value = read_pickle(path)
-    assert same(value.pop("b"), np.float64(1.5))
     assert same(
-        value,
+        read_weights(path),
         {
             "a": np.arange(6, dtype="f4").reshape(2, 3),
             "c": np.arange(4, dtype="f8").reshape(2, 2),
             "d": np.zeros(0, "f4"),
-            "e": ("name", np.ones(2, "f2")),
+            "e": np.ones(2, "f2"),
         },
     )
 
@@ -471,16 +467,14 @@ def test_what_a_file_would_not_give_back_is_not_written(tmp_path, suffix):
         ({"a": np.zeros(2, "U3")}, "plain numbers"),
         ({"a": np.zeros(2, object)}, "plain numbers"),
         ({1: one}, "the key 1 is no text"),
-        ({}, "could not be read again: holds no arrays"),
+        ({"a" * 5000: one}, "the key 'aaa.* is longer than 4096 bytes"),
+        ({}, "there are no arrays"),
     ]
     if suffix == ".safetensors":
         wrong += [
             ({"b": one, "a\ud800": one}, r"the key 'a\\ud800' is no valid Unicode"),
             ({"b": one, "__metadata__": one}, "the key '__metadata__' has a meaning of its own"),
-            ({"a" * (1 << 20): one}, "could not be read again: its header is larger"),
         ]
-    else:
-        wrong.append(({"a" * 5000: one}, "could not be read again: a dict in it has a key that is neither text"))
     for arrays, says in wrong:
         with pytest.raises(WeightsError, match=says) as caught:
             write_weights(path, arrays)
@@ -489,48 +483,6 @@ def test_what_a_file_would_not_give_back_is_not_written(tmp_path, suffix):
     if suffix == ".pdparams":  # which can have them
         write_weights(path, {"a\ud800": one, "__metadata__": one})
         assert list(read_weights(path)) == ["a\ud800", "__metadata__"]
-
-
-def test_general_pickles(tmp_path):
-    value = {
-        "arrays": [np.arange(3), np.zeros((2, 0), "f4"), np.array(2.5), np.array([True, False])],
-        "scalars": [np.float32(1.5), np.int64(-3), np.bool_(True)],
-        "numbers": [0, 255, 256, -1, -(2**31), 2**31, 2**127, -(2**127), 1.5, float("inf"), None, True, False],
-        "texts": ["", "a", "日本語", "x" * 5000, "ü" * 3000, "\ud800"],
-        "bytes": [b"", b"a", b"\xff" * 5000],
-        "containers": [(), (1,), (1, (2, [3])), {}, {1: "a", "b": {}, 2**31: 0, -(2**31): 0, -1: 0, -2: 0}],
-        "many keys": dict.fromkeys(range(10000)),
-        "padding": bytes(300000),  # a larger file may hold more small objects
-    }
-    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    write_pickle(ours, value)
-    assert same(read_pickle(ours), value)
-    with open(str(ours), "rb") as file:
-        assert same(pickle.load(file), value)
-    for protocol in (2, 3, 4, min(5, pickle.HIGHEST_PROTOCOL)):
-        theirs.write_bytes(pickle.dumps(value, protocol))
-        assert same(read_pickle(theirs), value)
-    for wrong in (
-        object(),
-        {"a": {1, 2}},
-        {1.5: 1},
-        {2**40: 1},
-        dict.fromkeys(range(10001)),
-        np.zeros(2, object),
-        np.zeros(2, "c8"),
-        1 << 600,
-    ):
-        with pytest.raises((TypeError, ValueError)):
-            write_pickle(ours, wrong)
-        assert same(read_pickle(ours), value)  # as it was
-
-
-def test_shared_values_stay_shared(tmp_path):
-    array = np.arange(2000, dtype="f4")
-    path = tmp_path / "shared"
-    path.write_bytes(pickle.dumps([array, array], 4))
-    first, second = read_pickle(path)
-    assert first is second and same(first, array)
 
 
 # Which network is it? ------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def read_checkpoint(path):
     """
     file, _ = open_regular(path)
     with file:
-        if file.read(1) == b"\x80":
+        if file.read(4) == b"\x80\x04}(":
             raise UserError(
                 "%s: checkpoints of earlier versions are not read: begin anew in another --output" % shown_path(path)
             )
