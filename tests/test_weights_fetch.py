@@ -17,7 +17,7 @@ import pytest
 
 from kdscfnet import cli
 from kdscfnet.errors import UserError, WeightsError
-from kdscfnet.weights import download, files, release
+from kdscfnet.weights import download, networks, release
 from kdscfnet.weights import fetch as fetching
 from kdscfnet.weights.files import write_weights
 
@@ -115,7 +115,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 def weights(tmp_path_factory):
     rng = np.random.RandomState(0)
     arrays = {
-        key: rng.standard_normal(shape).astype("f4") for key, shape in files.shape_tables()["mobilenetv3"].items()
+        key: rng.standard_normal(shape).astype("f4") for key, shape in networks.shape_tables()["mobilenetv3"].items()
     }
     path = tmp_path_factory.mktemp("published") / NAME
     write_weights(path, arrays)
@@ -303,11 +303,11 @@ def other_files(weights):
 
     from hostile_files import Reduce
 
-    arrays = {key: np.zeros(shape, "f4") for key, shape in files.shape_tables()["mobilenetv3"].items()}
+    arrays = {key: np.zeros(shape, "f4") for key, shape in networks.shape_tables()["mobilenetv3"].items()}
     yield "another network", pickle.dumps({"a": np.zeros(3, "f4")}, 4), "holds none of our networks"
     yield (
         "only the backbone",
-        pickle.dumps({key: np.zeros(shape, "f4") for key, shape in files.backbone_shapes("mobilenetv3").items()}, 4),
+        pickle.dumps({key: np.zeros(shape, "f4") for key, shape in networks.backbone_shapes("mobilenetv3").items()}, 4),
         "the ImageNet backbone mobilenetv3",
     )
     yield (

@@ -19,10 +19,11 @@ import pytest
 pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_safe_load import BASE_MEMORY, Watch, fingerprint, python2_pickle
+from test_weights_files import BASE_MEMORY, Watch, fingerprint, python2_pickle
 
 from kdscfnet.errors import WeightsError
-from kdscfnet.weights.files import load_weights, shape_tables, write_weights
+from kdscfnet.weights.files import load_weights, write_weights
+from kdscfnet.weights.networks import shape_tables
 
 EXAMPLES = int(os.environ.get("KDSCFNET_FUZZ", 300))
 RANDOM = bool(os.environ.get("KDSCFNET_FUZZ_RANDOM"))

@@ -3,7 +3,6 @@
     load_weights(model, path)     strict: every entry, its shape, finite values; or one error and the model as it was
     save_weights(model, path)     .pdparams or .safetensors
     read_weights(path)            {key: array}, without Paddle
-    identify(arrays)              which of our networks an {key: array} is, by keys and shapes, without Paddle
 
 Nothing in this project calls paddle.load on a user's file: a .pdparams file is a pickle, and paddle.load runs what is
 in it.
@@ -11,26 +10,21 @@ in it.
 
 from __future__ import annotations
 
-import functools
-import json
 import os
-import re
 import struct
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from kdscfnet.errors import WeightsError
 from kdscfnet.files import atomic_path, open_regular
 from kdscfnet.text import shown, shown_path
+from kdscfnet.weights.networks import identify, identify_backbone, is_derived
 from kdscfnet.weights.pickles import DTYPES, INLINE, MAX_SIDE, Array, bare, read_arrays, write_arrays
 from kdscfnet.weights.release import SUFFIXES
 
 __all__ = [
     "LoadReport",
-    "identify",
-    "identify_backbone",
     "load_weights",
     "read_weights",
     "save_weights",
@@ -38,15 +32,6 @@ __all__ = [
 ]
 
 NAME_TABLE = "StructuredToParameterName@@"  # paddle.save's table from keys to the names of parameters
-# Buffers that follow from the size of the network alone: the model has its own
-DERIVED = ("relative_position_index", "relative_position_bias", "attn_mask")
-_DERIVED = re.compile(r"^(bkbone\.)?layers\.\d+\.blocks\.\d+\.(attn\.)?(%s)$" % "|".join(DERIVED))
-# Layers of the ImageNet classifiers that come after the maps we use, by backbone
-CLASSIFIER = {
-    "mobilenetv3": ("last_second_conv.", "last_conv.", "fc."),
-    "resnet50": ("fc.",),
-    "swin_b": ("head.",),
-}
 MAX_HEADER = 1 << 20  # bytes of a safetensors header; ours have 60 kB
 
 
@@ -187,11 +172,6 @@ def some(names, limit=3):
     if len(names) <= limit + 1:
         return ", ".join(names)
     return "%s and %d more" % (", ".join(names[:limit]), len(names) - limit)
-
-
-def is_derived(key):
-    """Whether `key` is one of Swin's index, bias or mask tables."""
-    return _DERIVED.match(key) is not None
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -339,43 +319,3 @@ def _unwritable(key, array, suffix):
     if suffix == ".safetensors" and any("\ud800" <= character <= "\udfff" for character in key):
         return "the key %s is no valid Unicode, as those of .safetensors files are" % shown(key)
     return None
-
-
-# Which network is it? ------------------------------------------------------------------------------------------------
-
-
-@functools.lru_cache(maxsize=1)
-def shape_tables():
-    """{backbone: {key: shape}} of our three networks, without building them. tests/test_weights_tables.py compares."""
-    with open(str(Path(__file__).with_name("shapes.json")), encoding="utf-8") as file:
-        return {name: {key: tuple(shape) for key, shape in table.items()} for name, table in json.load(file).items()}
-
-
-def backbone_shapes(backbone):
-    """{key: shape} of a backbone alone."""
-    return {key[7:]: shape for key, shape in shape_tables()[backbone].items() if key.startswith("bkbone.")}
-
-
-def identify(arrays):
-    """The backbone of the SCFNet that `arrays` (key → something with .shape) is: "mobilenetv3", "resnet50", "swin_b".
-    None where it is none of them."""
-    for name, table in shape_tables().items():
-        if _same(arrays, table, ()):
-            return name
-    return None
-
-
-def identify_backbone(arrays):
-    """The backbone whose ImageNet weights `arrays` is, with or without the classifier; None where it is none."""
-    for name in shape_tables():
-        if _same(arrays, backbone_shapes(name), CLASSIFIER[name]):
-            return name
-    return None
-
-
-def _same(arrays, table, unused):
-    for key, shape in table.items():
-        if not is_derived(key) and (key not in arrays or tuple(arrays[key].shape) != shape):
-            return False
-    has_derived = any(map(is_derived, table))
-    return all(key in table or (has_derived and is_derived(key)) or key.startswith(unused or ("\0",)) for key in arrays)

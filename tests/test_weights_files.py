@@ -18,15 +18,14 @@ import pytest
 
 import kdscfnet
 from kdscfnet.errors import WeightsError
-from kdscfnet.weights import files
+from kdscfnet.weights import files, networks
 from kdscfnet.weights.files import (
-    identify,
-    identify_backbone,
     load_weights,
     read_weights,
     save_weights,
     write_weights,
 )
+from kdscfnet.weights.networks import identify, identify_backbone
 
 # What any load may cost on top of six times the file: the interpreter's small change, and one report
 BASE_MEMORY = 2 << 20
@@ -196,7 +195,7 @@ def test_no_permission(tmp_path, model, arrays):
 
 def test_another_backbones_file(tmp_path, model):
     before = fingerprint(model)
-    shapes = files.shape_tables()["resnet50"]
+    shapes = networks.shape_tables()["resnet50"]
     path = tmp_path / "other.pdparams"
     write_weights(path, {key: np.zeros(shape, np.int8) for key, shape in shapes.items()})
     with pytest.raises(WeightsError, match="holds SCFNet with the backbone resnet50, not mobilenetv3") as caught:
@@ -394,7 +393,7 @@ def test_safetensors_load(tmp_path, model, arrays):
 
 
 def test_swin_buffers_are_left_alone_and_named():
-    shapes = {key: shape for key, shape in files.shape_tables()["swin_b"].items() if ".layers.0." in key}
+    shapes = {key: shape for key, shape in networks.shape_tables()["swin_b"].items() if ".layers.0." in key}
     arrays = {key: np.zeros(shape, "f4") for key, shape in shapes.items()}
     index, mask = "bkbone.layers.0.blocks.0.attn.relative_position_index", "bkbone.layers.0.blocks.1.attn_mask"
     arrays[index] = np.full((3, 3), 7)  # of another window: not used, so not checked
@@ -403,7 +402,7 @@ def test_swin_buffers_are_left_alone_and_named():
     chosen = files.fit(arrays, shapes, report)
     assert index not in chosen and mask not in chosen
     assert report.ignored[index].startswith("derived")
-    assert report.loaded == len(chosen) == sum(not files.is_derived(key) for key in shapes)
+    assert report.loaded == len(chosen) == sum(not networks.is_derived(key) for key in shapes)
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
@@ -492,8 +491,8 @@ def test_shape_tables_are_those_of_the_models(golden):
     for backbone, kind in (("mobilenetv3", "M3_0.5"), ("resnet50", "R50"), ("swin_b", "ST")):
         with open(str(golden / ("manifest_%s.json" % kind))) as file:
             recorded = {key: tuple(entry["shape"]) for key, entry in json.load(file).items()}
-        assert files.shape_tables()[backbone] == recorded
-        assert list(files.shape_tables()[backbone]) == list(recorded)
+        assert networks.shape_tables()[backbone] == recorded
+        assert list(networks.shape_tables()[backbone]) == list(recorded)
 
 
 class Shaped:
@@ -503,16 +502,16 @@ class Shaped:
 
 @pytest.mark.parametrize("backbone", ["mobilenetv3", "resnet50", "swin_b"])
 def test_identify(backbone):
-    whole = {key: Shaped(shape) for key, shape in files.shape_tables()[backbone].items()}
+    whole = {key: Shaped(shape) for key, shape in networks.shape_tables()[backbone].items()}
     assert identify(whole) == backbone and identify_backbone(whole) is None
-    alone = {key: Shaped(shape) for key, shape in files.backbone_shapes(backbone).items()}
+    alone = {key: Shaped(shape) for key, shape in networks.backbone_shapes(backbone).items()}
     assert identify(alone) is None and identify_backbone(alone) == backbone
     head = {"mobilenetv3": "last_conv.weight", "resnet50": "fc.weight", "swin_b": "head.bias"}[backbone]
     assert identify_backbone(dict(alone, **{head: Shaped((1000,))})) == backbone
     assert identify_backbone(dict(alone, other=Shaped((1,)))) is None
     for key in list(whole)[::50]:
         less = {name: value for name, value in whole.items() if name != key}
-        assert identify(less) == (backbone if files.is_derived(key) else None)
+        assert identify(less) == (backbone if networks.is_derived(key) else None)
 
 
 def test_reading_imports_no_paddle(tmp_path, arrays):
@@ -521,7 +520,8 @@ def test_reading_imports_no_paddle(tmp_path, arrays):
         [
             sys.executable,
             "-c",
-            "import sys; from kdscfnet.weights.files import read_weights, identify\n"
+            "import sys; from kdscfnet.weights.files import read_weights\n"
+            "from kdscfnet.weights.networks import identify\n"
             "assert identify(read_weights(%r)) == 'mobilenetv3'\n"
             "assert not {'paddle', 'cv2', 'safetensors'} & set(sys.modules)" % str(tmp_path / "a.pdparams"),
         ],
