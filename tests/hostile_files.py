@@ -1,8 +1,8 @@
 """Hostile and broken weight files, made by the tests: what the reader must refuse without running, opening or
 allocating anything. Used by test_weights_files.py.
 
-`corpus(folder, arrays)` yields Case objects. `runs_code` marks those that pickle.load runs: test_weights_files.py proves
-it in a process of its own, so that the corpus cannot turn harmless unnoticed.
+`corpus(folder, arrays)` yields Case objects. `runs_code` marks those that pickle.load runs: test_weights_files.py
+proves it in a process of its own, so that the corpus cannot turn harmless unnoticed.
 """
 
 from __future__ import annotations
