@@ -162,7 +162,7 @@ def refused_pickles():
     yield "call-of-a-number", two + b"K\x01)R.", "calls something"
     yield "call-of-the-array-type", two + b"cnumpy\nndarray\n" + tera + b"\x85\x85R.", "LONG1"
     yield "append-to-an-array", four + rebuild + b"K\x01a.", "damaged"
-    yield "item-of-an-array", four + rebuild + b"K\x01K\x01s.", "no dict"
+    yield "item-of-an-array", four + rebuild + b"K\x01K\x01s.", "damaged"
     yield "state-of-a-dict", two + b"}}b.", "state"
     yield "array-without-state", four + b"}\x8c\x01a" + rebuild + b"s.", "no array"
     yield "a-bare-name", two + b"cnumpy\nndarray\n.", "not a dict of arrays"
@@ -273,7 +273,7 @@ def refused_pickles():
     yield "shared-encoded-data", four + texts + shared.replace(b"h\x00", encoded) + b"u.", "more than once"
 
     yield "key-twice", four + b"}(\x8c\x01aN\x8c\x01aNu.", "twice"
-    yield "key-without-value", four + b"}(\x8c\x01au.", "no dict"
+    yield "key-without-value", four + b"}(\x8c\x01au.", "damaged"
     yield "no-mark", four + b"}u.", "damaged"
     yield "stack-underflow", four + b"\x86.", "damaged"
     yield "nothing-to-stop-at", four + b".", "damaged"

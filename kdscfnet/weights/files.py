@@ -198,7 +198,7 @@ def read_file(path, lazy=False):
         if head[:1] == b"\x80":
             report = LoadReport(name, "pdparams", 0)
             arrays, others = read_arrays(file, size, name, lazy)
-            if type(others.pop(NAME_TABLE, None)) is dict:
+            if isinstance(others.pop(NAME_TABLE, None), dict):
                 report.ignored[NAME_TABLE] = "Paddle's table of names"
             if others:
                 raise _no_arrays(name, others)
@@ -234,8 +234,10 @@ def _what_it_is(head):
 
 
 def _no_arrays(name, others):
-    shown_entries = some("%s (%s)" % (shown(key), type(value).__name__) for key, value in others.items())
-    checkpoint = any(type(value) is dict for value in others.values())
+    shown_entries = some(
+        "%s (%s)" % (shown(key), type(value).__name__.strip("_").lower()) for key, value in others.items()
+    )
+    checkpoint = any(isinstance(value, dict) for value in others.values())
     advice = ": it may be a whole training checkpoint; the weights alone are wanted" if checkpoint else ""
     return WeightsError(name, "holds entries that are no arrays: %s%s" % (shown_entries, advice))
 

@@ -80,6 +80,7 @@ class Array:
                 "an array of shape %s claims %s but has %s: it is damaged, or made to do harm"
                 % (shown(shape), amount(self.nbytes), amount(most))
             )
+        return self
 
     def read(self, file):
         """The array itself: numpy, aligned, writable, native byte order."""
@@ -105,10 +106,13 @@ class _Name:
         self.call = call
 
 
-def _array_of(unpickler, data, dtype, shape, order):
-    array = Array()
-    array.set_state((1, shape, dtype, order == "F", data))
-    return array
+class Dict(dict):
+    def __setitem__(self, key, value):
+        if type(key) is not str:  # nor one that is longer than INLINE
+            raise _Refused("a dict in it has a key that is no text, or a very long one")
+        if key in self:
+            raise _Refused("a dict in it has the key %s twice" % shown(key))
+        super().__setitem__(key, value)
 
 
 def _bytes_of(unpickler, text, encoding):
@@ -119,28 +123,27 @@ def _bytes_of(unpickler, text, encoding):
 
 def _dict_of(unpickler, pairs=()):
     unpickler.source.count(len(pairs))
-    return unpickler.filled({}, [item for key, value in pairs for item in (key, value)])
-
-
-def _tuple_of(unpickler, items):
-    if type(items) is not tuple:
-        raise _Refused("what it says about a tuple makes no sense: it is damaged, or made to do harm")
-    return items
+    result = Dict()
+    for key, value in pairs:
+        result[key] = value
+    return result
 
 
 _NAMES = {
     "numpy.ndarray": _Name(None),
     "numpy.dtype": _Name(_DType),
     "_codecs.encode": _Name(_bytes_of),  # Python 3 writes bytes so at protocol 2
-    "__builtin__.bytes": _Name(lambda unpickler: b""),  # and empty bytes so
-    "builtins.bytes": _Name(lambda unpickler: b""),
-    "__builtin__.tuple": _Name(_tuple_of),  # Paddle 2.1 and later: tuple((name, array))
-    "builtins.tuple": _Name(_tuple_of),
     "collections.OrderedDict": _Name(_dict_of),
 }
+for _module in ("__builtin__", "builtins"):
+    _NAMES[_module + ".bytes"] = _Name(lambda unpickler: b"")  # empty bytes at protocol 2
+    # Paddle 2.1 and later: tuple((name, array)). A copy of a long list again and again would cost memory
+    _NAMES[_module + ".tuple"] = _Name(lambda unpickler, items: items if type(items) is tuple else ())
 for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
     _NAMES[_core + ".multiarray._reconstruct"] = _Name(lambda unpickler, *_: Array())
-    _NAMES[_core + ".numeric._frombuffer"] = _Name(_array_of)
+    _NAMES[_core + ".numeric._frombuffer"] = _Name(
+        lambda unpickler, data, dtype, shape, order: Array().set_state((1, shape, dtype, order == "F", data))
+    )
 
 
 class _Source:
@@ -175,6 +178,15 @@ class _Source:
         return line
 
 
+_OPCODES = [
+    getattr(pickle, name)[0]
+    for name in (
+        "STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINFLOAT EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 "
+        "EMPTY_LIST APPEND APPENDS SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL"
+    ).split()
+]
+
+
 class _Handlers(dict):
     def __missing__(self, code):
         name = next((name for name, value in vars(pickle).items() if value == bytes([code]) and name.isupper()), "")
@@ -204,16 +216,7 @@ def _data(layout, kind):
 
 
 class _Unpickler(pickle._Unpickler):
-    dispatch = _Handlers(
-        (code[0], pickle._Unpickler.dispatch[code[0]])
-        for code in (
-            *(pickle.STOP, pickle.MARK, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.BINFLOAT),
-            *(pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS),
-            *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.EMPTY_DICT),
-            *(pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE, pickle.BINGET, pickle.LONG_BINGET),
-            *(pickle.GLOBAL, pickle.STACK_GLOBAL),
-        )
-    )
+    dispatch = _Handlers((code, pickle._Unpickler.dispatch[code]) for code in _OPCODES)
     for _code, _layout, _kind in (
         *((0x43, "<B", "bytes"), (0x42, "<I", "bytes"), (0x8E, "<Q", "bytes"), (0x96, "<Q", "bytes")),
         *((0x8C, "<B", "text"), (0x58, "<I", "text"), (0x8D, "<Q", "text")),
@@ -257,28 +260,13 @@ class _Unpickler(pickle._Unpickler):
             raise _Refused("it sets the state of something that is no array: it may run code elsewhere")
         self.stack[-1].set_state(state)
 
-    def load_setitem(self):
-        value, key = self.stack.pop(), self.stack.pop()
-        self.filled(self.stack[-1], [key, value])
-
-    def load_setitems(self):
-        items = self.pop_mark()
-        self.filled(self.stack[-1], items)
-
-    def filled(self, target, items):
-        if type(target) is not dict or len(items) % 2:
-            raise _Refused("it sets an item of something that is no dict: such a file can run code elsewhere")
-        for key, value in zip(items[::2], items[1::2]):
-            if type(key) is not str:  # nor one that is longer than INLINE
-                raise _Refused("a dict in it has a key that is no text, or a very long one")
-            if key in target:
-                raise _Refused("a dict in it has the key %s twice" % shown(key))
-            target[key] = value
-        return target
+    def load_empty_dict(self):
+        self.source.count(3)  # it takes 240 bytes in Python 3.7
+        self.append(Dict())
 
     for _code, _load in (
         *((pickle.PROTO, load_proto), (pickle.FRAME, load_frame), (pickle.REDUCE, load_reduce)),
-        *((pickle.BUILD, load_build), (pickle.SETITEM, load_setitem), (pickle.SETITEMS, load_setitems)),
+        *((pickle.BUILD, load_build), (pickle.EMPTY_DICT, load_empty_dict)),
     ):
         dispatch[_code[0]] = _load
 
@@ -298,7 +286,7 @@ def read_arrays(file, size, name, lazy=False):
         if source.position != size:
             follow = amount(size - source.position)
             raise _Refused("%s follow the end of the pickle: the file is damaged, or not what it seems" % follow)
-        if type(tree) is not dict:
+        if type(tree) is not Dict:
             raise _Refused("holds a %s, not a dict of arrays" % type(tree).__name__.strip("_").lower())
         arrays, others = {}, {}
         for key, value in tree.items():
