@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import shlex
 import shutil
 import signal
@@ -12,12 +13,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kill_training import command, environment, kill_often, steps_done
 from training import SMALL, assert_same_run, losses_of, run_small, said_by_train
 
 from kdscfnet.cli import main
-from kdscfnet.errors import WeightsError
+from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.training import checkpoint, trainer
 
 
@@ -284,3 +286,55 @@ def test_checkpoints_are_kept_and_pruned(whole):
     value = checkpoint.read_checkpoint(path)
     assert value["step"] == 9 and set(value["optimizer"]) <= set(value["model"])
     assert "bkbone.conv.conv.weight" in value["optimizer"]
+
+
+def test_a_checkpoint_gives_back_every_bit(tmp_path):
+    arrays = {
+        "model/float32": np.array([[np.nan, -0.0, np.inf, 1e-45]], "f4"),
+        "model/bfloat16": np.array([0x3F80, 0x7FC1], "u2"),  # as Paddle gives it to numpy
+        "model/float16": np.array([6e-8], "f2"),
+        "model/count": np.array(7),
+        "model/nothing": np.zeros((0, 3), "f4"),
+        "model/Fortran": np.asfortranarray(np.arange(6, dtype="f4").reshape(2, 3)),
+        "optimizer/float32": np.array([1.5], "f4"),
+    }
+    extra = {"best": 0.1 + 0.2, "none": None, "scaler": {"scale": [1024.0], "use_dynamic_loss_scaling": True}}
+    checkpoint.write_arrays(str(tmp_path / "a.pdckpt"), arrays, {"step": 3, "extra": extra})
+    value = checkpoint.read_checkpoint(str(tmp_path / "a.pdckpt"))
+    assert value["step"] == 3 and value["extra"] == extra
+    back = {"%s/%s" % (part, key): array for part in ("model", "optimizer") for key, array in value[part].items()}
+    assert list(back) == list(arrays)
+    for key, array in arrays.items():
+        assert (back[key].dtype, back[key].shape) == (array.dtype, array.shape)
+        assert back[key].tobytes() == array.tobytes()
+
+
+def test_a_flipped_bit_is_found(tmp_path):
+    path = tmp_path / "a.pdckpt"
+    array = np.random.RandomState(0).standard_normal(50).astype("f4")
+    checkpoint.write_arrays(str(path), {"model/a": array, "optimizer/a": array}, {"step": 3, "extra": {}})
+    whole, found = path.read_bytes(), 0
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        try:
+            value = checkpoint.read_checkpoint(str(path))
+        except (WeightsError, UserError):
+            found += 1
+        else:  # a date or a flag that no reader asks for
+            assert value["step"] == 3 and value["extra"] == {}
+            for part in ("model", "optimizer"):
+                assert list(value[part]) == ["a"] and value[part]["a"].tobytes() == array.tobytes()
+    assert found > len(whole) * 0.7
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_line(data, whole, tmp_path, capsys):
+    old = {"step": 3, "model": {}, "optimizer": {}, "extra": {}}
+    shutil.copytree(str(whole), str(tmp_path / "run"))
+    (tmp_path / "run" / "final.pdparams").unlink()
+    for path in checkpoint.list_checkpoints(str(tmp_path / "run" / "checkpoints")):
+        with open(path, "wb") as file:  # as earlier versions wrote it, with their own writer
+            file.write(b"\x80\x04}(" + pickle.dumps(old, 2)[2:])
+    capsys.readouterr()
+    assert run_small(data, tmp_path / "run", "--resume", "auto", "--checkpoint-steps", "2") == 2
+    (line,) = said_by_train(capsys.readouterr().err)
+    assert "checkpoints of earlier versions are not read: begin anew in another --output" in line

@@ -187,7 +187,7 @@ def test_a_folder_that_is_not_ours_is_never_cleared(clone, machine, tmp_path):
 # Paddle is there already, as on AI Studio: the real scripts/add_missing.py, on a Python that sees only stub packages
 
 STUBS = (
-    "paddle numpy cv2 paddleseg py_sod_metrics filelock gdown matplotlib PIL yaml safetensors scipy tqdm visualdl onnx "
+    "paddle numpy cv2 paddleseg py_sod_metrics filelock matplotlib PIL yaml safetensors scipy tqdm visualdl onnx "
     "onnxruntime paddle2onnx prettytable requests sklearn"
 ).split()
 THERE = "paddlepaddle-gpu==2.2.0 opencv-contrib-python==4.8.0.74 numpy==1.26.0"

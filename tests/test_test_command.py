@@ -47,10 +47,10 @@ def write_weights(path, backbone="mobilenetv3"):
     """A weight file of zeros that is recognised as one of our networks."""
     from safetensors.numpy import save_file
 
-    from kdscfnet.weights import files
+    from kdscfnet.weights import networks
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {key: np.zeros(shape, np.float32) for key, shape in files.shape_tables()[backbone].items()}
+    arrays = {key: np.zeros(shape, np.float32) for key, shape in networks.shape_tables()[backbone].items()}
     arrays["cv1.1._mean"] = np.full_like(arrays["cv1.1._mean"], len(path.stem))  # files of different names differ
     save_file(arrays, str(path))
     return path

@@ -356,8 +356,6 @@ def test_a_folder_that_holds_another_run(finished, data, tmp_path, capsys):
 
 def test_full_disk_while_saving(data, tmp_path, capsys, monkeypatch):
     """The second checkpoint finds no space: one line, and the first one is whole and resumes."""
-    from kdscfnet.weights import pickles
-
     real, calls = os.fsync, []
 
     def full(handle):
@@ -369,7 +367,7 @@ def test_full_disk_while_saving(data, tmp_path, capsys, monkeypatch):
                 raise OSError(errno.ENOSPC, "No space left on device", name)
         return real(handle)
 
-    monkeypatch.setattr(pickles.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert run_small(data, tmp_path / "out") == 1
     error = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("kdscfnet")]
     assert len(error) == 1 and "the disk is full" in error[0] and "--resume auto" in error[0]

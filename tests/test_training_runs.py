@@ -18,7 +18,6 @@ import pytest
 from kill_training import command, environment, steps_done
 from training import assert_same_run, run_small, said_by_train
 
-from kdscfnet.data.batches import LoaderError
 from kdscfnet.data.find import find_image_set
 from kdscfnet.data.workers import LoaderError
 from kdscfnet.errors import Diverged
@@ -291,7 +290,7 @@ def test_what_the_machine_refuses_is_one_line(data, tmp_path, capsys, monkeypatc
         def refuse(*_, number=number):
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(checkpoint, "write_pickle", refuse)
+        monkeypatch.setattr(checkpoint, "write_arrays", refuse)
         assert run_small(data, tmp_path / str(number), "--epochs", "1") == 1
         assert os.strerror(number) in said(capsys)[0]
 
