@@ -23,8 +23,8 @@ class Crashed(Exception):
 def in_child(function, environment=None, **arguments):
     """Call `function` ("package.module:name") with keyword arguments of plain JSON types, in a new process.
 
-    Returns its result, which must be JSON too. A UserError in it is raised here, with its class where that is known.
-    Raises Crashed where the process ended without a result.
+    Returns its result, which must be JSON too. Raises what it raised where that is a UserError or a MachineError, with
+    its class where that is known, and Crashed where the process ended without a result.
     """
     settings = dict(os.environ, **(environment or {}))
     # a clone that is not installed is on the caller's path, not on the new interpreter's
@@ -56,7 +56,7 @@ def main(path):
     module, name = name.split(":")
     try:
         answer = {"value": getattr(importlib.import_module(module), name)(**arguments)}
-    except errors.UserError as error:
+    except (errors.UserError, errors.MachineError) as error:
         answer = {"error": [type(error).__module__, type(error).__name__, error.__reduce__()[1]]}
     with open(path, "w", encoding="utf-8") as file:
         json.dump(answer, file)

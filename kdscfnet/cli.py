@@ -9,13 +9,13 @@ import os
 import sys
 
 import kdscfnet
-from kdscfnet.errors import UserError
+from kdscfnet.errors import MachineError, UserError
 
 # verb -> what `kdscfnet --help` says of it; the module is kdscfnet.commands.<verb>,
 # with add_arguments(parser) and run(args) -> exit code
 VERBS = {
-    "train": "train one of the card's five systems, or the demo",
-    "test": "weights and test sets to maps, scores and the card's table",
+    "train": "train one of the paper's five systems, or the demo",
+    "test": "weights and test sets to maps, scores and the paper's table",
     "predict": "saliency maps, masks and cut-outs of images, folders and videos",
     "evaluate": "scores of saliency maps that exist already",
     "export": "write the network as ONNX or as a Paddle inference model",
@@ -24,9 +24,10 @@ VERBS = {
     "doctor": "versions, devices, known clashes, and what to do about them",
 }
 
-_MACHINE_ERRORS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
+# What the system refuses: a full or broken disk is nobody's mistake (exit code 1), a path that cannot be used is (2)
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_BAD_DISK = (*_FULL_DISK, errno.EIO, errno.EFBIG)
+_BAD_PATH = (
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -35,8 +36,6 @@ _MACHINE_ERRORS = (
     errno.EISDIR,
     errno.EEXIST,
     errno.ENAMETOOLONG,
-    errno.EIO,
-    errno.EFBIG,
     errno.ELOOP,
 )
 
@@ -86,19 +85,18 @@ def _main(argv):
             prog="kdscfnet " + verb, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.add_arguments(parser)
-        return module.run(parser.parse_args(argv[1:])) or 0
-    except UserError as error:
-        message = str(error)
+        # verbs that say how to go on need the words as they were given
+        return module.run(parser.parse_args(argv[1:], argparse.Namespace(argv=argv))) or 0
+    except (UserError, MachineError) as error:
+        message, code = str(error), 1 if isinstance(error, MachineError) else 2
     except OSError as error:
-        if error.errno not in _MACHINE_ERRORS:
+        if error.errno not in _BAD_DISK + _BAD_PATH:
             raise
         where = " (%s)" % error.filename if error.filename else ""
-        advice = (
-            ": free some space, then run the same command again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        )
-        message = "%s%s%s" % (error.strerror or error, where, advice)
+        advice = ": free some space, then run the same command again" if error.errno in _FULL_DISK else ""
+        message, code = "%s%s%s" % (error.strerror or error, where, advice), 1 if error.errno in _BAD_DISK else 2
     except KeyboardInterrupt:
         print("kdscfnet %s: interrupted" % verb, file=sys.stderr)
         return 130
     print("kdscfnet %s: %s" % (verb, message), file=sys.stderr)
-    return 2
+    return code

@@ -1,10 +1,22 @@
-"""The errors a user can cause. Each message is one line that says what is wrong and what to do."""
+"""Errors that end in one line instead of a traceback. It says what is wrong and what to do."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
     """A mistake of the user's or a missing input: the command line prints the message and exits with 2."""
+
+
+class MachineError(Exception):
+    """What no user can help, such as a full disk: the command line prints the message and exits with 1."""
+
+
+class Diverged(MachineError):
+    """The losses or the weights of a training are no numbers any more."""
+
+
+class ExportDiffers(MachineError):
+    """An exported network computes something else than the network it was made of."""
 
 
 class PathError(UserError):

@@ -1,4 +1,4 @@
-"""The optimizer of the card: Momentum, with the backbone at a tenth of the learning rate."""
+"""The authors' optimizer: Momentum, with the backbone at a tenth of the learning rate."""
 
 from __future__ import annotations
 

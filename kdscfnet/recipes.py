@@ -1,4 +1,4 @@
-"""The card's five recipes, and our own. Every number of the card stands here, once, with where it comes from."""
+"""The paper's five recipes, and our own. Every number of the authors' stands here, once, with where it comes from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Recipe:
     """One system. The defaults are the authors'; `train` offers every number as a flag."""
 
     name: str
-    title: str  # the name in the card's table
+    title: str  # the name in the paper's table
     backbone: str
     teacher: str = ""  # backbone of the teacher; empty: trained on labels
     data: str = "DUTS-TR"
@@ -55,7 +55,7 @@ RECIPES = {
         Recipe("fs-r50", "SCFNet_R50", "resnet50"),
         Recipe("fs-stb", "SCFNet_STB", "swin_b", sizes=(384,), test_size=384),
         Recipe("kd-r50", "KD-SCFNet (R50)", "mobilenetv3", teacher="resnet50", data="KD-SOD80K", log_every=100),
-        # 0.30 G FLOPs on the card: the student that Swin-B teaches runs at 384²
+        # 0.30 G FLOPs in the paper: the student that Swin-B teaches runs at 384²
         Recipe(
             "kd-stb",
             "KD-SCFNet (STB)",

@@ -7,4 +7,5 @@ set -euo pipefail
 recipe=fs-m3
 case ${1:--} in -*) ;; *) recipe=$1 && shift ;; esac
 kdscfnet_setup
+export KDSCFNET_SCRIPT=$0 # for the line that says how to resume
 exec "$PYTHON" -m kdscfnet train "$recipe" "$@"

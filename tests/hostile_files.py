@@ -1,8 +1,8 @@
 """Hostile and broken weight files, made by the tests: what the reader must refuse without running, opening or
-allocating anything. Used by test_safe_load.py.
+allocating anything. Used by test_weights_files.py.
 
-`corpus(folder, arrays)` yields Case objects. `runs_code` marks those that pickle.load runs: test_safe_load.py proves it
-in a process of its own, so that the corpus cannot turn harmless unnoticed.
+`corpus(folder, arrays)` yields Case objects. `runs_code` marks those that pickle.load runs: test_weights_files.py
+proves it in a process of its own, so that the corpus cannot turn harmless unnoticed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-EXTENSION = 240  # code of an extension that stands for os.system; test_safe_load.py registers it
+EXTENSION = 240  # code of an extension that stands for os.system; test_weights_files.py registers it
 
 
 @dataclass
@@ -160,12 +160,12 @@ def refused_pickles():
         "matrix",
     )
     yield "call-of-a-number", two + b"K\x01)R.", "calls something"
-    yield "call-of-the-array-type", two + b"cnumpy\nndarray\n" + tera + b"\x85\x85R.", "makes no sense"
-    yield "append-to-an-array", four + rebuild + b"K\x01a.", "no list"
-    yield "item-of-an-array", four + rebuild + b"K\x01K\x01s.", "no dict"
+    yield "call-of-the-array-type", two + b"cnumpy\nndarray\n" + tera + b"\x85\x85R.", "LONG1"
+    yield "append-to-an-array", four + rebuild + b"K\x01a.", "damaged"
+    yield "item-of-an-array", four + rebuild + b"K\x01K\x01s.", "damaged"
     yield "state-of-a-dict", two + b"}}b.", "state"
     yield "array-without-state", four + b"}\x8c\x01a" + rebuild + b"s.", "no array"
-    yield "a-bare-name", two + b"cnumpy\nndarray\n.", "no array"
+    yield "a-bare-name", two + b"cnumpy\nndarray\n.", "not a dict of arrays"
 
     yield "object-array-of-numbers", pickle.dumps({"a": np.array([1, 2], object)}, 4), "Python objects"
     yield (
@@ -173,61 +173,63 @@ def refused_pickles():
         array(b"K\x01\x85", dtype=f4.replace(b"f4", b"O8"), data=b"C\x08" + bytes(8)),
         "Python objects",
     )
-    yield "dtype-with-fields", pickle.dumps({"a": np.zeros(2, [("x", "f4"), ("y", "i4")])}, 4), "records"
-    yield "dtype-with-subarray", pickle.dumps({"a": np.zeros(2, [("x", "f4", 3)])}, 2), "records"
+    yield "dtype-with-fields", pickle.dumps({"a": np.zeros(2, [("x", "f4"), ("y", "i4")])}, 4), "no plain numbers"
+    yield "dtype-with-subarray", pickle.dumps({"a": np.zeros(2, [("x", "f4", 3)])}, 2), "no plain numbers"
     yield "fields-in-a-plain-dtype", array(b"K\x01\x85", dtype=f4.replace(b"NNN", b"N)}")), "fields"
     yield "text-array", pickle.dumps({"a": np.array(["a", "b"])}, 4), "no plain numbers"
     yield "date-array", pickle.dumps({"a": np.zeros(2, "M8[s]")}, 4), "no plain numbers"
     yield "complex-array", pickle.dumps({"a": np.zeros(2, "c8")}, 4), "no plain numbers"
     yield "odd-byte-order", array(b"K\x01\x85", dtype=f4.replace(b"f4", b"<<")), "no plain numbers"
 
-    yield "terabytes-by-shape", array(tera + b"\x85"), "claims 4.4 TB"
+    yield "terabytes-by-shape", array(tera + b"\x85"), "LONG1"
+    yield "gigabytes-by-shape", array(b"J\xff\xff\xff\x7f\x85"), "claims 8.6 GB"
+    yield "zero-times-giga", array(b"(K\x00" + b"J\xff\xff\xff\x7f" * 5 + b"t", b"C\x00"), "damaged"
     yield "terabytes-by-product", array(b"J\x00\x00\x10\x00J\x00\x00\x10\x00\x86"), "claims 4.4 TB"
-    yield "overflow-by-product", array(b"(" + (b"\x8a\x09" + (1 << 64).to_bytes(9, "little")) * 32 + b"t"), "claims"
-    yield "zero-times-tera", array(b"K\x00" + tera + b"\x86", b"C\x00"), "claims"
-    yield "negative-shape", array(b"J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86"), "claims"
-    yield "too-many-dimensions", array(b"(" + b"K\x01" * 33 + b"t"), "no shape"
-    yield "shape-of-text", array(text("x") + b"\x85"), "no shape"
+    yield "overflow-by-product", array(b"(" + (b"\x8a\x09" + (1 << 64).to_bytes(9, "little")) * 32 + b"t"), "LONG1"
+    yield "zero-times-tera", array(b"K\x00" + tera + b"\x86", b"C\x00"), "LONG1"
+    yield "negative-shape", array(b"J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86"), "makes no sense"
+    yield "too-many-dimensions", array(b"(" + b"K\x01" * 33 + b"t"), "makes no sense"
+    yield "shape-of-text", array(text("x") + b"\x85"), "makes no sense"
     yield "data-too-short", array(b"K\x02\x85"), "claims 8 bytes but has 4 bytes"
     yield "data-too-long", array(b"K\x02\x85", b"C\x0c" + bytes(12)), "claims 8 bytes but has 12 bytes"
-    yield "no-data", array(b"K\x01\x85", b"N"), "no data"
-    yield "data-of-a-list", array(b"K\x01\x85", b"]K\x01a"), "Python objects"
+    yield "no-data", array(b"K\x01\x85", b"N"), "makes no sense"
+    yield "data-of-a-list", array(b"K\x01\x85", b"]K\x01a"), "makes no sense"
     yield "terabytes-by-bytes", four + b"\x8e" + struct.pack("<Q", 1 << 40) + b"abc.", "ends early"
     yield "terabytes-by-text", four + b"\x8d" + struct.pack("<Q", 1 << 40) + b"abc.", "ends early"
     yield "exabytes-by-bytearray", five + b"\x96" + struct.pack("<Q", (1 << 63) - 1) + b"abc.", "ends early"
     yield "gigabytes-by-text", two + b"X" + struct.pack("<I", 0xFFFFFFF0) + b"abc.", "ends early"
     yield "gigabytes-by-frame", four + b"\x95" + struct.pack("<Q", 1 << 33) + b"N.", "ends early"
-    yield "gigabytes-by-integer", two + b"\x8b" + struct.pack("<i", 0x7FFFFFFF) + b"N.", "an integer of"
-    yield "negative-integer-length", two + b"\x8b" + struct.pack("<i", -5) + b"N.", "an integer of"
-    yield "wide-integer", two + b"\x8b" + struct.pack("<i", 5000) + b"\xff" * 5000 + b".", "an integer of"
-    yield "gigabytes-by-memo", two + b"Nr\xff\xff\xff\x7f.", "with gaps"
+    yield "gigabytes-by-integer", two + b"\x8b" + struct.pack("<i", 0x7FFFFFFF) + b"N.", "LONG4"
+    yield "negative-integer-length", two + b"\x8b" + struct.pack("<i", -5) + b"N.", "LONG4"
+    yield "wide-integer", two + b"\x8b" + struct.pack("<i", 5000) + b"\xff" * 5000 + b".", "LONG4"
+    yield "gigabytes-by-memo", two + b"Nr\xff\xff\xff\x7f.", "not a dict of arrays"
     yield (
         "scalar-of-terabytes",
         four + b"cnumpy.core.multiarray\nscalar\n" + f4 + b"\x8e" + struct.pack("<Q", 1 << 41) + b"\x86R.",
-        "ends early",
+        "scalar",
     )
 
     flood = 500000
     yield "nested-lists", four + b"]" * flood + b"a" * (flood - 1) + b".", "memory"
-    yield "nested-lists-few", four + b"]" * 1000 + b"a" * 999 + b".", "nested"
+    yield "nested-lists-few", four + b"]" * 1000 + b"a" * 999 + b".", "not a dict of arrays"
     yield "nested-tuples", four + b")" + b"\x85" * flood + b".", "memory"
-    yield "nested-dicts", four + (b"}" + number) * 500 + b"N" + b"s" * 500 + b".", "nested"
-    yield "nested-tuple-as-key", four + b"})" + b"\x85" * 3000 + b"Ns.", "neither text nor an integer"
+    yield "nested-dicts", four + (b"}" + number) * 500 + b"N" + b"s" * 500 + b".", "no arrays"
+    yield "nested-tuple-as-key", four + b"})" + b"\x85" * 3000 + b"Ns.", "a key that is no text"
     yield "marks", four + b"(" * flood + b".", "memory"
     yield "memo-flood", four + b"N" + b"\x94" * flood + b".", "memory"
     yield "dict-flood", four + b"(" + b"}" * flood + b"t.", "memory"
     yield (
         "one-item-dicts",
         four + b"(" + b"".join(b"}J%sNs" % struct.pack("<i", i) for i in range(flood // 7)) + b"t.",
-        "memory",
+        "a key that is no text",
     )
     yield (
         "wide-texts",
         four + b"(" + (b"X" + struct.pack("<I", 4004) + b"a" * 4000 + "\U0001f600".encode()) * 500 + b"t.",
-        "memory",
+        "not a dict of arrays",
     )
     long = b"X" + struct.pack("<I", 2000004) + b"a" * 2000000 + "\U0001f600".encode()
-    yield "one-wide-text", four + long + b".", "memory"
+    yield "one-wide-text", four + long + b".", "not a dict of arrays"
     # what is made of little, again and again, in a file that is large for another reason
     padding = b"B" + struct.pack("<I", 3000000) + bytes(3000000)
     encode = b"c_codecs\nencode\nq\x00X" + struct.pack("<I", 4096) + b"a" * 4096 + b"\x8c\x06latin1\x86q\x01"
@@ -235,26 +237,30 @@ def refused_pickles():
     yield "wide-tuple", four + b"(" + b"N" * 400000 + b"t" + padding + b"\x86.", "memory"
     # keys whose hashes are all 0, so that each is compared with all before it: seconds for these
     zeros = [b"\x8a\x0a" + (i * (2**61 - 1)).to_bytes(10, "little") + b"N" for i in range(8000)]
-    yield "colliding-keys", four + b"}(" + b"".join(zeros) + b"u.", "integer key"
+    yield "colliding-keys", four + b"}(" + b"".join(zeros) + b"u.", "LONG1"
     ordered = two + b"ccollections\nOrderedDict\n"
-    yield "colliding-keys-ordered", ordered + b")R(" + b"".join(zeros) + b"u.", "integer key"
+    yield "colliding-keys-ordered", ordered + b")R(" + b"".join(zeros) + b"u.", "LONG1"
     pairs = b"".join(b"](" + pair + b"e" for pair in zeros[:3000])
-    yield "colliding-keys-python-2", ordered + b"](" + pairs + b"e\x85R.", "integer key"
+    yield "colliding-keys-python-2", ordered + b"](" + pairs + b"e\x85R.", "LONG1"
     for name, key in (("wide-key", 2**31 + 1), ("wide-negative-key", -(2**31) - 1)):
-        yield name, four + b"}\x8a\x05" + key.to_bytes(5, "little", signed=True) + b"Ns.", "integer key %d" % key
+        yield name, four + b"}\x8a\x05" + key.to_bytes(5, "little", signed=True) + b"Ns.", "LONG1"
     # within 32 bits keys cannot have one hash, but still take the same way through a table
     keys = b"".join(b"J" + struct.pack("<i", i << 16) + b"N" for i in range(-5000, 5001))
-    yield "many-integer-keys", four + b"}(" + keys + b"u" + padding + b"\x86.", "more than 10000 integer keys"
-    yield "bytes-that-are-no-latin1", four + b"c_codecs\nencode\n" + long + text("latin1") + b"\x86R.", "not Latin-1"
+    yield "many-integer-keys", four + b"}(" + keys + b"u" + padding + b"\x86.", "a key that is no text"
+    yield (
+        "bytes-that-are-no-latin1",
+        four + b"c_codecs\nencode\n" + long + text("latin1") + b"\x86R.",
+        "not a dict of arrays",
+    )
     yield (
         "scalar-that-is-no-latin1",
         four + b"cnumpy.core.multiarray\nscalar\n" + f4 + text("\u0100") + b"\x86R.",
-        "not Latin-1",
+        "scalar",
     )
     laughs = b"".join(b"h%sh%s\x86\x94" % (bytes([i]), bytes([i])) for i in range(30))
-    yield "many-laughs", four + b"(K\x01\x85\x94" + laughs + b"t.", "over and over"
-    yield "holds-itself", four + b"]\x94h\x00a.", "holds itself"
-    yield "dict-that-holds-itself", four + b"}\x94\x8c\x01ah\x00s.", "holds itself"
+    yield "many-laughs", four + b"(K\x01\x85\x94" + laughs + b"t.", "not a dict of arrays"
+    yield "holds-itself", four + b"]\x94h\x00a.", "not a dict of arrays"
+    yield "dict-that-holds-itself", four + b"}\x94\x8c\x01ah\x00s.", "no arrays"
     data = b"B" + struct.pack("<I", 8000) + bytes(8000) + b"\x940"
     shared = b"".join(
         b"\x8c\x04%04d" % i + rebuild + b"(K\x01" + b"M\xd0\x07\x85" + f4 + b"\x89h\x00tb" for i in range(50)
@@ -267,15 +273,15 @@ def refused_pickles():
     yield "shared-encoded-data", four + texts + shared.replace(b"h\x00", encoded) + b"u.", "more than once"
 
     yield "key-twice", four + b"}(\x8c\x01aN\x8c\x01aNu.", "twice"
-    yield "key-without-value", four + b"}(\x8c\x01au.", "without a value"
-    yield "no-mark", four + b"}u.", "mark"
-    yield "stack-underflow", four + b"\x86.", "a value is missing"
-    yield "nothing-to-stop-at", four + b".", "in the middle"
-    yield "two-values", four + b"NN.", "in the middle"
-    yield "stop-in-a-mark", four + b"N(.", "in the middle"
-    yield "missing-memo", four + b"h\x07.", "does not have"
+    yield "key-without-value", four + b"}(\x8c\x01au.", "damaged"
+    yield "no-mark", four + b"}u.", "damaged"
+    yield "stack-underflow", four + b"\x86.", "damaged"
+    yield "nothing-to-stop-at", four + b".", "damaged"
+    yield "two-values", four + b"NN.", "not a dict of arrays"
+    yield "stop-in-a-mark", four + b"N(.", "damaged"
+    yield "missing-memo", four + b"h\x07.", "damaged"
     yield "unknown-opcode", four + b"\xff.", "no pickle opcode"
-    yield "text-that-is-no-utf8", four + b"\x8c\x02\xff\xff.", "UTF-8"
+    yield "text-that-is-no-utf8", four + b"\x8c\x02\xff\xff.", "damaged"
     yield "name-without-end", four + b"c" + b"a" * 500, "does not end"
     yield "name-with-control-characters", four + b"cos\x1b[2J\nsys\ttem\n.", "names"
     yield "protocol-6", b"\x80\x06N.", "protocol 6"
@@ -287,8 +293,8 @@ def refused_pickles():
     yield "an-empty-dict", pickle.dumps({}, 4), "holds no arrays"
     yield "a-checkpoint", pickle.dumps({"model": {"a": np.zeros(2, "f4")}, "epoch": 3}, 4), "training checkpoint"
     yield "numbers-for-arrays", pickle.dumps({"a": 1.5, "b": [1, 2]}, 4), "no arrays"
-    yield "keys-that-are-no-texts", pickle.dumps({1: np.zeros(2, "f4")}, 4), "no arrays"
-    yield "endless-key", pickle.dumps({"a" * 3000000: np.zeros(2, "f4")}, 4), "neither text"
+    yield "keys-that-are-no-texts", pickle.dumps({1: np.zeros(2, "f4")}, 4), "a key that is no text"
+    yield "endless-key", pickle.dumps({"a" * 3000000: np.zeros(2, "f4")}, 4), "a key that is no text"
     yield "keys-with-line-breaks", pickle.dumps({"a\nb\x1b[31m" * 50: 1}, 4), "no arrays"
 
 
@@ -308,7 +314,7 @@ def other_files():
         info = tarfile.TarInfo("a.pdparams")
         info.size = 3
         archive.addfile(info, io.BytesIO(b"abc"))
-    yield "tar", ".pdparams", buffer.getvalue(), "tar archive"
+    yield "tar", ".pdparams", buffer.getvalue(), "not a weight file"
     yield (
         "git-lfs-pointer",
         ".pdparams",
@@ -316,7 +322,7 @@ def other_files():
         "Git LFS",
     )
     yield "empty", ".pdparams", b"", "empty"
-    yield "one-byte", ".pdparams", b"\x80", "no pickle"
+    yield "one-byte", ".pdparams", b"\x80", "ends early"
     yield "zeros", ".pdparams", bytes(5000), "not a weight file"
     yield "text-file", ".pdparams", b"hello, world\n" * 100, "not a weight file"
 

@@ -44,24 +44,28 @@ def gradients(folder):
 
 def train(words):
     from kdscfnet import cli
-    from kdscfnet.training import start, trainer
+    from kdscfnet.device import import_paddle
+
+    import_paddle()
+    from kdscfnet.training.trainer import Trainer
     from kdscfnet.weights.files import save_weights
 
-    real = trainer.train
+    real = Trainer.run
 
-    def and_keep(model, *rest, **options):
-        result = real(model, *rest, **options)
-        run = rest[3]
-        save_weights(model, "%s-rank%s.pdparams" % (run.folder, os.environ["PADDLE_TRAINER_ID"]))
+    def and_keep(self):
+        result = real(self)
+        save_weights(self.model, "%s-rank%s.pdparams" % (self.folder.folder, os.environ["PADDLE_TRAINER_ID"]))
         return result
 
-    trainer.train = and_keep
-    assert start
+    Trainer.run = and_keep
     return cli.main(["train"] + words)
 
 
 def small_demo(words):
     from kdscfnet.data import demo as scenes
+    from kdscfnet.device import import_paddle
+
+    import_paddle(threads=1)
     from kdscfnet.training import demo
 
     scenes.PARTS = {"DEMO-TR": (0, 8, True), "DEMO-UNLABELLED": (100, 8, False), "DEMO-TE": (200, 4, True)}
@@ -74,7 +78,10 @@ def failing_demo(where):
     import io
 
     from kdscfnet.data import demo as scenes
+    from kdscfnet.device import import_paddle
     from kdscfnet.errors import UserError
+
+    import_paddle(threads=1)
     from kdscfnet.training import demo
 
     def fail(*_):
@@ -82,7 +89,7 @@ def failing_demo(where):
 
     rank = int(os.environ["PADDLE_TRAINER_ID"])
     if where == "look" and rank == 1:
-        demo._look_at = fail
+        demo._check_folder = fail
     elif where == "make":
         scenes.make_demo_set = fail  # called by rank 0 alone
     errors = io.StringIO()

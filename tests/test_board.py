@@ -79,7 +79,7 @@ def test_hyper_parameters_are_shown(page, address):
 
 def test_a_second_look_shows_new_steps(run, address):
     """The board is for watching: what a run writes later is there after a reload."""
-    from kdscfnet.training.board import Board
+    from kdscfnet.training.log import Board
 
     def last_step():
         query = "/api/scalar/list?run=%s&tag=train/loss" % (run / "model" / "board")

@@ -22,6 +22,7 @@ from kdscfnet.data import demo as scenes
 from kdscfnet.data.find import find_image_set
 from kdscfnet.recipes import ALL_RECIPES, all_sizes
 from kdscfnet.training import demo, start, trainer
+from kdscfnet.training.options import TrainOptions
 
 WHOLE = scenes.PARTS  # `small` makes it smaller
 
@@ -177,7 +178,7 @@ def test_a_demo_goes_on_in_a_folder_of_a_demo_only(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", sorted(ALL_RECIPES))
 def test_the_demo_of_every_recipe_asks_for_nothing_but_its_own_data(name):
-    for part in demo.plan(ALL_RECIPES[name], {}, "x"):
+    for part in demo.demo_parts(ALL_RECIPES[name], {}, TrainOptions(), "x"):
         used = part.recipe
         assert (used.hold_out, used.precise_bn, used.early_sizes) == (0, 0, ()), part.name
         assert all_sizes(used.sizes, used.early_sizes) in ((128,), (96,)) and used.batch_size <= 8

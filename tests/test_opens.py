@@ -17,7 +17,7 @@ from predicting import exported_file, needs_export, picture, save
 BUNDLED = Path(__file__).resolve().parent.parent / "weights" / "scfnet_mobilenetv3_duts4k.pdparams"
 
 # What the file is opened for: to see which network it holds, to name it by its digest, to load it
-AT_MOST = 10
+AT_MOST = 3
 
 # python -c PROGRAM FILE words…: kdscfnet words…, then how often FILE was opened
 PROGRAM = """

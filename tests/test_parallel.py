@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -23,7 +24,9 @@ from kdscfnet.data.batches import TrainingSamples
 from kdscfnet.losses import supervised_loss
 from kdscfnet.recipes import RECIPES
 from kdscfnet.training import checkpoint, trainer
+from kdscfnet.training.options import TrainOptions
 from kdscfnet.training.parallel import synchronise_batch_norm
+from kdscfnet.training.run import RunFolder
 from kdscfnet.training.steps import SupervisedStep
 from kdscfnet.weights.files import read_weights
 
@@ -190,20 +193,19 @@ class Keep:
 def train_once(data, output, accumulate=1, batch=8, steps=1, **more):
     from kdscfnet.data.find import find_image_set
 
-    found = find_image_set(data)
+    image_set = find_image_set(data)
     model = Keep(golden_model("M3_0.5")).model
     recipe = replace(RECIPES["fs-m3"], batch_size=batch, epochs=steps, warmup_epochs=1, sizes=(64,), max_lr=0.05)
-    run = trainer.Run(output)
-    trainer.train(
+    trainer.Trainer(
         model,
         SupervisedStep(),
-        TrainingSamples(found.images, found.masks, 0),
+        TrainingSamples(image_set.images, image_set.masks, 0),
         recipe,
-        run,
+        RunFolder(output),
         {"x": 1},
-        accumulate=accumulate,
+        TrainOptions(accumulate=accumulate),
         **more,
-    )
+    ).run()
     return model
 
 
@@ -292,14 +294,13 @@ def test_losses_are_summed_in_float32_whatever_the_network_returns():
 
 def test_paddles_scaler_state_survives_a_checkpoint(tmp_path):
     from kdscfnet.training.trainer import _plain, _scaler_state
-    from kdscfnet.weights.pickles import read_pickle, write_pickle
 
     scaler = paddle.amp.GradScaler(enable=True, init_loss_scaling=512.0)
     for name in ("scale", "step", "update", "state_dict", "load_state_dict"):
         assert callable(getattr(scaler, name))
-    write_pickle(str(tmp_path / "state"), {k: _plain(v) for k, v in scaler.state_dict().items()})
+    (tmp_path / "state").write_text(json.dumps({k: _plain(v) for k, v in scaler.state_dict().items()}))
     other = paddle.amp.GradScaler(enable=True, init_loss_scaling=2.0)
-    other.load_state_dict(_scaler_state(read_pickle(str(tmp_path / "state"))))
+    other.load_state_dict(_scaler_state(json.loads((tmp_path / "state").read_text())))
     assert {k: _plain(v) for k, v in other.state_dict().items()} == {
         k: _plain(v) for k, v in scaler.state_dict().items()
     }

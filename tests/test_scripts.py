@@ -23,7 +23,7 @@ case "$*" in
     "-c import pip"*) exit 0 ;;
     "-m venv --clear "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python"; echo "venv" >> "$LOG"; exit 0 ;;
     "-m pip install"*) echo "pip $*" >> "$LOG"; [ -z "$PIP_FAILS" ] || exit 1; exit 0 ;;
-    *) echo "run in $PWD: $*" >> "$LOG" ;;
+    *) echo "run in $PWD: $*${KDSCFNET_SCRIPT:+ by $KDSCFNET_SCRIPT}" >> "$LOG" ;;
 esac
 """
 
@@ -79,7 +79,7 @@ def test_first_run_makes_an_environment_and_the_second_starts_no_pip(clone, mach
     made, installed, ran = log
     assert made == "venv"
     assert "-e %s" % clone in installed and "-r %s/requirements.txt" % clone in installed
-    assert ran.endswith("-m kdscfnet train kd-r50 --demo")
+    assert ran.endswith("-m kdscfnet train kd-r50 --demo by %s" % (clone / "scripts/train_kd.sh"))
 
     code, output, log = machine(clone / "scripts/train_kd.sh", "--demo")
     assert (code, len(log)) == (0, 1), output
@@ -107,7 +107,9 @@ def test_arguments_reach_the_verb_and_paths_stay_relative(clone, machine, tmp_pa
     away.mkdir()
     code, output, log = machine(clone / "scripts" / script, *arguments, pythons=["python3.10"], cwd=away)
     assert code == 0, output
-    assert log[-1] == "run in %s: -m kdscfnet %s" % (away, expected)
+    # the advice how to resume names the script that trains
+    by = " by %s" % (clone / "scripts" / script) if expected.startswith("train") else ""
+    assert log[-1] == "run in %s: -m kdscfnet %s%s" % (away, expected, by)
 
 
 def test_failed_installation_is_one_line_and_is_tried_again(clone, machine):
@@ -185,7 +187,7 @@ def test_a_folder_that_is_not_ours_is_never_cleared(clone, machine, tmp_path):
 # Paddle is there already, as on AI Studio: the real scripts/add_missing.py, on a Python that sees only stub packages
 
 STUBS = (
-    "paddle numpy cv2 paddleseg py_sod_metrics filelock gdown matplotlib PIL yaml safetensors scipy tqdm visualdl onnx "
+    "paddle numpy cv2 paddleseg py_sod_metrics filelock matplotlib PIL yaml safetensors scipy tqdm visualdl onnx "
     "onnxruntime paddle2onnx prettytable requests sklearn"
 ).split()
 THERE = "paddlepaddle-gpu==2.2.0 opencv-contrib-python==4.8.0.74 numpy==1.26.0"

@@ -47,10 +47,10 @@ def write_weights(path, backbone="mobilenetv3"):
     """A weight file of zeros that is recognised as one of our networks."""
     from safetensors.numpy import save_file
 
-    from kdscfnet.weights import files
+    from kdscfnet.weights import networks
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {key: np.zeros(shape, np.float32) for key, shape in files.shape_tables()[backbone].items()}
+    arrays = {key: np.zeros(shape, np.float32) for key, shape in networks.shape_tables()[backbone].items()}
     arrays["cv1.1._mean"] = np.full_like(arrays["cv1.1._mean"], len(path.stem))  # files of different names differ
     save_file(arrays, str(path))
     return path
@@ -100,11 +100,25 @@ def test_without_arguments_all_weights_on_all_test_sets(place, capsys):
     assert scores["weights"] == "weights/KD-SCFNet_STB.safetensors" and scores["size"] == 384
     assert list(scores["sets"]) == ["ECSSD", "PASCAL-S"] and scores["sets"]["ECSSD"]["images"] == 8
     lines = captured.out.splitlines()
-    assert lines[1].split() == ["model", "ECSSD", "card", "diff.", "PASCAL-S", "card", "diff."]
+    assert lines[1].split() == ["model", "ECSSD", "paper", "diff.", "PASCAL-S", "paper", "diff."]
     assert lines[3].startswith("  KD-SCFNet (STB)") and "0.030" in lines[3] and "0.056" in lines[3]
     assert "left out" in captured.err and "page.pdparams" in captured.err
     page = (place / "report" / "report.html").read_text(encoding="utf-8")
     assert "KD-SCFNet (STB)" in page and "mine" in page
+
+
+@pytest.mark.parametrize(
+    "words,stray", [(("--sets", "ECSSD", "PASCAL-S"), "drafts"), ((), "DUTS-TR"), ((), "KD-SOD80K")]
+)
+def test_a_folder_that_nobody_asked_for_blocks_nothing(place, capsys, words, stray):
+    """What --sets leaves out, and the training sets, which are tested on only where they are asked for."""
+    scored_set.make_data(place / "data" / stray)
+    scored_set.write(place / "data" / stray / "images" / "a.png", np.zeros((4, 4), np.uint8))  # beside image/
+    assert fast(*words) == 0, capsys.readouterr().err
+    scores = json.loads((place / "scores" / "FS-SCFNet.json").read_text())
+    assert list(scores["sets"]) == ["ECSSD", "PASCAL-S"]
+    assert fast("--sets", stray) == 2  # asked for
+    assert stray in capsys.readouterr().err
 
 
 def test_the_bundled_student_stands_in(place, capsys):

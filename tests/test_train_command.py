@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
+import shlex
 import shutil
+import sys
 from dataclasses import fields
 
 import cv2
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 from training import SMALL, losses_of, make_set, run_small, train
 
+import kdscfnet
 from kdscfnet.commands import train as command
 from kdscfnet.data.batches import BatchPlan
 from kdscfnet.recipes import RECIPES
@@ -92,8 +96,6 @@ def test_distillation_from_what_was_trained(finished, data, tmp_path, capsys):
 
 
 def test_every_number_of_a_recipe_is_a_flag(capsys):
-    import argparse
-
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     flags = {action.dest: action for action in parser._actions}
@@ -115,13 +117,68 @@ def test_every_number_of_a_recipe_is_a_flag(capsys):
         ["--early-sizes", "96,128"],
         ["--early-sizes", "20:96;10:128"],
         ["--early-sizes", "20:8"],
+        ["--early-sizes", "²:64"],
     ):
         assert train("fs-m3", *bad) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert "argument %s" % bad[0] in line  # not what comes after the words, data that lack
 
 
-def test_the_cards_recipes():
+@pytest.mark.parametrize("words", ["--sizes 64,abc", "--sizes ,", "--test-size 32x64x96", "--early-sizes 2:x"])
+def test_a_size_that_is_none_is_said_in_our_words(words, capsys):
+    assert train("fs-m3", *words.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a size is a number from 32 on, or HEIGHTxWIDTH" in line and "_s" not in line
+
+
+@pytest.mark.parametrize(
+    "given,advised",
+    [
+        ("fs-m3 --output 'my run'", "fs-m3 --output 'my run' --resume auto"),
+        ("fs-m3 --res auto", "fs-m3 --resume auto"),
+        ("fs-m3 --resu=auto --keep 2", "fs-m3 --keep 2 --resume auto"),
+        ("fs-m3 --r no --name auto --keep 2", None),
+        ("fs-m3 --resume", "fs-m3 --resume auto"),
+        ("--resume auto fs-m3 --output auto", "fs-m3 --output auto --resume auto"),
+        ("fs-m3 --res no", "fs-m3 --resume auto"),
+        ("fs-m3 --output --resume-later", None),  # argparse refuses it
+        ("fs-m3 --output=--resume-later", "fs-m3 --output=--resume-later --resume auto"),
+    ],
+)
+def test_the_advice_how_to_resume_is_a_command_that_resumes(given, advised, capsys, monkeypatch):
+    """The words come from the caller, not from sys.argv: in a notebook that is Jupyter's."""
+    said = []
+    monkeypatch.setattr(command, "run", lambda args: said.append(command.how_to_resume(args)))
+    monkeypatch.setattr(sys, "argv", ["/usr/lib/ipykernel_launcher.py", "-f", "kernel.json", "--resume", "auto"])
+    words = shlex.split(given)
+    if advised is None:
+        assert train(*words) == 2
+        return
+    assert train(*words) == 0
+    assert said[-1] == "Go on with: kdscfnet train " + advised
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    resumed = parser.parse_args(shlex.split(said[-1])[5:])
+    assert vars(resumed) == dict(vars(parser.parse_args(words)), resume="auto")
+
+    monkeypatch.setenv("KDSCFNET_SCRIPT", "scripts/my train.sh")
+    train(*words)
+    assert said[-1] == "Go on with: bash 'scripts/my train.sh' " + advised
+    monkeypatch.delenv("KDSCFNET_SCRIPT")
+    monkeypatch.setattr(sys, "argv", [os.path.join(os.path.dirname(kdscfnet.__file__), "__main__.py"), "train"])
+    train(*words)
+    assert said[-1] == "Go on with: %s -m kdscfnet train %s" % (shlex.quote(sys.executable), advised)
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    train(*words)
+    assert said[-1] == "Go on with the same launch command and --resume auto"
+
+
+def test_a_test_size_of_two_numbers_is_in_run_json(data, tmp_path):
+    assert run_small(data, tmp_path / "run", "--test-size", "64x32", "--val", data, "--epochs", "1") == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["test_size"] == [64, 32]
+
+
+def test_the_authors_recipes():
     described = {r.name: (r.backbone, r.teacher, r.data, r.sizes, r.test_size) for r in RECIPES.values()}
     multi = (224, 256, 288, 320, 352)
     assert described == {
@@ -299,8 +356,6 @@ def test_a_folder_that_holds_another_run(finished, data, tmp_path, capsys):
 
 def test_full_disk_while_saving(data, tmp_path, capsys, monkeypatch):
     """The second checkpoint finds no space: one line, and the first one is whole and resumes."""
-    from kdscfnet.weights import pickles
-
     real, calls = os.fsync, []
 
     def full(handle):
@@ -312,8 +367,8 @@ def test_full_disk_while_saving(data, tmp_path, capsys, monkeypatch):
                 raise OSError(errno.ENOSPC, "No space left on device", name)
         return real(handle)
 
-    monkeypatch.setattr(pickles.os, "fsync", full)
-    assert run_small(data, tmp_path / "out") == 2
+    monkeypatch.setattr(os, "fsync", full)
+    assert run_small(data, tmp_path / "out") == 1
     error = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("kdscfnet")]
     assert len(error) == 1 and "the disk is full" in error[0] and "--resume auto" in error[0]
     assert [p.name for p in (tmp_path / "out" / "checkpoints").iterdir()] == ["step_00000003.pdckpt"]
@@ -345,7 +400,7 @@ def test_early_sizes_come_first(data, tmp_path):
 def test_held_out_images_are_measured_and_not_trained_on(data, tmp_path, capsys, monkeypatch):
     from kdscfnet.data import batches
     from kdscfnet.data.find import find_image_set
-    from kdscfnet.training.start import split_off
+    from kdscfnet.training.training_data import split_off
 
     whole = find_image_set(data)
     kept, held = split_off(whole, 2)

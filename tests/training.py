@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from kdscfnet.cli import main
-from kdscfnet.weights.pickles import read_pickle
+from kdscfnet.training.checkpoint import read_checkpoint
 
 SMALL = [
     "--batch-size",
@@ -72,7 +72,7 @@ def losses_of(output):
 
 def newest_state(output):
     path = sorted((Path(output) / "checkpoints").glob("step_*.pdckpt"))[-1]
-    return read_pickle(str(path))
+    return read_checkpoint(str(path))
 
 
 def assert_same_run(one, other):

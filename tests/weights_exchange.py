@@ -14,7 +14,7 @@ from pathlib import Path
 
 from test_weights_matrix import STACK, check, numbers, written_by_paddle
 
-from kdscfnet.weights import files
+from kdscfnet.weights import networks
 from kdscfnet.weights.files import write_weights
 
 
@@ -24,7 +24,7 @@ def main(what, folder):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
-    for backbone in files.shape_tables():
+    for backbone in networks.shape_tables():
         arrays = numbers(backbone)
         if what == "write":
             count += len(list(written_by_paddle(folder, backbone, arrays)))

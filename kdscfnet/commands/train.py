@@ -1,4 +1,4 @@
-"""Train one of the card's five systems. Every number of the recipe is a flag; the defaults are the card's.
+"""Train one of the paper's five systems. Every number of the recipe is a flag; the defaults are the authors'.
 
 kdscfnet train fs-m3 --data data/DUTS-TR
 kdscfnet train kd-r50 --images data/KD-SOD80K --teacher-weights weights/SCFNet_R50.pdparams
@@ -8,7 +8,12 @@ kdscfnet train kd-r50 --demo
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
+import sys
+from dataclasses import fields, replace
 
+import kdscfnet
 from kdscfnet.recipes import ALL_RECIPES, BACKBONES
 
 
@@ -33,7 +38,7 @@ def _early(text):
     stages = []
     for part in text.split(";"):
         until, colon, sizes = part.partition(":")
-        if not colon or not until.strip().isdigit() or (stages and int(until) <= stages[-1][0]):
+        if not colon or not until.strip().isdecimal() or (stages and int(until) <= stages[-1][0]):
             raise argparse.ArgumentTypeError("%r: expected UNTIL_EPOCH:SIZES, as in 20:96,128;30:160" % text)
         stages.append((int(until), _sizes(sizes)))
     return tuple(stages)
@@ -137,7 +142,7 @@ def add_arguments(parser):
         help="a machine with nothing on it: a small generated data set, a few minutes on a CPU, a table at the end",
     )
 
-    group = parser.add_argument_group("numbers of the recipe (default: the card's)")
+    group = parser.add_argument_group("numbers of the recipe (default: the authors')")
     for flag, kind, text in (
         ("--batch-size", _number(int, 1), "images of one step, process and turn (128)"),
         ("--epochs", _number(int, 1), "(69)"),
@@ -166,22 +171,46 @@ def add_arguments(parser):
         group.add_argument(*names, type=kind, default=None, metavar="X", help=text)
 
 
-def run(args):
-    from dataclasses import fields, replace
+def how_to_resume(args):
+    """The sentence that says how to go on with this training: the command as it was given, with --resume auto."""
+    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1:
+        return "Go on with the same launch command and --resume auto"
+    words = []
+    for word in args.argv:
+        flag = word.split("=")[0]
+        if len(flag) > 2 and "--resume".startswith(flag):  # argparse takes abbreviations, too
+            words.append(None)
+        elif not (words and words[-1] is None and word in ("auto", "no")):
+            words.append(word)
+    words = [word for word in words if word is not None] + ["--resume", "auto"]
+    script = os.environ.get("KDSCFNET_SCRIPT")  # scripts/train_fs.sh and train_kd.sh name themselves
+    if script:
+        command = ["bash", script, *words[1:]]
+    elif os.path.abspath(sys.argv[0]) == os.path.abspath(kdscfnet.__file__).replace("__init__", "__main__"):
+        command = [sys.executable, "-m", "kdscfnet", *words]
+    else:
+        command = ["kdscfnet", *words]
+    return "Go on with: " + " ".join(map(shlex.quote, command))
 
-    from kdscfnet.errors import UserError
+
+def run(args):
+    from kdscfnet.device import import_paddle
+    from kdscfnet.training.options import TrainOptions
 
     recipe = ALL_RECIPES[args.recipe]
-    given = {f.name: getattr(args, f.name) for f in fields(recipe) if getattr(args, f.name, None) is not None}
-    given.pop("data", None)
-    given.pop("name", None)
-    if args.teacher and not recipe.teacher:
-        raise UserError("%s learns from labels: --teacher is for the kd recipes" % recipe.name)
+    words = dict(vars(args), resume=args.resume == "auto", how_to_resume=how_to_resume(args))
+    options = TrainOptions(**{field.name: words[field.name] for field in fields(TrainOptions)})
+    numbers = {field.name for field in fields(recipe)} - {"name", "title", "backbone", "data"}
+    if not recipe.teacher:  # TrainOptions.check refuses --teacher
+        numbers.remove("teacher")
+    given = {name: words[name] for name in numbers if words[name] is not None}
     recipe = replace(recipe, **given)
+    # the demo: at its size one thread is as fast as two, and gives the same bits on every machine
+    import_paddle(threads=1 if args.demo else None)
     if args.demo:
         from kdscfnet.training.demo import run_demo
 
-        return run_demo(recipe, given, args)
+        return run_demo(recipe, given, options)
     from kdscfnet.training.start import run_training
 
-    return run_training(recipe, args)
+    return run_training(recipe, options)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+from kdscfnet.errors import UserError, WeightsError
+from kdscfnet.text import amount, shown_path
+from kdscfnet.weights import fetch, files, networks, release
+from kdscfnet.weights.weightfile import WeightFile, bundled, verify
+
 
 def add_arguments(parser):
-    from kdscfnet.weights import release
-
     parsers = parser.add_subparsers(dest="what", metavar="list | fetch | verify | convert")
     parsers.required = True
     names = ", ".join(entry.name for entry in release.release())
@@ -36,12 +42,179 @@ def add_arguments(parser):
 
 
 def run(args):
-    from kdscfnet.weights import catalogue
-
     if args.what == "list":
-        return catalogue.print_list(args.weights_folder, args.links)
+        return print_list(args.weights_folder, args.links)
     if args.what == "fetch":
-        return catalogue.fetch(args.names, args.weights_folder, args.force, args.mirror)
+        return download(args.names, args.weights_folder, args.force, args.mirror)
     if args.what == "verify":
-        return catalogue.verify(args.files)
-    return catalogue.convert(args.source, args.target, args.force)
+        return print_verified(args.files)
+    return convert(args.source, args.target, args.force)
+
+
+def print_list(folder=None, links=False, out=None):
+    """Print the release, what of it is in the weights folder, and what else is there."""
+    out = out or sys.stdout
+    root = release.weights_folder(folder)
+    found = [WeightFile(path) for path in release.weight_files(folder)]
+    have = {}
+    for item in found:
+        if item.entry is not None and not item.is_bundled:
+            have.setdefault(item.entry.file, item)
+    notes = []
+    rows = [("name", "model", "backbone", "taught by", "size", "ECSSD MAE", "", "file")]
+    for model in release.release().models:
+        rows.append(
+            (
+                model.name,
+                model.title,
+                model.backbone,
+                model.teacher or "-",
+                "%d" % model.test_size,
+                "%.3f" % model.mae["ECSSD"],
+                _state(have, found, model, notes),
+                model.file,
+            )
+        )
+    rows.append(("",) * 8)
+    for backbone in release.release().backbones:
+        state = _state(have, found, backbone, notes)
+        cached = fetch.find_backbone(backbone.backbone, folder) if state != "here" else None
+        if cached:
+            state = "found"
+            notes.append("%s is found as %s" % (backbone.file, shown_path(cached)))
+        rows.append((backbone.backbone, "ImageNet", backbone.backbone, "-", "-", "-", state, backbone.file))
+    widths = [max(len(row[column]) for row in rows) for column in range(8)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip(), file=out)
+    for note in notes:
+        print(note, file=out)
+    print(
+        "\nWeights folder: %s (change it: --weights-folder, or %s)" % (os.path.abspath(str(root)), release.ENVIRONMENT),
+        file=out,
+    )
+    ours = bundled()
+    if ours is not None:
+        what = ours.problem or "MAE %s" % release.release().bundled.scores
+        print("Bundled, ours and not the authors', for want of another (%s):" % what, file=out)
+        print("  " + shown_path(ours.path), file=out)
+    others = [item for item in found if item.entry is None]
+    if others:
+        print("Also there:", file=out)
+        for item in others:
+            print("  " + _line(item), file=out)
+    if links:
+        print("\nBy hand:", file=out)
+        for entry in release.release():
+            print("  %s: %s" % (entry.title, release.how_to_get(entry, folder)), file=out)
+        print("Saliency maps of the five models:", file=out)
+        for model in release.release().models:
+            print("  %s: %s" % (model.title, model.maps_page), file=out)
+    elif len(have) < len(list(release.release())):
+        print("Get one: kdscfnet weights fetch NAME. By hand: kdscfnet weights list --links", file=out)
+    return 0
+
+
+def _state(have, found, entry, notes):
+    if entry.file in have:
+        return "here"
+    for other in found:  # there under the right name, but something else
+        if os.path.basename(other.path) == entry.file:
+            notes.append("%s is %s" % (entry.file, _what(other)))
+            return "WRONG"
+    return "missing"
+
+
+def _what(item):
+    if item.kind == "broken":
+        return item.problem.split(": ", 1)[-1]
+    if item.kind == "other":
+        return "not a network of ours"
+    return "%s %s" % ("SCFNet with the backbone" if item.kind == "scfnet" else "ImageNet backbone", item.backbone)
+
+
+def _line(item):
+    return "%s: %s" % (shown_path(item.path), _what(item))
+
+
+def download(names, folder=None, force=False, mirror=None):
+    """Download entries of the release by name; goes on after a failure and reports all of them at the end."""
+    published = release.release()
+    entries = []
+    for name in names:
+        group = {"all": list(published), "models": published.models, "backbones": published.backbones}.get(name.lower())
+        entries += [entry for entry in group or [published.find(name)] if entry not in entries]
+    problems = []
+    for entry in entries:
+        try:
+            path = fetch.fetch(entry, folder, force, mirror)
+        except WeightsError as error:
+            problems.append(str(error))
+            if len(entries) > 1:
+                print("kdscfnet weights: %s" % error, file=sys.stderr)
+        else:
+            print("%s: %s" % (entry.title, shown_path(path)))
+    if problems:
+        raise UserError(
+            problems[0]
+            if len(entries) == 1
+            else "%d of %d files could not be downloaded: see above" % (len(problems), len(entries))
+        )
+    return 0
+
+
+def print_verified(paths):
+    """Check files and print what each is. Exit code 2 where one is bad."""
+    bad = 0
+    for path in paths:
+        try:
+            good = verify(path)
+        except WeightsError as error:
+            bad += 1
+            print("BAD   %s" % error)
+            continue
+        found = good.weight_file
+        print("good  %s" % shown_path(path))
+        print(
+            "      %s, %s parameters, %d entries, %s, %s"
+            % (_what(found), f"{found.parameters:,}", good.report.loaded, good.report.format, amount(good.size))
+        )
+        if found.entry is not None:
+            print(
+                "      by its name: %s%s"
+                % (found.title, ", published MAE on ECSSD %.3f" % found.entry.mae["ECSSD"] if found.entry.mae else "")
+            )
+        if good.same_as is not None:
+            print("      %s, byte for byte (by its %s)" % (release.described(good.same_as), good.checksum))
+        if good.report.converted:
+            print(
+                "      %d entries are %s: they become float32 when loaded"
+                % (len(good.report.converted), " and ".join(sorted(set(good.report.converted.values()))))
+            )
+        if good.report.ignored:
+            print("      not used: %s" % files.some(list(good.report.ignored)))
+        print("      sha256 %s" % found.sha256)
+    if bad and len(paths) > 1:
+        print("%d of %d files are bad" % (bad, len(paths)), file=sys.stderr)
+    return 2 if bad else 0
+
+
+def convert(source, target, force=False):
+    """Write the arrays of one weight file as another; every bit of every array stays."""
+    if os.path.exists(target) and not force:
+        raise UserError("%s exists already: say --force to replace it" % shown_path(target))
+    if not str(target).lower().endswith(release.SUFFIXES):
+        raise UserError(
+            "%s: the name of a weight file ends with %s" % (shown_path(target), " or ".join(release.SUFFIXES))
+        )
+    arrays = files.read_weights(source)
+    backbone = networks.identify(arrays)
+    if backbone:  # .safetensors files are sorted otherwise; .pdparams files get the order of the authors'
+        table = networks.shape_tables()[backbone]
+        keys = [key for key in table if key in arrays] + [key for key in arrays if key not in table]
+        arrays = {key: arrays[key] for key in keys}
+    files.write_weights(target, arrays)
+    print(
+        "%s: %d arrays of %s"
+        % (shown_path(target), len(arrays), "SCFNet with the backbone " + backbone if backbone else shown_path(source))
+    )
+    return 0

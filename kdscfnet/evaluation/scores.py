@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from kdscfnet.data.find import find_masks
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.evaluation import measures
 from kdscfnet.evaluation.pairs import (
@@ -16,11 +17,10 @@ from kdscfnet.evaluation.pairs import (
     MismatchError,
     Pair,
     Problem,
-    find_masks,
     pair_up,
     summarise,
 )
-from kdscfnet.images import mask_mean, read_mask
+from kdscfnet.images import read_levels, rounded_mean
 from kdscfnet.text import progress
 from kdscfnet.threads import available_cores, in_order, one_opencv_thread
 
@@ -60,9 +60,10 @@ class SetScores(dict):
         notes: list of (name, text): constant maps, masks of one value and the like, which have defined values.
         left_out: list of Problem: what could not be scored (allow_missing).
         expected: how many images the set has.
+        passed_over: sentences: which files beside its images and masks are no part of the set.
     """
 
-    per_image = curves = notes = left_out = ()
+    per_image = curves = notes = left_out = passed_over = ()
     expected = 0
 
 
@@ -152,21 +153,27 @@ def score_pairs(pairs, problems=(), scores=ALL_SCORES, resize=False, threads=Non
 def score_pair(pair, scores=ALL_SCORES, resize=False):
     """Score one Pair. Returns MapScores, or a Problem where that is not possible. With scores () it reads only."""
     try:
-        mask, mask_notes = _read_levels(pair.mask)
+        mask, mask_notes = read_levels(pair.mask)
     except BadImageError as error:
-        return Problem(UNREADABLE, os.path.basename(pair.mask), "mask: %s" % error.reason)
+        return Problem(UNREADABLE, _file_of(pair, pair.mask), "mask: %s" % error.reason)
     try:
-        levels, notes = _read_levels(pair.map)
+        levels, notes = read_levels(pair.map)
     except BadImageError as error:
-        return Problem(UNREADABLE, os.path.basename(pair.map), error.reason)
+        return Problem(UNREADABLE, _file_of(pair, pair.map), error.reason)
+    levels, mask = rounded_mean(levels), rounded_mean(mask)
     if levels.shape != mask.shape and not resize:
         sizes = levels.shape[1], levels.shape[0], mask.shape[1], mask.shape[0]
-        return Problem(OTHER_SIZE, os.path.basename(pair.map), "%d×%d, its mask %d×%d" % sizes)
+        return Problem(OTHER_SIZE, _file_of(pair, pair.map), "%d×%d, its mask %d×%d" % sizes)
     if not scores:
         return MapScores(pair, {})
     values, curves, more = score_map(levels, mask, scores)
     notes = ["map: " + note for note in notes] + ["mask: " + note for note in mask_notes] + more
     return MapScores(pair, values, curves, tuple(notes))
+
+
+def _file_of(pair, path):
+    """A file's name, with the sub-folder of its set: `seq1/0001.png`."""
+    return os.path.join(os.path.dirname(pair.name), os.path.basename(path))
 
 
 def score_map(levels, mask, scores=ALL_SCORES):
@@ -256,24 +263,3 @@ def _resized(levels, foreground):
         resized = cv2.resize(table[levels], size, interpolation=cv2.INTER_LINEAR)
         values[name] = float(np.abs(resized - foreground).mean())
     return values, cv2.resize(levels, size, interpolation=cv2.INTER_LINEAR)
-
-
-def _read_levels(path):
-    """(uint8 H×W, list of notes) of a map or mask file."""
-    levels, notes = read_mask(path), []
-    if levels.ndim == 3:
-        levels = np.floor(mask_mean(levels) + 0.5).astype(np.uint8)
-        notes.append("in colour, the mean of its channels counts")
-    if _has_sixteen_bits(path):
-        notes.append("16 bits, brought to 8")
-    return levels, notes
-
-
-def _has_sixteen_bits(path):
-    with open(path, "rb") as file:
-        head = file.read(25)
-    if head[:4] == b"\x89PNG":
-        return head[24] == 16  # the bit depth in the header
-    if head[:2] in (b"II", b"MM"):
-        return cv2.imread(path, cv2.IMREAD_UNCHANGED).dtype != np.uint8
-    return False

@@ -1,22 +1,26 @@
 """Checkpoints: everything a run needs to go on as if nothing had happened, in one file, whole or not at all.
 
 A checkpoint holds the model, the optimizer, the step, and what else is passed in. Random numbers need no state: they
-are functions of (seed, step). Reading goes through the safe reader of kdscfnet.weights.
+are functions of (seed, step). The file is numpy's .npz: it is read without pickle, so it runs nothing, and the checksum
+of each array finds a flipped bit.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 
 import numpy as np
 
 from kdscfnet.errors import UserError, WeightsError
-from kdscfnet.weights.pickles import read_pickle, write_pickle
+from kdscfnet.files import atomic_path, open_regular
+from kdscfnet.text import shown_path
 
 _NAME = re.compile(r"^step_(\d+)\.pdckpt$")
 _VELOCITY = "_velocity_0"
+_HEADER = "kdscfnet"  # the entry with step and extra, as JSON text in bytes; arrays are model/KEY and optimizer/KEY
 
 
 def optimizer_arrays(model, optimizer):
@@ -44,18 +48,23 @@ def load_optimizer_arrays(model, optimizer, arrays):
 
 
 def save_checkpoint(folder, step, model, optimizer, extra):
-    """Write folder/step_<step>.pdckpt; `extra` is a dict of numbers, texts and lists. Returns the path."""
+    """Write folder/step_<step>.pdckpt; `extra` is a dict of JSON values. Returns the path."""
     path = os.path.join(folder, "step_%08d.pdckpt" % step)
-    write_pickle(
-        path,
-        {
-            "step": step,
-            "model": {key: value.numpy() for key, value in model.state_dict().items()},
-            "optimizer": optimizer_arrays(model, optimizer),
-            "extra": extra,
-        },
-    )
+    arrays = {"model/" + key: value.numpy() for key, value in model.state_dict().items()}
+    arrays.update(("optimizer/" + key, array) for key, array in optimizer_arrays(model, optimizer).items())
+    write_arrays(path, arrays, {"step": step, "extra": extra})
     return path
+
+
+def write_arrays(path, arrays, header):
+    """Write {key: array} and a dict of JSON values as .npz, whole or not at all, and on the disk when this returns."""
+    # with the names of the arrays: a zip archive whose directory is damaged may just seem to be shorter
+    header = json.dumps(dict(header, arrays=list(arrays))).encode()
+    arrays = dict(arrays, **{_HEADER: np.frombuffer(header, np.uint8)})
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def list_checkpoints(folder, after=-1):
@@ -67,10 +76,29 @@ def list_checkpoints(folder, after=-1):
 
 
 def read_checkpoint(path):
-    """Read one checkpoint; WeightsError where it is not whole."""
-    value = read_pickle(path)
-    if not isinstance(value, dict) or not {"step", "model", "optimizer", "extra"} <= set(value):
-        raise WeightsError(path, "is not a checkpoint of kdscfnet train")
+    """Read one checkpoint: {"step", "extra", "model": {key: array}, "optimizer": {key: array}}.
+
+    Raises WeightsError where it is not whole, and UserError where it is of a version that wrote pickles.
+    """
+    file, _ = open_regular(path)
+    with file:
+        if file.read(4) == b"\x80\x04}(":
+            raise UserError(
+                "%s: checkpoints of earlier versions are not read: begin anew in another --output" % shown_path(path)
+            )
+        file.seek(0)
+        try:
+            with np.load(file, allow_pickle=False) as archive:  # reading an entry to its end compares its checksum
+                arrays = {key: archive[key] for key in archive.files}
+            header = json.loads(arrays.pop(_HEADER).tobytes().decode())
+            if header["arrays"] != list(arrays):
+                raise ValueError("arrays are missing")
+            value = {"step": header["step"], "extra": header["extra"], "model": {}, "optimizer": {}}
+            for key, array in arrays.items():
+                part, _, name = key.partition("/")
+                value[part][name] = array
+        except Exception as error:  # zipfile, numpy and JSON have one each for what a damaged file may be
+            raise WeightsError(shown_path(path), "is not a whole checkpoint (%s)" % type(error).__name__)
     return value
 
 

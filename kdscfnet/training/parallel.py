@@ -20,6 +20,41 @@ def started_in_parallel():
     return int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1
 
 
+def this_process():
+    """What a training asks of the others: Parallel where there are several processes, else Alone."""
+    return Parallel() if started_in_parallel() else Alone()
+
+
+class Alone:
+    """The one process of a training: the methods of Parallel, without any exchange."""
+
+    rank, world = 0, 1
+
+    def wrap(self, model):
+        return model
+
+    def no_exchange(self, wrapped):
+        return contextlib.nullcontext()
+
+    def mean(self, tensor):
+        return tensor
+
+    def any(self, flag):
+        return flag
+
+    def any_at(self, meeting, flag):
+        return flag
+
+    def barrier(self):
+        pass
+
+    def all_or_none(self):
+        return contextlib.nullcontext()
+
+    def by_first(self, work):
+        work()
+
+
 class Parallel:
     """This process among the others; may be made several times.
 
@@ -60,6 +95,13 @@ class Parallel:
         tensor = paddle.to_tensor(np.array([1.0 if flag else 0.0], np.float32))
         self._dist.all_reduce(tensor)
         return float(tensor.numpy()[0]) > 0
+
+    def any_at(self, meeting, flag):
+        """Whether `flag` holds in any process; False without an exchange, which waits for the device, unless `meeting`.
+
+        meeting: a bool, the same in all processes.
+        """
+        return self.any(flag) if meeting else False
 
     def barrier(self):
         # an exchange rather than barrier(), which gloo does not have in every Paddle

@@ -91,11 +91,6 @@ def open_teacher(backbone, weights, engine="auto", sizes=()):
     from kdscfnet.weights.files import load_weights
     from kdscfnet.weights.weightfile import resolve
 
-    if not weights:
-        raise UserError(
-            "distillation needs the teacher's weights: --teacher-weights FILE (an SCFNet with %s; "
-            "kdscfnet weights list shows the released ones)" % backbone
-        )
     weights = resolve(weights)
     if weights.kind == "broken":
         weights.arrays()  # raises what is wrong

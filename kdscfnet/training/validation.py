@@ -6,14 +6,13 @@ import cv2
 import numpy as np
 import paddle
 
+from kdscfnet.evaluation.scores import MAE_SCORES, score_map
 from kdscfnet.images import mask_mean, read_image, read_mask
-from kdscfnet.processing import prepare_image
+from kdscfnet.processing import prepare_image, to_map
 
 
 def predict_map(model, image, size):
     """One saliency map by a network that is in memory: uint8 H×W×3 RGB → uint8 H×W. The model must be in eval mode."""
-    from kdscfnet.processing import to_map
-
     with paddle.no_grad():
         logits = model(paddle.to_tensor(prepare_image(image, size)[None]))[0]
     return to_map(logits.numpy()[0, 0].astype(np.float32), image.shape[0], image.shape[1])
@@ -25,8 +24,7 @@ def read_mask_levels(path):
 
 
 def validator(image_set, size):
-    """A function model → {"MAE": …, "MAE_unstretched": …}, means over the set, as evaluation.md defines them."""
-    from kdscfnet.evaluation.scores import MAE_SCORES, score_map
+    """A function model → {"MAE": …, "MAE_unstretched": …}, means over the set (kdscfnet.evaluation.scores)."""
 
     def validate(model):
         scores = []
@@ -52,8 +50,6 @@ def picture_maker(images, targets, size, teacher=None, height=160):
             return read_mask_levels(targets[index])
         if teacher is None:
             return None
-        from kdscfnet.processing import to_map
-
         logits = teacher(paddle.to_tensor(prepare_image(image, teachers_size)[None]))
         return to_map(logits.numpy()[0, 0], image.shape[0], image.shape[1])
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kdscfnet.errors import WeightsError
-from kdscfnet.weights import files
-from kdscfnet.weights.files import shape_tables
+from kdscfnet.weights import files, networks
+from kdscfnet.weights.networks import shape_tables
 from kdscfnet.weights.release import MIRROR, how_to_get, release, weight_files, weights_folder
 from kdscfnet.weights.weightfile import WeightFile, product, verify
 
@@ -90,14 +90,14 @@ def load_backbone(model, source, folder=None, **options):
         path = source
     arrays, report = files.read_file(path)
     state = model.bkbone.state_dict()
-    if files.identify(arrays):
+    if networks.identify(arrays):
         raise WeightsError(
             report.path, "holds a whole SCFNet, not the ImageNet weights of a backbone that --pretrained takes"
         )
-    other = files.identify_backbone(arrays)
+    other = networks.identify_backbone(arrays)
     if other and other != model.backbone:
         raise WeightsError(report.path, "holds ImageNet weights of %s, not of %s" % (other, model.backbone))
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    chosen = files.fit(arrays, shapes, report, "backbone " + model.backbone, files.CLASSIFIER[model.backbone])
+    chosen = files.fit(arrays, shapes, report, "backbone " + model.backbone, networks.CLASSIFIER[model.backbone])
     files.assign(state, chosen)
     return report

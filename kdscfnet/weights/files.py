@@ -3,8 +3,6 @@
     load_weights(model, path)     strict: every entry, its shape, finite values; or one error and the model as it was
     save_weights(model, path)     .pdparams or .safetensors
     read_weights(path)            {key: array}, without Paddle
-    identify(arrays)              which of our networks an {key: array} is, by keys and shapes, without Paddle
-    read_pickle, write_pickle     any pickle of arrays and plain containers (checkpoints), without Paddle
 
 Nothing in this project calls paddle.load on a user's file: a .pdparams file is a pickle, and paddle.load runs what is
 in it.
@@ -12,44 +10,28 @@ in it.
 
 from __future__ import annotations
 
-import functools
-import json
 import os
-import re
 import struct
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from kdscfnet.errors import WeightsError
 from kdscfnet.files import atomic_path, open_regular
 from kdscfnet.text import shown, shown_path
-from kdscfnet.weights.pickles import LazyArray, is_plain, read_pickle, write_pickle
+from kdscfnet.weights.networks import identify, identify_backbone, is_derived
+from kdscfnet.weights.pickles import DTYPES, INLINE, MAX_SIDE, Array, bare, read_arrays, write_arrays
 from kdscfnet.weights.release import SUFFIXES
 
 __all__ = [
     "LoadReport",
-    "identify",
-    "identify_backbone",
     "load_weights",
-    "read_pickle",
     "read_weights",
     "save_weights",
-    "write_pickle",
     "write_weights",
 ]
 
 NAME_TABLE = "StructuredToParameterName@@"  # paddle.save's table from keys to the names of parameters
-# Buffers that follow from the size of the network alone: the model has its own
-DERIVED = ("relative_position_index", "relative_position_bias", "attn_mask")
-_DERIVED = re.compile(r"^(bkbone\.)?layers\.\d+\.blocks\.\d+\.(attn\.)?(%s)$" % "|".join(DERIVED))
-# Layers of the ImageNet classifiers that come after the maps we use, by backbone
-CLASSIFIER = {
-    "mobilenetv3": ("last_second_conv.", "last_conv.", "fc."),
-    "resnet50": ("fc.",),
-    "swin_b": ("head.",),
-}
 MAX_HEADER = 1 << 20  # bytes of a safetensors header; ours have 60 kB
 
 
@@ -192,11 +174,6 @@ def some(names, limit=3):
     return "%s and %d more" % (", ".join(names[:limit]), len(names) - limit)
 
 
-def is_derived(key):
-    """Whether `key` is one of Swin's index, bias or mask tables."""
-    return _DERIVED.match(key) is not None
-
-
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
@@ -217,24 +194,29 @@ def read_file(path, lazy=False):
     file, size = open_regular(path)
     with file:
         head = file.read(1024)
-    if head[:1] == b"\x80":
-        tree = read_pickle(path, lazy)
-        report = LoadReport(name, "pdparams", 0)
-        return _arrays_of(tree, name, report), report
-    if head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8:
-        return _read_safetensors(path, name, head, lazy), LoadReport(name, "safetensors", 0)
-    raise WeightsError(name, _what_it_is(head))
+        file.seek(0)
+        if head[:1] == b"\x80":
+            report = LoadReport(name, "pdparams", 0)
+            arrays, others = read_arrays(file, size, name, lazy)
+            if isinstance(others.pop(NAME_TABLE, None), dict):
+                report.ignored[NAME_TABLE] = "Paddle's table of names"
+            if others:
+                raise _no_arrays(name, others)
+        elif head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8:
+            if struct.unpack("<Q", head[:8])[0] > MAX_HEADER:
+                raise WeightsError(name, "its header is larger than any weight file's: it is damaged")
+            arrays, report = _read_safetensors(path, name, lazy), LoadReport(name, "safetensors", 0)
+        else:
+            raise WeightsError(name, _what_it_is(head))
+    if not arrays:
+        raise WeightsError(name, "holds no arrays")
+    return arrays, report
 
 
 _SIGNATURES = (
     (b"PK\x03\x04", "a zip archive (or a PyTorch file), not a weight file: unpack it first"),
     (b"\x1f\x8b", "a gzip archive, not a weight file: unpack it first"),
-    (b"BZh", "a bzip2 archive, not a weight file: unpack it first"),
-    (b"\xfd7zXZ", "an xz archive, not a weight file: unpack it first"),
-    (b"7z\xbc\xaf", "a 7z archive, not a weight file: unpack it first"),
-    (b"Rar!", "a rar archive, not a weight file: unpack it first"),
-    (b"\x89PNG", "a PNG image, not a weight file"),
-    (b"\xff\xd8\xff", "a JPEG image, not a weight file"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself: run git lfs pull"),
 )
 
 
@@ -248,40 +230,24 @@ def _what_it_is(head):
             "a web page, not a weight file (Google Drive sends one when a file's daily quota is used up): "
             "delete it and download again"
         )
-    if b"ustar" in head[250:270]:
-        return "a tar archive, not a weight file: unpack it first"
-    if text.startswith((b"version https://git-lfs",)):
-        return "a Git LFS pointer, not the file itself: run git lfs pull"
     return "not a weight file (neither .pdparams of Paddle 2.0 or later nor .safetensors)"
 
 
-def _arrays_of(tree, name, report):
-    """The arrays of a state dict as paddle.save writes it: arrays, or tuples of a name and an array."""
-    if type(tree) is not dict:
-        raise WeightsError(name, "holds a %s, not a dict of arrays" % type(tree).__name__)
-    arrays, others = {}, []
-    for key, value in tree.items():
-        if type(value) in (tuple, list) and len(value) == 2 and type(value[0]) is str:
-            value = value[1]
-        if type(key) is str and isinstance(value, (np.ndarray, LazyArray)):
-            arrays[key] = value
-        elif key == NAME_TABLE and type(value) is dict:
-            report.ignored[key] = "Paddle's table of names"
-        else:
-            others.append("%s (%s)" % (shown(key), type(value).__name__))
-    if others:
-        advice = ""
-        if any(type(value) is dict for key, value in tree.items() if key != NAME_TABLE):
-            advice = ": it may be a whole training checkpoint; the weights alone are wanted"
-        raise WeightsError(name, "holds entries that are no arrays: %s%s" % (some(others), advice))
-    if not arrays:
-        raise WeightsError(name, "holds no arrays")
-    return arrays
+def _no_arrays(name, others):
+    shown_entries = some(
+        "%s (%s)" % (shown(key), type(value).__name__.strip("_").lower()) for key, value in others.items()
+    )
+    checkpoint = any(isinstance(value, dict) for value in others.values())
+    advice = ": it may be a whole training checkpoint; the weights alone are wanted" if checkpoint else ""
+    return WeightsError(name, "holds entries that are no arrays: %s%s" % (shown_entries, advice))
 
 
-def _read_safetensors(path, name, head, lazy):
-    if struct.unpack("<Q", head[:8])[0] > MAX_HEADER:
-        raise WeightsError(name, "its header is larger than any weight file's: it is damaged")
+_SAFETENSORS_DTYPES = {"BOOL": "b1"}
+for _kind, _sizes in (("F", (2, 4, 8)), ("I", (1, 2, 4, 8)), ("U", (1, 2, 4, 8))):
+    _SAFETENSORS_DTYPES.update({"%s%d" % (_kind, 8 * size): "%s%d" % (_kind.lower(), size) for size in _sizes})
+
+
+def _read_safetensors(path, name, lazy):
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
@@ -291,41 +257,16 @@ def _read_safetensors(path, name, head, lazy):
         with safe_open(path, framework="numpy") as file:
             for key in file.keys():
                 if lazy:
-                    part = file.get_slice(key)
-                    arrays[key] = _lazy_safetensor(part.get_shape(), part.get_dtype())
+                    part, arrays[key] = file.get_slice(key), Array()
+                    arrays[key].shape = tuple(part.get_shape())
+                    arrays[key].dtype = np.dtype(_SAFETENSORS_DTYPES[part.get_dtype()])
                 else:
                     arrays[key] = file.get_tensor(key)
     except MemoryError:
         raise WeightsError(name, "there is not enough memory for it")
     except (SafetensorError, TypeError, KeyError, ValueError, AttributeError, OSError) as error:
         raise WeightsError(name, " ".join(str(error).split()))
-    if not arrays:
-        raise WeightsError(name, "holds no arrays")
     return arrays
-
-
-_SAFETENSORS_DTYPES = {
-    "F16": "f2",
-    "F32": "f4",
-    "F64": "f8",
-    "BOOL": "b1",
-    "I8": "i1",
-    "I16": "i2",
-    "I32": "i4",
-    "I64": "i8",
-    "U8": "u1",
-    "U16": "u2",
-    "U32": "u4",
-    "U64": "u8",
-}
-
-
-def _lazy_safetensor(shape, dtype):
-    array = LazyArray()
-    if dtype not in _SAFETENSORS_DTYPES:
-        raise TypeError("dtype %s is not supported" % shown(dtype))
-    array.shape, array.dtype = tuple(shape), np.dtype(_SAFETENSORS_DTYPES[dtype])
-    return array
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
@@ -352,81 +293,31 @@ def write_weights(path, arrays):
         problem = _unwritable(key, array, suffix)
         if problem:
             raise WeightsError(name, "cannot be written: %s" % problem)
-    if suffix == ".safetensors":
-        try:
-            from safetensors.numpy import save_file
-        except ImportError:
-            raise WeightsError(name, "a .safetensors file needs the safetensors package: pip install safetensors")
+    if not arrays:
+        raise WeightsError(name, "cannot be written: there are no arrays")
+    if suffix == ".pdparams":
+        write_arrays(path, arrays)
+        return
+    try:
+        from safetensors.numpy import save_file
+    except ImportError:
+        raise WeightsError(name, "a .safetensors file needs the safetensors package: pip install safetensors")
     with atomic_path(path) as temporary:
-        if suffix == ".safetensors":
-            save_file(arrays, temporary)
-        else:
-            write_pickle(temporary, arrays)
-        _read_back(temporary, name, arrays)
+        save_file(arrays, temporary)
 
 
 def _unwritable(key, array, suffix):
-    """Why a file cannot have that entry; None where it can."""
+    """Why a file cannot have that entry, so that it can be read again; None where it can."""
     if type(key) is not str:
         return "the key %s is no text" % shown(key)
-    if not is_plain(array.dtype):
+    if len(key.encode("utf-8", "surrogatepass")) > INLINE:
+        return "the key %s is longer than %d bytes" % (shown(key), INLINE)
+    if bare(array.dtype) not in DTYPES:
         return "%s is %s, and weight files hold plain numbers" % (shown(key), array.dtype)
-    if suffix == ".safetensors":
-        if key == "__metadata__":
-            return "the key '__metadata__' has a meaning of its own in .safetensors files"
-        try:
-            key.encode("utf-8")
-        except UnicodeEncodeError:
-            return "the key %s is no valid Unicode, as those of .safetensors files are" % shown(key)
+    if max(array.shape, default=0) >= MAX_SIDE:
+        return "%s has a side of %d" % (shown(key), max(array.shape))
+    if suffix == ".safetensors" and key == "__metadata__":
+        return "the key '__metadata__' has a meaning of its own in .safetensors files"
+    if suffix == ".safetensors" and any("\ud800" <= character <= "\udfff" for character in key):
+        return "the key %s is no valid Unicode, as those of .safetensors files are" % shown(key)
     return None
-
-
-def _read_back(temporary, name, arrays):
-    """Look at the keys and shapes of a new file, for what only the reader refuses: a key or a header that is too long,
-    more entries than it has memory for."""
-    try:
-        found = read_weights(temporary, lazy=True)
-    except WeightsError as error:
-        raise WeightsError(name, "cannot be written: it could not be read again: %s" % error.reason) from None
-    if {key: tuple(array.shape) for key, array in found.items()} != {key: a.shape for key, a in arrays.items()}:
-        raise WeightsError(name, "cannot be written: it would not give back the same entries")
-
-
-# Which network is it? ------------------------------------------------------------------------------------------------
-
-
-@functools.lru_cache(maxsize=1)
-def shape_tables():
-    """{backbone: {key: shape}} of our three networks, without building them. tests/test_weights_tables.py compares."""
-    with open(str(Path(__file__).with_name("shapes.json")), encoding="utf-8") as file:
-        return {name: {key: tuple(shape) for key, shape in table.items()} for name, table in json.load(file).items()}
-
-
-def backbone_shapes(backbone):
-    """{key: shape} of a backbone alone."""
-    return {key[7:]: shape for key, shape in shape_tables()[backbone].items() if key.startswith("bkbone.")}
-
-
-def identify(arrays):
-    """The backbone of the SCFNet that `arrays` (key → something with .shape) is: "mobilenetv3", "resnet50", "swin_b".
-    None where it is none of them."""
-    for name, table in shape_tables().items():
-        if _same(arrays, table, ()):
-            return name
-    return None
-
-
-def identify_backbone(arrays):
-    """The backbone whose ImageNet weights `arrays` is, with or without the classifier; None where it is none."""
-    for name in shape_tables():
-        if _same(arrays, backbone_shapes(name), CLASSIFIER[name]):
-            return name
-    return None
-
-
-def _same(arrays, table, unused):
-    for key, shape in table.items():
-        if not is_derived(key) and (key not in arrays or tuple(arrays[key].shape) != shape):
-            return False
-    has_derived = any(map(is_derived, table))
-    return all(key in table or (has_derived and is_derived(key)) or key.startswith(unused or ("\0",)) for key in arrays)

@@ -1,849 +1,350 @@
-"""Pickles of arrays and plain containers, read without running anything in them.
+"""Pickles of {text: array}, which .pdparams files are: read without running anything in them, and written.
 
-`pickle.load`, and so `paddle.load`, calls whatever a file names. The reader here is an interpreter of its own for the
-part of the format that weight files use (protocols 2 to 5): it makes None, booleans, numbers, text, bytes, lists,
-tuples, dicts and numpy arrays, and it never looks up, imports or calls a name. The few names that arrays need
-(`numpy…_reconstruct`, `numpy.dtype`, …) are tags to it; every other name is an error.
+`pickle.load`, and so `paddle.load`, calls whatever a file names. The reader here is the unpickler in Python that the
+standard library has beside the one in C (pickle._Unpickler), cut down to the opcodes and names of state dicts; a name
+stands for a function below, never for what it names. Why not the one in C with a strict `find_class`: it allocates what
+a file claims (ten bytes can claim gigabytes, by a memo index or by the length of a text) and hands hostile states to
+numpy's own `__setstate__`.
 
-Why not a subclass of `pickle.Unpickler` with a strict `find_class`: such a one still allocates what a file claims (ten
-bytes can claim gigabytes, by a memo index or by the length of a text), and would hand hostile states to numpy's own
-`__setstate__`. Here every length is checked against the file, and the memory that small objects take is budgeted, so a
-file of n bytes costs about n bytes. Array data stays in the file until it is asked for: the keys and shapes of a
-file of 350 MB are known after reading 100 KB of it.
-
-No Paddle in here.
+Here every length is compared with the file, long data stays in the file until an array is made of it, and the number of
+objects is bounded. So the keys and shapes of 350 MB are known after 100 kB of it, and a file of n bytes costs no more
+than a few times n. No Paddle in here.
 """
 
 from __future__ import annotations
 
 import os
-import pickletools
+import pickle
 import struct
-import sys
 
 import numpy as np
 
 from kdscfnet.errors import WeightsError
-from kdscfnet.files import atomic_path, open_regular
-from kdscfnet.text import amount, shown, shown_path
+from kdscfnet.files import atomic_path
+from kdscfnet.text import amount, shown
 
-INLINE = 4096  # bytes; longer texts and byte strings stay in the file until they are needed
-MAX_DEPTH = 32  # containers inside containers
-BASE_BUDGET = 1 << 20  # bytes of small objects that a file of any size may make
-MAX_INTEGER = 64  # bytes of an integer; the widest legitimate one is the 128 bits of a random generator's state
-MAX_KEY = 1 << 31  # an integer key beyond it, on either side, is refused
-MAX_KEYS = 10000  # entries of a dict that has integer keys
+INLINE = 4096  # bytes; longer texts and data stay in the file until they are needed. The longest key
 MAX_NAME = 128  # characters in a module's or a function's name
-
-# What the names in a file mean. Nothing here is the named object itself.
-_RECONSTRUCT, _FROMBUFFER, _SCALAR, _NDARRAY, _DTYPE, _ENCODE, _TUPLE, _BYTES, _DICT = (
-    "an array",
-    "an array from a buffer",
-    "a scalar",
-    "the array type",
-    "a dtype",
-    "latin-1 bytes",
-    "a tuple",
-    "bytes",
-    "an ordered dict",
-)
-_NAMES = {
-    ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): _DTYPE,
-    ("_codecs", "encode"): _ENCODE,  # Python 3 writes bytes so at protocol 2
-    ("__builtin__", "bytes"): _BYTES,  # and empty bytes so
-    ("builtins", "bytes"): _BYTES,
-    ("__builtin__", "tuple"): _TUPLE,  # Paddle 2.1 and later write a tensor as tuple((name, array))
-    ("builtins", "tuple"): _TUPLE,
-    ("collections", "OrderedDict"): _DICT,
-}
-for _core in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
-    _NAMES[_core + ".multiarray", "_reconstruct"] = _RECONSTRUCT
-    _NAMES[_core + ".multiarray", "scalar"] = _SCALAR
-    _NAMES[_core + ".numeric", "_frombuffer"] = _FROMBUFFER
-
+MAX_SIDE = 1 << 31  # of an array
 # Plain numbers only: no objects (a pickle inside an array), no records, no texts, no dates
-_DTYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
-# One object for each byte order, made once: what a file says about dtypes takes no memory, however often it says it
-_ORDERED = {order + code: np.dtype(order + code) for order in "<>|=" for code in _DTYPES}
-
-_NOTHING = object()
+DTYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 
 
-class PickleError(Exception):
-    """Says what in a file is no part of a pickle of arrays and plain containers."""
+class _Refused(Exception):
+    """Says what in a file is no part of a pickle of arrays."""
 
 
-class _Tag:
-    """A name that a file may use."""
+class _Span:
+    """Data that is still in the file. `text`: it is UTF-8 text that stands for bytes, one a character."""
 
-    __slots__ = ("means",)
-
-    def __init__(self, means):
-        self.means = means
+    def __init__(self, offset, length, text):
+        self.offset, self.length, self.text = offset, length, text
 
 
 class _DType:
-    __slots__ = ("dtype",)
+    def __init__(self, unpickler, code, *_):
+        if type(code) is not str or code.lstrip("<>|=") not in DTYPES or len(code) > 3:
+            holds = "Python objects" if str(code)[:1] == "O" else "no plain numbers"
+            raise _Refused("an array in it holds %s (dtype %s)" % (holds, shown(code)))
+        self.dtype = np.dtype(code)
 
-    def __init__(self, dtype):
-        self.dtype = dtype
-
-
-class _Ref:
-    """A long text or byte string that is still in the file. `form` is "bytes", "text" (UTF-8), "encoded" (UTF-8 text
-    that stands for bytes, one per character) or "string" (of Python 2: bytes or Latin-1 text, as needed)."""
-
-    __slots__ = ("offset", "length", "form")
-
-    def __init__(self, offset, length, form):
-        self.offset, self.length, self.form = offset, length, form
+    def set_state(self, state):  # (3, byte order, subarray, names, fields, …)
+        if state[2:5] != (None, None, None):
+            raise _Refused("an array in it holds records (a dtype with fields)")
+        self.dtype = self.dtype.newbyteorder(state[1])
 
 
-class LazyArray:
-    """An array whose data is still in the file. `data` is a _Ref, or bytes."""
+class Array:
+    """An array whose data is still in the file: shape, dtype, nbytes."""
 
-    __slots__ = ("shape", "dtype", "fortran", "data")
-
-    def __init__(self):
-        self.shape = None  # until BUILD
+    shape = dtype = data = None
+    fortran = False
 
     @property
     def nbytes(self):
-        return _count(self.shape) * self.dtype.itemsize
+        count = self.dtype.itemsize
+        for side in self.shape:
+            count *= side
+        return count
+
+    def set_state(self, state):  # (1, shape, dtype, Fortran order, data), as numpy's own __reduce__ writes it
+        _, shape, dtype, self.fortran, data = state
+        sides = type(shape) is tuple and len(shape) <= 32 and all(type(side) is int and side >= 0 for side in shape)
+        if not sides or type(dtype) is not _DType or type(data) not in (bytes, str, _Span):
+            raise _Refused("what it says about an array makes no sense: it is damaged, or made to do harm")
+        self.shape, self.dtype, self.data = shape, dtype.dtype, data
+        most = data.length if type(data) is _Span else len(data)
+        least = (most + 1) // 2 if type(data) is _Span and data.text else most
+        if not least <= self.nbytes <= most:
+            raise _Refused(
+                "an array of shape %s claims %s but has %s: it is damaged, or made to do harm"
+                % (shown(shape), amount(self.nbytes), amount(most))
+            )
+        return self
+
+    def read(self, file):
+        """The array itself: numpy, aligned, writable, native byte order."""
+        data = self.data
+        if type(data) is _Span and not data.text:
+            array = np.empty(self.nbytes // self.dtype.itemsize, self.dtype)
+            file.seek(data.offset)
+            if file.readinto(memoryview(array).cast("B")) != data.length:
+                raise _Refused("the file became shorter while it was read")
+        else:
+            if type(data) is _Span:
+                file.seek(data.offset)
+                data = file.read(data.length).decode("utf-8")
+            array = np.frombuffer(data if type(data) is bytes else data.encode("latin-1"), self.dtype).copy()
+        array = array.reshape(self.shape, order="F" if self.fortran else "C")
+        return array.astype(self.dtype.newbyteorder("="), order="K", copy=False)
 
 
-def _count(shape):
-    count = 1
-    for side in shape:
-        count *= side
-    return count
+class _Name:
+    """A name that a file may use, and the function of ours that a call of it calls."""
+
+    def __init__(self, call):
+        self.call = call
 
 
-class _Machine:
-    """Interprets one pickle. `file` is open for reading in binary mode, at its start; `size` is its length in bytes."""
+class Dict(dict):
+    def __setitem__(self, key, value):
+        if type(key) is not str:  # nor one that is longer than INLINE
+            raise _Refused("a dict in it has a key that is no text, or a very long one")
+        if key in self:
+            raise _Refused("a dict in it has the key %s twice" % shown(key))
+        super().__setitem__(key, value)
+
+
+def _bytes_of(unpickler, text, encoding):
+    if encoding not in ("latin1", "latin-1"):
+        raise _Refused("an array in it has data in the encoding %s" % shown(encoding))
+    return text  # Array.read encodes it, once: a file can ask for the same text again and again
+
+
+def _dict_of(unpickler, pairs=()):
+    unpickler.source.count(len(pairs))
+    result = Dict()
+    for key, value in pairs:
+        result[key] = value
+    return result
+
+
+_NAMES = {
+    "numpy.ndarray": _Name(None),
+    "numpy.dtype": _Name(_DType),
+    "_codecs.encode": _Name(_bytes_of),  # Python 3 writes bytes so at protocol 2
+    "collections.OrderedDict": _Name(_dict_of),
+}
+for _module in ("__builtin__", "builtins"):
+    _NAMES[_module + ".bytes"] = _Name(lambda unpickler: b"")  # empty bytes at protocol 2
+    # Paddle 2.1 and later: tuple((name, array)). A copy of a long list again and again would cost memory
+    _NAMES[_module + ".tuple"] = _Name(lambda unpickler, items: items if type(items) is tuple else ())
+for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
+    _NAMES[_core + ".multiarray._reconstruct"] = _Name(lambda unpickler, *_: Array())
+    _NAMES[_core + ".numeric._frombuffer"] = _Name(
+        lambda unpickler, data, dtype, shape, order: Array().set_state((1, shape, dtype, order == "F", data))
+    )
+
+
+class _Source:
+    """The file: what it claims is compared with its size, and how often it is asked is bounded."""
 
     def __init__(self, file, size):
-        self.file = file
-        self.size = size
-        self.position = 0
-        self.budget = BASE_BUDGET + 2 * size
-        self.stack = []
-        self.marked = []  # the stacks below each mark
-        self.memo = []
-        self.taken = set()  # offsets of the _Refs that an array or a value of the result has: each serves once
-        self.tags = {means: _Tag(means) for means in set(_NAMES.values())}
+        self.file, self.size, self.position, self.left = file, size, 0, 16000 + size // 20
 
-    # reading -------------------------------------------------------------------------------------------------------
+    def count(self, objects=1):
+        self.left -= objects
+        if self.left < 0:
+            raise _Refused("it would take far more memory than its size: no weight file does")
 
-    def read(self, count):
-        if count > self.size - self.position:
-            raise PickleError("the file ends early, at %s: it was cut short or damaged" % amount(self.size))
-        data = self.file.read(count)
-        if len(data) != count:
-            raise PickleError("the file became shorter while it was read")
-        self.position += count
+    def skip(self, length):
+        if length > self.size - self.position:
+            raise _Refused("the file ends early, at %s: it was cut short or damaged" % amount(self.size))
+        self.position += length
+
+    def read(self, length):
+        self.count()
+        self.skip(length)
+        data = self.file.read(length)
+        if len(data) != length:
+            raise _Refused("the file became shorter while it was read")
         return data
 
-    def skip(self, count):
-        """Step over `count` bytes; returns where they begin."""
-        if count > self.size - self.position:
-            raise PickleError("the file ends early, at %s: it was cut short or damaged" % amount(self.size))
-        offset = self.position
-        self.position += count
-        self.file.seek(self.position)
-        return offset
-
-    def number(self, form, count):
-        return struct.unpack(form, self.read(count))[0]
-
-    def line(self):
-        data = self.file.readline(MAX_NAME + 1)
-        self.position += len(data)
-        if data[-1:] != b"\n":
-            raise PickleError("a name in it does not end: it was cut short or damaged")
-        return data[:-1].decode("latin-1")
-
-    def spend(self, cost):
-        """Account for `cost` bytes of small objects; the figures are what Python 3.7 to 3.12 take at most."""
-        self.budget -= cost
-        if self.budget < 0:
-            raise PickleError("it would take far more memory than its size: no weight file does")
-
-    def take(self, ref):
-        if ref.offset in self.taken:
-            raise PickleError("it uses the same data more than once: no weight file does")
-        self.taken.add(ref.offset)
-
-    def pop(self):
-        if not self.stack:
-            raise PickleError("it is damaged: a value is missing")
-        return self.stack.pop()
-
-    def top(self):
-        if not self.stack:
-            raise PickleError("it is damaged: a value is missing")
-        return self.stack[-1]
-
-    def pop_mark(self):
-        if not self.marked:
-            raise PickleError("it is damaged: a mark is missing")
-        items, self.stack = self.stack, self.marked.pop()
-        return items
-
-    # one method per opcode -----------------------------------------------------------------------------------------
-
-    def run(self):
-        """The value of the pickle, as a tree of plain values with LazyArray and _Ref in it."""
-        if self.size < 2 or self.read(1) != b"\x80":
-            raise PickleError("it is no pickle of protocol 2 or later")
-        protocol = self.read(1)[0]
-        if not 2 <= protocol <= 5:
-            raise PickleError("pickle protocol %d is not supported: 2 to 5 are" % protocol)
-        handlers = _HANDLERS
-        while True:
-            code = self.read(1)[0]
-            if code == 0x2E:  # STOP
-                break
-            handler = handlers.get(code)
-            if handler is None:
-                raise PickleError(_refused_opcode(code))
-            self.spend(9)  # a place on the stack
-            handler(self)
-        if self.marked or len(self.stack) != 1:
-            raise PickleError("it is damaged: it ends in the middle of a value")
-        if self.position != self.size:
-            raise PickleError(
-                "%s follow the end of the pickle: the file is damaged, or not what it seems"
-                % amount(self.size - self.position)
-            )
-        return self.stack.pop()
-
-    def op_frame(self):
-        if self.number("<Q", 8) > self.size - self.position:
-            raise PickleError("the file ends early, at %s: it was cut short or damaged" % amount(self.size))
-
-    def op_mark(self):
-        self.spend(80)
-        self.marked.append(self.stack)
-        self.stack = []
-
-    def op_none(self):
-        self.stack.append(None)
-
-    def op_true(self):
-        self.stack.append(True)
-
-    def op_false(self):
-        self.stack.append(False)
-
-    def op_int4(self):
-        self.spend(28)
-        self.stack.append(self.number("<i", 4))
-
-    def op_int1(self):
-        self.stack.append(self.read(1)[0])
-
-    def op_int2(self):
-        self.spend(28)
-        self.stack.append(self.number("<H", 2))
-
-    def op_long1(self):
-        self._long(self.read(1)[0])
-
-    def op_long4(self):
-        self._long(self.number("<i", 4))
-
-    def _long(self, count):
-        if not 0 <= count <= MAX_INTEGER:
-            raise PickleError("an integer of %d bytes in it" % count)
-        self.spend(28 + count)
-        self.stack.append(int.from_bytes(self.read(count), "little", signed=True))
-
-    def op_float(self):
-        self.spend(24)
-        self.stack.append(self.number(">d", 8))
-
-    def _text(self, length):
-        if length > INLINE:
-            self.spend(100)
-            self.stack.append(_Ref(self.skip(length), length, "text"))
-            return
-        data = self.read(length)
-        try:
-            text = data.decode("utf-8", "surrogatepass")
-        except UnicodeDecodeError:
-            raise PickleError("a text in it is not UTF-8: it is damaged")
-        self.spend(sys.getsizeof(text))  # one, two or four bytes for each character
-        self.stack.append(text)
-
-    def op_text1(self):
-        self._text(self.read(1)[0])
-
-    def op_text4(self):
-        self._text(self.number("<I", 4))
-
-    def op_text8(self):
-        self._text(self.number("<Q", 8))
-
-    def _bytes(self, length):
-        if length > INLINE:
-            self.spend(100)
-            self.stack.append(_Ref(self.skip(length), length, "bytes"))
-        else:
-            self.spend(40 + length)
-            self.stack.append(self.read(length))
-
-    def op_bytes1(self):
-        self._bytes(self.read(1)[0])
-
-    def op_bytes4(self):
-        self._bytes(self.number("<I", 4))
-
-    def op_bytes8(self):
-        self._bytes(self.number("<Q", 8))
-
-    def _string(self, length):
-        if length < 0:
-            raise PickleError("it is damaged: a text of negative length")
-        if length > INLINE:
-            self.spend(100)
-            self.stack.append(_Ref(self.skip(length), length, "string"))
-        else:
-            self.spend(80 + length)
-            self.stack.append(self.read(length).decode("latin-1"))
-
-    def op_string1(self):
-        self._string(self.read(1)[0])
-
-    def op_string4(self):
-        self._string(self.number("<i", 4))
-
-    def op_empty_tuple(self):
-        self.stack.append(())
-
-    def op_tuple(self):
-        items = self.pop_mark()
-        self.spend(56 + 8 * len(items))
-        self.stack.append(tuple(items))
-
-    def _tuple(self, count):
-        if len(self.stack) < count:
-            raise PickleError("it is damaged: a value is missing")
-        self.spend(56 + 8 * count)
-        items = tuple(self.stack[-count:])
-        del self.stack[-count:]
-        self.stack.append(items)
-
-    def op_tuple1(self):
-        self._tuple(1)
-
-    def op_tuple2(self):
-        self._tuple(2)
-
-    def op_tuple3(self):
-        self._tuple(3)
-
-    def op_empty_list(self):
-        self.spend(88)
-        self.stack.append([])
-
-    def _extend(self, items):
-        target = self.top()
-        if type(target) is not list:
-            raise PickleError("it appends to something that is no list: such a file can run code elsewhere")
-        self.spend(9 * len(items))
-        target.extend(items)
-
-    def op_append(self):
-        item = self.pop()
-        self._extend([item])
-
-    def op_appends(self):
-        self._extend(self.pop_mark())
-
-    def op_empty_dict(self):
-        self.spend(240)
-        self.stack.append({})
-
-    def _update(self, pairs):
-        target = self.top()
-        if type(target) is not dict:
-            raise PickleError("it sets an item of something that is no dict: such a file can run code elsewhere")
-        if len(pairs) % 2:
-            raise PickleError("it is damaged: a key without a value")
-        self.spend(70 * (len(pairs) // 2))
-        for key, value in zip(pairs[::2], pairs[1::2]):
-            if type(key) not in (str, int):
-                raise PickleError("a dict in it has a key that is neither text nor an integer")
-            if type(key) is int:
-                # Python hashes integers in a way that everybody knows (texts it does not): keys can be chosen such that
-                # each is compared with all before it. Wide ones make that easy, and few keys make it harmless.
-                if not -MAX_KEY <= key <= MAX_KEY:
-                    raise PickleError("a dict in it has the integer key %s: no weight file does" % shown(key, 30))
-                if len(target) >= MAX_KEYS:
-                    raise PickleError("a dict in it has more than %d integer keys: no weight file does" % MAX_KEYS)
-            if key in target:
-                raise PickleError("a dict in it has the key %s twice" % shown(key))
-            target[key] = value
-
-    def op_setitem(self):
-        value = self.pop()
-        key = self.pop()
-        self._update([key, value])
-
-    def op_setitems(self):
-        self._update(self.pop_mark())
-
-    def _put(self, index):
-        self.spend(9)
-        value, count = self.top(), len(self.memo)
-        if index == count:
-            self.memo.append(value)
-        elif index < count:
-            self.memo[index] = value
-        elif index == count + 1 == 1:  # Python 2 counts from 1
-            self.memo += [_NOTHING, value]
-        else:
-            raise PickleError("it is damaged: its values are numbered with gaps")
-
-    def op_put1(self):
-        self._put(self.read(1)[0])
-
-    def op_put4(self):
-        self._put(self.number("<I", 4))
-
-    def op_memoize(self):
-        self._put(len(self.memo))
-
-    def _get(self, index):
-        if index >= len(self.memo) or self.memo[index] is _NOTHING:
-            raise PickleError("it is damaged: it refers to a value that it does not have")
-        self.stack.append(self.memo[index])
-
-    def op_get1(self):
-        self._get(self.read(1)[0])
-
-    def op_get4(self):
-        self._get(self.number("<I", 4))
-
-    def _name(self, module, name):
-        means = _NAMES.get((module, name))
-        if means is None:
-            raise PickleError(
-                "it names %s, which no weight file needs: it may run code; do not open it with "
-                "paddle.load or pickle" % shown("%s.%s" % (module, name))
-            )
-        self.stack.append(self.tags[means])
-
-    def op_global(self):
-        module = self.line()
-        self._name(module, self.line())
-
-    def op_stack_global(self):
-        name = self.pop()
-        module = self.pop()
-        if type(module) is not str or type(name) is not str:
-            raise PickleError("it is damaged: a name that is no text")
-        self._name(module, name)
-
-    def op_reduce(self):
-        arguments = self.pop()
-        tag = self.pop()
-        if type(tag) is not _Tag or type(arguments) is not tuple:
-            raise PickleError("it calls something that is no array: it may run code elsewhere")
-        self.spend(100)  # the object itself; `_made` accounts for what is in it
-        self.stack.append(self._made(tag.means, arguments))
-
-    def _made(self, means, arguments):
-        if means is _RECONSTRUCT:  # (numpy.ndarray, (0,), b"b"): an empty array for BUILD to fill
-            if len(arguments) == 3 and type(arguments[0]) is _Tag and arguments[0].means is _NDARRAY:
-                return LazyArray()
-        elif means is _DTYPE:  # ("f4", False, True)
-            if len(arguments) in (1, 2, 3) and type(arguments[0]) is str:
-                return _DType(self._dtype(arguments[0]))
-        elif means is _ENCODE:
-            if len(arguments) == 2 and type(arguments[1]) is str and arguments[1] in ("latin1", "latin-1"):
-                return self._encoded(arguments[0])
-        elif means is _TUPLE:
-            if len(arguments) == 1 and type(arguments[0]) in (tuple, list):
-                self.spend(8 * len(arguments[0]))
-                return tuple(arguments[0])
-        elif means is _BYTES:
-            if arguments == ():
-                return b""
-        elif means is _DICT:
-            if arguments == ():
-                self.spend(240)
-                return {}
-            if len(arguments) == 1 and type(arguments[0]) is list:  # as Python 2 writes it
-                self.spend(240)
-                result = {}
-                self.stack.append(result)
-                for pair in arguments[0]:
-                    if type(pair) not in (list, tuple) or len(pair) != 2:
-                        break
-                    self._update(list(pair))
-                else:
-                    return self.stack.pop()
-        elif means is _SCALAR:
-            if len(arguments) == 2 and type(arguments[0]) is _DType:
-                data = self._encoded(arguments[1]) if type(arguments[1]) is str else arguments[1]
-                if type(data) is bytes and len(data) == arguments[0].dtype.itemsize:
-                    return np.frombuffer(data, arguments[0].dtype)[0]
-        elif means is _FROMBUFFER:  # (data, dtype, shape, order), at protocol 5
-            if len(arguments) == 4 and type(arguments[3]) is str and arguments[3] in ("C", "F"):
-                array = LazyArray()
-                self._fill(array, arguments[2], arguments[1], arguments[3] == "F", arguments[0])
-                return array
-        raise PickleError("what it says about %s makes no sense: it is damaged, or made to do harm" % means)
-
-    def _dtype(self, code):
-        bare = code[1:] if code[:1] in ("<", ">", "|", "=") else code
-        if bare not in _DTYPES:
-            kind = bare[:1]
-            what = {"O": "Python objects, which can run code", "V": "records"}.get(kind, "no plain numbers")
-            raise PickleError("an array in it holds %s (dtype %s)" % (what, shown(code)))
-        return _ORDERED[code if bare != code else "<" + code]
-
-    def _encoded(self, text):
-        if type(text) is _Ref and text.form == "text":
-            return _Ref(text.offset, text.length, "encoded")
-        if type(text) is str:
-            try:
-                data = text.encode("latin-1")
-            except UnicodeEncodeError:
-                pass
-            else:
-                self.spend(40 + len(data))  # a few bytes of the file can ask for the same text again and again
-                return data
-        raise PickleError("it is damaged: bytes that are written as text are not Latin-1")
-
-    def op_build(self):
-        state = self.pop()
-        target = self.top()
-        if type(target) is LazyArray and target.shape is None:
-            # (1, shape, dtype, Fortran order, data)
-            if type(state) is not tuple or len(state) != 5 or type(state[0]) is not int:
-                raise PickleError("what it says about an array makes no sense: it is damaged, or made to do harm")
-            self._fill(target, *state[1:])
-        elif type(target) is _DType:
-            # (3, byte order, subarray, names, fields, itemsize, alignment, flags[, metadata])
-            order = state[1] if type(state) is tuple and len(state) in (8, 9) else None
-            if type(order) is not str or order not in ("<", ">", "|", "="):
-                raise PickleError("what it says about a dtype makes no sense: it is damaged, or made to do harm")
-            if any(part is not None for part in state[2:5]):
-                raise PickleError("an array in it holds records (a dtype with fields)")
-            if order in "<>":
-                target.dtype = _ORDERED[order + target.dtype.str[1:]]
-        else:
-            raise PickleError("it sets the state of something that is no array: it may run code elsewhere")
-
-    def _fill(self, array, shape, dtype, fortran, data):
-        if type(dtype) is not _DType:
-            raise PickleError("an array in it has no dtype: it is damaged, or made to do harm")
-        if type(shape) is not tuple or len(shape) > 32 or not all(type(side) is int for side in shape):
-            raise PickleError("an array in it has no shape: it is damaged, or made to do harm")
-        self.spend(16 * len(shape))  # numpy's own notes of sides and strides; the tuple may be shared
-        if type(data) is str:  # of Python 2
-            data = self._encoded(data)
-        if type(data) is list:
-            raise PickleError("an array in it holds Python objects, which can run code")
-        if type(data) is _Ref and data.form != "text":
-            self.take(data)
-            low, high = (data.length + 1) // 2 if data.form == "encoded" else data.length, data.length
-        elif type(data) is bytes:
-            self.spend(len(data) + 100)
-            low = high = len(data)
-        else:
-            raise PickleError("an array in it has no data: it is damaged, or made to do harm")
-        claimed = _count(shape) * dtype.dtype.itemsize
-        if any(side < 0 or side > self.size for side in shape) or not low <= claimed <= high:
-            raise PickleError(
-                "an array of shape %s claims %s but has %s: it is damaged, or made to do harm"
-                % (shown(shape), amount(claimed), amount(high))
-            )
-        array.shape, array.dtype, array.fortran, array.data = shape, dtype.dtype, bool(fortran), data
-
-    # from lazy values to real ones -----------------------------------------------------------------------------------
-
-    def finished(self, root, lazy=False):
-        """The tree with its arrays and long texts read (`lazy`: arrays stay LazyArray)."""
-        self.done = {}  # id → (finished value, number of values in it); None: not finished
-        return self._finished(root, 0, lazy)[0]
-
-    def _finished(self, value, depth, lazy):
-        """(finished value, number of values in it). A value that is shared counts each time, so that what comes out is
-        never larger to walk than the file is long."""
-        kind = type(value)
-        if value is None or kind in (bool, int, float, str, bytes) or isinstance(value, np.generic):
-            return value, 1
-        key = id(value)
-        if key in self.done:
-            known = self.done[key]
-            if known is None:
-                raise PickleError("a container in it holds itself")
-            return known
-        if depth > MAX_DEPTH:
-            raise PickleError("containers in it are nested more than %d deep" % MAX_DEPTH)
-        self.spend(250)  # for the entry in `done`
-        self.done[key] = None
-        if kind in (dict, list):  # in place: it may be large
-            result, size = value, 1
-            for name in value if kind is dict else range(len(value)):
-                value[name], count = self._finished(value[name], depth + 1, lazy)
-                size += count
-        elif kind is tuple:
-            self.spend(56 + 16 * len(value))  # the new one, and the list it is made of
-            items, size = [], 1
-            for item in value:
-                item, count = self._finished(item, depth + 1, lazy)
-                items.append(item)
-                size += count
-            result = tuple(items)
-        elif kind is LazyArray and value.shape is not None:
-            result, size = value if lazy else self.array(value), 1
-        elif kind is _Ref:
-            self.take(value)
-            result, size = self._read_ref(value), 1
-        else:
-            raise PickleError("it holds something that is no array, number, text or container")
-        if size > max(self.size, 100000):
-            raise PickleError("it refers to the same values over and over: it would never end")
-        self.done[key] = (result, size)
-        return result, size
-
-    def _read_ref(self, ref):
-        if ref.form == "text":
-            self.spend(4 * ref.length)
-        self.file.seek(ref.offset)
-        self.position = ref.offset
-        data = self.read(ref.length)
-        try:
-            if ref.form == "text":
-                return data.decode("utf-8", "surrogatepass")
-            if ref.form == "string":
-                return data.decode("latin-1")
-            if ref.form == "bytes":
-                return data
-            if np.frombuffer(data, np.uint8).max() > 0xC3:  # before a wide text is made of it
-                raise PickleError("it is damaged: bytes that are written as text are not Latin-1")
-            text = data.decode("utf-8")
-            del data  # one copy less
-            return text.encode("latin-1")
-        except UnicodeError:
-            raise PickleError("a text in it is damaged")
-
-    def array(self, lazy):
-        """Read one array: numpy, aligned, writable, native byte order."""
-        count = _count(lazy.shape)
-        if type(lazy.data) is _Ref and lazy.data.form != "encoded":
-            result = np.empty(count, lazy.dtype)
-            self.file.seek(lazy.data.offset)
-            if self.file.readinto(memoryview(result).cast("B")) != result.nbytes:
-                raise PickleError("the file became shorter while it was read")
-        else:
-            data = self._read_ref(lazy.data) if type(lazy.data) is _Ref else lazy.data
-            if len(data) != count * lazy.dtype.itemsize:
-                raise PickleError(
-                    "an array of shape %s has %d bytes of data: it is damaged" % (shown(lazy.shape), len(data))
-                )
-            result = np.frombuffer(data, lazy.dtype).copy()
-        if not result.dtype.isnative:
-            result = result.byteswap(inplace=True).view(result.dtype.newbyteorder("="))
-        if lazy.dtype == np.bool_ and count and result.view(np.uint8).max() > 1:
-            raise PickleError("an array of booleans in it holds other values")
-        return result.reshape(lazy.shape, order="F" if lazy.fortran else "C")
-
-
-_HANDLERS = {
-    0x95: _Machine.op_frame,
-    0x28: _Machine.op_mark,
-    0x4E: _Machine.op_none,
-    0x88: _Machine.op_true,
-    0x89: _Machine.op_false,
-    0x4A: _Machine.op_int4,
-    0x4B: _Machine.op_int1,
-    0x4D: _Machine.op_int2,
-    0x8A: _Machine.op_long1,
-    0x8B: _Machine.op_long4,
-    0x47: _Machine.op_float,
-    0x8C: _Machine.op_text1,
-    0x58: _Machine.op_text4,
-    0x8D: _Machine.op_text8,
-    0x43: _Machine.op_bytes1,
-    0x42: _Machine.op_bytes4,
-    0x8E: _Machine.op_bytes8,
-    0x96: _Machine.op_bytes8,
-    0x55: _Machine.op_string1,
-    0x54: _Machine.op_string4,
-    0x29: _Machine.op_empty_tuple,
-    0x74: _Machine.op_tuple,
-    0x85: _Machine.op_tuple1,
-    0x86: _Machine.op_tuple2,
-    0x87: _Machine.op_tuple3,
-    0x5D: _Machine.op_empty_list,
-    0x61: _Machine.op_append,
-    0x65: _Machine.op_appends,
-    0x7D: _Machine.op_empty_dict,
-    0x73: _Machine.op_setitem,
-    0x75: _Machine.op_setitems,
-    0x71: _Machine.op_put1,
-    0x72: _Machine.op_put4,
-    0x94: _Machine.op_memoize,
-    0x68: _Machine.op_get1,
-    0x6A: _Machine.op_get4,
-    0x63: _Machine.op_global,
-    0x93: _Machine.op_stack_global,
-    0x52: _Machine.op_reduce,
-    0x62: _Machine.op_build,
-}
-
-_OPCODE_NAMES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
-
-
-def _refused_opcode(code):
-    name = _OPCODE_NAMES.get(code)
-    if name is None:
-        return "it is damaged: byte 0x%02x is no pickle opcode" % code
-    if name in ("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4"):
-        return (
-            "it makes Python objects (opcode %s), which no weight file needs: it may run code; do not open it with "
-            "paddle.load or pickle" % name
+    def readline(self):
+        line = self.file.readline(MAX_NAME + 1)
+        self.skip(len(line))
+        if not line.endswith(b"\n"):
+            raise _Refused("a name in it does not end: it was cut short or damaged")
+        return line
+
+
+_OPCODES = [
+    getattr(pickle, name)[0]
+    for name in (
+        "STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINFLOAT EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 "
+        "EMPTY_LIST APPEND APPENDS SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL"
+    ).split()
+]
+
+
+class _Handlers(dict):
+    def __missing__(self, code):
+        name = next((name for name, value in vars(pickle).items() if value == bytes([code]) and name.isupper()), "")
+        what = "the pickle opcode %s" % name if name else "byte 0x%02x, which is no pickle opcode" % code
+        raise _Refused(
+            "it has %s, which no weight file needs: it is damaged, or may run code; do not open it with paddle.load "
+            "or pickle" % what
         )
-    return "it uses the pickle opcode %s, which no weight file does: it is damaged, or of another kind" % name
 
 
-def read_pickle(path, lazy=False):
-    """Read a pickle of None, booleans, numbers, text, bytes, lists, tuples, dicts (keys: text, or up to 10,000 integers
-    of at most 32 bits), numpy scalars and numpy arrays of plain numbers, written by Python's pickle or by paddle.save.
+def _data(layout, kind):
+    """The handler of an opcode that a length and that many bytes follow."""
 
-    Runs nothing in the file and imports no Paddle. Memory: the arrays plus at most twice the file's size (in practice
-    a small part of it). `lazy`: arrays are LazyArray objects (shape, dtype, nbytes), their data is not read.
+    def load(self):
+        (length,) = struct.unpack(layout, self.read(struct.calcsize(layout)))
+        if length > INLINE:
+            self.append(_Span(self.source.position, length, kind == "text"))
+            self.source.skip(length)
+            self.source.file.seek(length, os.SEEK_CUR)
+        else:
+            data = self.read(length)
+            self.append(
+                data if kind == "bytes" else data.decode("utf-8" if kind == "text" else "latin-1", "surrogatepass")
+            )
 
-    Raises WeightsError: one line that says what is wrong with the file.
+    return load
+
+
+class _Unpickler(pickle._Unpickler):
+    dispatch = _Handlers((code, pickle._Unpickler.dispatch[code]) for code in _OPCODES)
+    for _code, _layout, _kind in (
+        *((0x43, "<B", "bytes"), (0x42, "<I", "bytes"), (0x8E, "<Q", "bytes"), (0x96, "<Q", "bytes")),
+        *((0x8C, "<B", "text"), (0x58, "<I", "text"), (0x8D, "<Q", "text")),
+        *((0x55, "<B", "string"), (0x54, "<I", "string")),  # of Python 2: Latin-1 text, or data
+    ):
+        dispatch[_code] = _data(_layout, _kind)
+
+    def __init__(self, source):
+        super().__init__(source)
+        self.source = source
+
+    def find_class(self, module, name):
+        full = "%s.%s" % (module, name)
+        if full not in _NAMES:
+            raise _Refused(
+                "it names %s, which no weight file needs: it may run code; do not open it with paddle.load or pickle"
+                % shown(full)
+            )
+        return _NAMES[full]
+
+    def load_proto(self):
+        version = self.read(1)[0]
+        if not 2 <= version <= 5:
+            raise _Refused("pickle protocol %d is not supported: 2 to 5 are" % version)
+
+    def load_frame(self):  # a hint for buffering
+        (length,) = struct.unpack("<Q", self.read(8))
+        if length > self.source.size - self.source.position:
+            self.source.skip(length)  # says that the file ends early
+
+    def load_reduce(self):
+        arguments = self.stack.pop()
+        name = self.stack.pop()
+        if type(name) is not _Name or name.call is None or type(arguments) is not tuple:
+            raise _Refused("it calls something that is no array: it may run code elsewhere")
+        self.append(name.call(self, *arguments))
+
+    def load_build(self):
+        state = self.stack.pop()
+        if type(self.stack[-1]) not in (Array, _DType):
+            raise _Refused("it sets the state of something that is no array: it may run code elsewhere")
+        self.stack[-1].set_state(state)
+
+    def load_empty_dict(self):
+        self.source.count(3)  # it takes 240 bytes in Python 3.7
+        self.append(Dict())
+
+    for _code, _load in (
+        *((pickle.PROTO, load_proto), (pickle.FRAME, load_frame), (pickle.REDUCE, load_reduce)),
+        *((pickle.BUILD, load_build), (pickle.EMPTY_DICT, load_empty_dict)),
+    ):
+        dispatch[_code[0]] = _load
+
+
+def read_arrays(file, size, name, lazy=False):
+    """Read a state dict, as paddle.save and `write_arrays` write it: ({key: numpy array}, {key: whatever else}).
+
+    Args:
+        file: open for reading in binary mode, at its start; size: its length in bytes; name: for messages.
+        lazy: the arrays are Array objects (shape, dtype, nbytes), their data is not read.
+
+    Runs nothing in the file. Raises WeightsError: one line that says what is wrong with it.
     """
-    file, size = open_regular(path)
-    with file:
-        machine = _Machine(file, size)
-        try:
-            return machine.finished(machine.run(), lazy)
-        except PickleError as error:
-            raise WeightsError(shown_path(path), error) from None
-        except OSError as error:
-            raise WeightsError(shown_path(path), error.strerror or error)
-        except MemoryError:
-            raise WeightsError(shown_path(path), "there is not enough memory for it") from None
+    source = _Source(file, size)
+    try:
+        tree = _Unpickler(source).load()
+        if source.position != size:
+            follow = amount(size - source.position)
+            raise _Refused("%s follow the end of the pickle: the file is damaged, or not what it seems" % follow)
+        if type(tree) is not Dict:
+            raise _Refused("holds a %s, not a dict of arrays" % type(tree).__name__.strip("_").lower())
+        arrays, others = {}, {}
+        for key, value in tree.items():
+            if type(value) in (tuple, list) and len(value) == 2 and type(value[0]) is str:
+                value = value[1]  # a tensor's name and the tensor
+            is_array = type(value) is Array and value.shape is not None
+            (arrays if is_array else others)[key] = value
+        if sum(array.nbytes for array in arrays.values()) > size:
+            raise _Refused("it uses the same data more than once: no weight file does")
+        if not lazy:
+            arrays = {key: array.read(file) for key, array in arrays.items()}
+        return arrays, others
+    except _Refused as error:
+        raise WeightsError(name, error) from None
+    except OSError as error:
+        raise WeightsError(name, error.strerror or error)
+    except MemoryError:
+        raise WeightsError(name, "there is not enough memory for it") from None
+    except Exception as error:  # whatever a damaged file makes of Python's own steps
+        raise WeightsError(name, "it is damaged, or made to do harm (%s)" % type(error).__name__) from None
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def write_pickle(path, value):
-    """Write what `read_pickle` reads, as pickle protocol 4, whole or not at all.
+def write_arrays(path, arrays):
+    """Write {text: array of plain numbers} as pickle protocol 4, whole or not at all.
 
     Any pickle.load and paddle.load (2.0 and later, with numpy 1 or 2) reads the file. The bytes depend on the values
     only, not on the versions of Python and numpy (whose own picklers spell array types in two ways).
     """
-    with atomic_path(path) as temporary:
-        with open(temporary, "wb") as file:
-            file.write(b"\x80\x04")
-            _write(file, value, 0)
-            file.write(b".")
-            file.flush()
-            os.fsync(file.fileno())
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(b"\x80\x04}(")
+        for key, array in arrays.items():
+            text = key.encode("utf-8", "surrogatepass")
+            file.write(b"\x8c" + bytes([len(text)]) if len(text) < 256 else b"\x8d" + struct.pack("<Q", len(text)))
+            file.write(text)
+            _write_array(file, array)
+        file.write(b"u.")
+        file.flush()
+        os.fsync(file.fileno())
 
 
-def _write(file, value, depth):
-    if depth > MAX_DEPTH:
-        raise ValueError("containers are nested more than %d deep" % MAX_DEPTH)
-    if value is None:
-        file.write(b"N")
-    elif value is True or value is False:
-        file.write(b"\x88" if value else b"\x89")
-    elif type(value) is int:
-        if 0 <= value < 256:
-            file.write(b"K" + bytes([value]))
-        elif -(1 << 31) <= value < 1 << 31:
-            file.write(b"J" + struct.pack("<i", value))
-        else:
-            data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-            if len(data) > MAX_INTEGER:
-                raise ValueError("an integer of %d bytes" % len(data))
-            file.write(b"\x8a" + bytes([len(data)]) + data)
-    elif type(value) is float:
-        file.write(b"G" + struct.pack(">d", value))
-    elif type(value) is str:
-        data = value.encode("utf-8", "surrogatepass")
-        file.write(b"\x8c" + bytes([len(data)]) if len(data) < 256 else b"\x8d" + struct.pack("<Q", len(data)))
-        file.write(data)
-    elif type(value) is bytes:
-        _write_bytes(file, value, len(value))
-    elif type(value) in (tuple, list):
-        file.write(b"(" if type(value) is tuple else b"](")
-        for item in value:
-            _write(file, item, depth + 1)
-        file.write(b"t" if type(value) is tuple else b"e")
-    elif isinstance(value, dict):
-        file.write(b"}(")
-        for key, item in value.items():
-            if type(key) not in (str, int):
-                raise TypeError("a key of a dict is %r: text or an integer is wanted" % (key,))
-            if type(key) is int and (not -MAX_KEY <= key <= MAX_KEY or len(value) > MAX_KEYS):
-                raise ValueError(
-                    "the key %d: integers are keys up to %d, in dicts of %d entries" % (key, MAX_KEY, MAX_KEYS)
-                )
-            _write(file, key, depth + 1)
-            _write(file, item, depth + 1)
-        file.write(b"u")
-    elif isinstance(value, np.ndarray):
-        _write_array(file, value)
-    elif isinstance(value, np.generic):
-        code = _code(value.dtype)
-        file.write(b"cnumpy.core.multiarray\nscalar\n")
-        _write_dtype(file, code)
-        _write_bytes(file, value.astype(code).tobytes(), value.dtype.itemsize)
-        file.write(b"\x86R")
-    else:
-        raise TypeError("%s cannot be written: plain values, containers and numpy arrays can" % type(value).__name__)
-
-
-def is_plain(dtype):
-    """Whether arrays of `dtype` are written and read: those of plain numbers are."""
-    return _bare(dtype) in _DTYPES
-
-
-def _bare(dtype):
-    """A dtype's code without its byte order."""
+def bare(dtype):
+    """A dtype's code without its byte order; weight files hold those in DTYPES."""
     return dtype.newbyteorder("<").str.lstrip("<|")
-
-
-def _code(dtype):
-    if not is_plain(dtype):
-        raise TypeError("an array of dtype %s cannot be written: only plain numbers can" % dtype)
-    return "<" + _bare(dtype)
-
-
-def _write_bytes(file, data, count):
-    file.write(b"C" + bytes([count]) if count < 256 else b"\x8e" + struct.pack("<Q", count))
-    file.write(data)
-
-
-def _write_dtype(file, code):
-    short = code[1:].encode()
-    file.write(b"cnumpy\ndtype\n\x8c" + bytes([len(short)]) + short + b"\x89\x88\x87R(K\x03\x8c\x01")
-    file.write((b"|" if short[1:] == b"1" else b"<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb")
 
 
 def _write_array(file, array):
     # What numpy's own __reduce__ says, at protocol 4, with names that numpy 1 and numpy 2 both know.
-    code = _code(array.dtype)
+    code = bare(array.dtype).encode()
     file.write(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01(")
     for side in array.shape:
-        _write(file, int(side), 0)
-    file.write(b"t")
-    _write_dtype(file, code)
-    file.write(b"\x89")
-    data = np.ascontiguousarray(array, dtype=code).reshape(-1)
-    _write_bytes(file, data.view(np.uint8).data, data.nbytes)
+        file.write(b"K" + bytes([side]) if side < 256 else b"J" + struct.pack("<i", side))
+    file.write(b"tcnumpy\ndtype\n\x8c\x02" + code + b"\x89\x88\x87R(K\x03\x8c\x01")
+    file.write((b"|" if code[1:] == b"1" else b"<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89")
+    data = np.ascontiguousarray(array, dtype="<" + code.decode()).reshape(-1)
+    size = data.nbytes
+    file.write(b"C" + bytes([size]) if size < 256 else b"\x8e" + struct.pack("<Q", size))
+    file.write(data.view(np.uint8).data)
     file.write(b"tb")

@@ -18,7 +18,7 @@ from pathlib import Path
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.files import file_digest, file_sha256
 from kdscfnet.text import shown_path
-from kdscfnet.weights import files, release
+from kdscfnet.weights import files, networks, release
 
 DEFAULT_SIZE = {"mobilenetv3": 352, "resnet50": 352, "swin_b": 384}
 LARGEST_SIZE = 8192
@@ -81,11 +81,11 @@ class WeightFile:
             return "exported"
         arrays = files.read_weights(self.path, lazy=True)
         self.parameters = count_parameters(arrays)
-        self.backbone = files.identify(arrays) or ""
+        self.backbone = networks.identify(arrays) or ""
         if self.backbone:
             kind, entries = "scfnet", (*release.release().models, release.release().bundled)
         else:
-            self.backbone = files.identify_backbone(arrays) or ""
+            self.backbone = networks.identify_backbone(arrays) or ""
             if not self.backbone:
                 self.title = "not a network of ours"
                 return "other"
@@ -157,7 +157,7 @@ class WeightFile:
         try:
             with open(os.path.join(folder, "run.json"), encoding="utf-8") as file:
                 size = json.load(file)["test_size"]
-            return as_size(size) if isinstance(size, (int, list)) else None
+            return as_size(size) if type(size) in (int, list) else None
         except (OSError, ValueError, KeyError, TypeError, UserError):
             return None
 
@@ -243,7 +243,7 @@ def bundled(known=()):
 
 def count_parameters(arrays):
     """Numbers in a model: trainable ones and BatchNorm statistics, without derived buffers."""
-    return sum(product(array.shape) for key, array in arrays.items() if not files.is_derived(key))
+    return sum(product(array.shape) for key, array in arrays.items() if not networks.is_derived(key))
 
 
 def product(shape):
@@ -271,23 +271,23 @@ def verify(path, entry=None):
     path = Path(path)
     name = shown_path(path)
     arrays, report = files.read_file(path)
-    backbone, kind = files.identify(arrays), "scfnet"
+    backbone, kind = networks.identify(arrays), "scfnet"
     if backbone is None:
-        backbone, kind = files.identify_backbone(arrays), "backbone"
+        backbone, kind = networks.identify_backbone(arrays), "backbone"
     if entry is not None:
         if (backbone, kind) != (entry.backbone, entry.kind):
             holds = release.holding(kind, backbone) if backbone else "none of our networks"
             raise WeightsError(name, "holds %s, not %s" % (holds, entry.holds))
     if backbone is None:
         # the network it is nearest to says best what is wrong
-        backbone = max(files.shape_tables(), key=lambda table: _likeness(arrays, files.shape_tables()[table]))
-        if not _likeness(arrays, files.shape_tables()[backbone]):
+        backbone = max(networks.shape_tables(), key=lambda table: _likeness(arrays, networks.shape_tables()[table]))
+        if not _likeness(arrays, networks.shape_tables()[backbone]):
             raise WeightsError(name, "holds %d arrays, none of them of a network of ours" % len(arrays))
         kind = "scfnet"
     if kind == "backbone":
-        files.fit(arrays, files.backbone_shapes(backbone), report, backbone, files.CLASSIFIER[backbone])
+        files.fit(arrays, networks.backbone_shapes(backbone), report, backbone, networks.CLASSIFIER[backbone])
     else:
-        files.fit(arrays, files.shape_tables()[backbone], report, backbone)
+        files.fit(arrays, networks.shape_tables()[backbone], report, backbone)
     weight_file, same_as, compared = WeightFile(path), None, ""
     by_name = entry is None
     if by_name:

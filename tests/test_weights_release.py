@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -17,10 +19,10 @@ import kdscfnet
 from kdscfnet import cli, recipes
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.files import file_sha256
-from kdscfnet.weights import fetch, files, release
+from kdscfnet.weights import fetch, files, networks, release
 from kdscfnet.weights.fetch import load_backbone
 from kdscfnet.weights.files import write_weights
-from kdscfnet.weights.weightfile import WeightFile, bundled, count_parameters, find_weights, resolve, verify
+from kdscfnet.weights.weightfile import WeightFile, as_size, bundled, count_parameters, find_weights, resolve, verify
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,7 +34,7 @@ def random_arrays(shapes, seed=0):
 
 @pytest.fixture(scope="module")
 def student():
-    return random_arrays(files.shape_tables()["mobilenetv3"])
+    return random_arrays(networks.shape_tables()["mobilenetv3"])
 
 
 @pytest.fixture
@@ -148,7 +150,7 @@ def test_finding_weights(folder, student):
 )
 def test_parameter_counts(backbone, parameters):
     """architecture.md: trainable numbers and BatchNorm statistics."""
-    arrays = {key: np.broadcast_to(np.float32(0), shape) for key, shape in files.shape_tables()[backbone].items()}
+    arrays = {key: np.broadcast_to(np.float32(0), shape) for key, shape in networks.shape_tables()[backbone].items()}
     assert count_parameters(arrays) == parameters
 
 
@@ -158,7 +160,7 @@ def test_parameter_counts(backbone, parameters):
 @pytest.fixture(scope="module")
 def imagenet():
     """A file as PaddleClas publishes it: the backbone and the classifier's last layers."""
-    arrays = random_arrays(files.backbone_shapes("mobilenetv3"), seed=1)
+    arrays = random_arrays(networks.backbone_shapes("mobilenetv3"), seed=1)
     arrays.update(
         random_arrays(
             {
@@ -236,7 +238,7 @@ def test_backbone_without_a_way_out(folder, model, monkeypatch):
         load_backbone(model, "auto", attempts=1)
     for part in ("MobileNetV3_large_x0_5_pretrained.pdparams", str(folder), "https://", "--pretrained none"):
         assert part in str(caught.value)
-    assert list(folder.iterdir()) == []
+    assert [path.suffix for path in folder.iterdir()] == [".lock"]  # which stays: to remove it is a race
 
 
 def test_wrong_backbone_files(folder, model, imagenet, student):
@@ -250,7 +252,7 @@ def test_wrong_backbone_files(folder, model, imagenet, student):
 
     refused(student, "holds a whole SCFNet, not the ImageNet weights")
     refused(
-        {key: np.zeros(shape, "i1") for key, shape in files.backbone_shapes("resnet50").items()},
+        {key: np.zeros(shape, "i1") for key, shape in networks.backbone_shapes("resnet50").items()},
         "ImageNet weights of resnet50, not of mobilenetv3",
     )
     refused({key: value for key, value in imagenet.items() if key != "conv.conv.weight"}, "missing conv.conv.weight")
@@ -263,7 +265,7 @@ def test_the_resnet_of_paddle_vision_is_ours():
     from paddle.vision.models import resnet50
 
     arrays = resnet50().state_dict()
-    assert "fc.weight" in arrays and files.identify_backbone(arrays) == "resnet50"
+    assert "fc.weight" in arrays and networks.identify_backbone(arrays) == "resnet50"
 
 
 # verify and the command line -----------------------------------------------------------------------------------------
@@ -451,3 +453,80 @@ def test_the_bundled_student_is_what_the_manifest_says():
     for name, mae in entry.measured.items():
         assert "%.4f" % mae in card and name in card
     assert resolve("bundled").path == found.path
+
+
+# WeightFile and the test size -----------------------------------------------------------------------------------------
+
+
+def test_list_says_what_is_wrong_with_the_bundled_file(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "clone" / "weights").mkdir(parents=True)
+    damaged = tmp_path / "clone" / "weights" / release.release().bundled.file
+    damaged.write_bytes(b"<html>quota")
+    monkeypatch.setattr(release, "CHECKOUT", tmp_path / "clone")
+    code, out, err = run(capsys, "list")
+    assert code == 0 and err == "" and "%s: a web page, not a weight file" % damaged in out
+
+
+def test_sizes():
+    for text in (352, "352", " 352", (352, 352), [352, 352], "352x352", "352X352", "352×352", np.int64(352)):
+        assert as_size(text) == (352, 352)
+    assert as_size("320x256") == as_size((320, 256)) == (320, 256)
+    for wrong in (0, -1, "", "x", "352x", "1x2x3", (1, 2, 3), (), "big", None, "9000", [None]):
+        with pytest.raises(UserError, match="^--size "):
+            as_size(wrong, "--size")
+    with pytest.raises(UserError, match="size is 16: 32 or more, or HEIGHTxWIDTH"):
+        as_size("16", smallest=32)
+
+
+def test_the_ranking_of_test_sizes(folder, student):
+    """The caller's; the run's; the release's; the backbone's."""
+    run_folder = folder / "run"
+    (run_folder / "weights").mkdir(parents=True)
+    for name in ("KD-SCFNet_STB.pdparams", "mine.pdparams", "run/KD-SCFNet_STB.pdparams", "run/weights/best.pdparams"):
+        write_weights(folder / name, student)
+    assert WeightFile(folder / "mine.pdparams").test_size() == (352, 352)
+    assert WeightFile(folder / "KD-SCFNet_STB.pdparams").test_size() == (384, 384)
+    for said, size in ((224, (224, 224)), ([320, 256], (320, 256)), ("big", None), (True, None), ([], None)):
+        (run_folder / "run.json").write_text('{"test_size": %s}' % json.dumps(said))
+        assert WeightFile(run_folder / "KD-SCFNet_STB.pdparams").test_size() == (size or (384, 384))
+        assert WeightFile(run_folder / "weights" / "best.pdparams").test_size() == (size or (352, 352))
+        assert WeightFile(run_folder / "weights" / "best.pdparams").test_size("96x64") == (96, 64)
+    with pytest.raises(UserError, match="size is 0"):
+        WeightFile(folder / "mine.pdparams").test_size(0)
+
+
+def test_the_test_size_of_an_exported_network_is_its_sidecars(folder):
+    network, sidecar = folder / "net.onnx", folder / "net.onnx.json"
+    network.write_bytes(b"network")
+    (folder / "run.json").write_text('{"test_size": 96}')  # a run wrote no .onnx
+    assert WeightFile(network).kind == "exported" and WeightFile(network).test_size() == (352, 352)
+    about = {"backbone": "swin_b", "test_size": [320, 256], "file": {"sha256": file_sha256(network)}}
+    sidecar.write_text(json.dumps(about))
+    exported = resolve(network)
+    assert (exported.backbone, exported.test_size(), exported.sidecar) == ("swin_b", (320, 256), about)
+    for wrong in ({"test_size": "large"}, {"file": None}, {"file": {"sha256": "0" * 64}}):
+        sidecar.write_text(json.dumps(dict(about, **wrong)))
+        with pytest.raises(UserError, match="export (it )?anew"):
+            resolve(network)
+
+
+def test_what_a_weight_file_is_is_found_out_once(folder, student, monkeypatch):
+    write_weights(folder / "mine.pdparams", student)
+    opened = []
+    real = files.open_regular
+    monkeypatch.setattr(files, "open_regular", lambda path: opened.append(str(path)) or real(path))
+    weight_file = resolve(folder / "mine.pdparams")
+    assert resolve(weight_file) is weight_file and str(weight_file) == os.fspath(weight_file) == weight_file.path
+    assert (weight_file.kind, weight_file.backbone, weight_file.title) == ("scfnet", "mobilenetv3", "mine")
+    assert weight_file.sha256 == file_sha256(weight_file.path) and weight_file.test_size() == (352, 352)
+    assert len(opened) == 1
+    assert all((array == student[key]).all() for key, array in weight_file.arrays().items())
+
+
+def test_errors_carry_path_and_reason(folder):
+    (folder / "a.pdparams").write_bytes(b"<html>")
+    with pytest.raises(WeightsError) as caught:
+        files.read_weights(folder / "a.pdparams")
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert error.path == str(folder / "a.pdparams") and error.reason.startswith("a web page, not a weight file")
+    assert str(error) == "%s: %s" % (error.path, error.reason)

@@ -18,20 +18,17 @@ import pytest
 
 import kdscfnet
 from kdscfnet.errors import WeightsError
-from kdscfnet.weights import files
+from kdscfnet.weights import files, networks
 from kdscfnet.weights.files import (
-    identify,
-    identify_backbone,
     load_weights,
-    read_pickle,
     read_weights,
     save_weights,
-    write_pickle,
     write_weights,
 )
+from kdscfnet.weights.networks import identify, identify_backbone
 
-# What any load may cost on top of the file: the interpreter's small change, and one report
-BASE_MEMORY = 3 << 19
+# What any load may cost on top of six times the file: the interpreter's small change, and one report
+BASE_MEMORY = 2 << 20
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +139,7 @@ def test_hostile_files_are_refused_and_do_nothing(corpus, model):
         assert case.says in message, (case.name, message)
         assert message.isprintable() and len(message) < 900, (case.name, message)
         assert message.startswith(str(case.path).replace("\0", "?") + ": "), (case.name, message)
-        assert peak <= 4 * size + BASE_MEMORY, (case.name, peak, size)
+        assert peak <= 6 * size + BASE_MEMORY, (case.name, peak, size)
         assert [event for event in events if event != ("open", str(case.path))] == [], case.name
     assert fingerprint(model) == before
     assert not list(folder.glob("canary-*"))
@@ -198,7 +195,7 @@ def test_no_permission(tmp_path, model, arrays):
 
 def test_another_backbones_file(tmp_path, model):
     before = fingerprint(model)
-    shapes = files.shape_tables()["resnet50"]
+    shapes = networks.shape_tables()["resnet50"]
     path = tmp_path / "other.pdparams"
     write_weights(path, {key: np.zeros(shape, np.int8) for key, shape in shapes.items()})
     with pytest.raises(WeightsError, match="holds SCFNet with the backbone resnet50, not mobilenetv3") as caught:
@@ -348,19 +345,17 @@ def test_every_way_in_which_state_dicts_are_written(tmp_path, model, arrays):
 
 @pytest.mark.parametrize("protocol", ["2", "3", "4", "5"])
 def test_numpy_2(tmp_path, golden, protocol):
-    """Pickles that numpy 2.2.6 wrote: the same classes under other names."""
+    """Pickles that numpy 2 wrote: the same classes under other names."""
     path = tmp_path / "numpy2.pkl"
     pickles = json.loads((golden / "numpy2_pickles.json").read_text())["pickles"]
     path.write_bytes(zlib.decompress(base64.b64decode("".join(pickles[protocol]))))
-    value = read_pickle(path)
-    assert same(value.pop("b"), np.float64(1.5))
     assert same(
-        value,
+        read_weights(path),
         {
             "a": np.arange(6, dtype="f4").reshape(2, 3),
             "c": np.arange(4, dtype="f8").reshape(2, 2),
             "d": np.zeros(0, "f4"),
-            "e": ("name", np.ones(2, "f2")),
+            "e": np.ones(2, "f2"),
         },
     )
 
@@ -398,7 +393,7 @@ def test_safetensors_load(tmp_path, model, arrays):
 
 
 def test_swin_buffers_are_left_alone_and_named():
-    shapes = {key: shape for key, shape in files.shape_tables()["swin_b"].items() if ".layers.0." in key}
+    shapes = {key: shape for key, shape in networks.shape_tables()["swin_b"].items() if ".layers.0." in key}
     arrays = {key: np.zeros(shape, "f4") for key, shape in shapes.items()}
     index, mask = "bkbone.layers.0.blocks.0.attn.relative_position_index", "bkbone.layers.0.blocks.1.attn_mask"
     arrays[index] = np.full((3, 3), 7)  # of another window: not used, so not checked
@@ -407,7 +402,7 @@ def test_swin_buffers_are_left_alone_and_named():
     chosen = files.fit(arrays, shapes, report)
     assert index not in chosen and mask not in chosen
     assert report.ignored[index].startswith("derived")
-    assert report.loaded == len(chosen) == sum(not files.is_derived(key) for key in shapes)
+    assert report.loaded == len(chosen) == sum(not networks.is_derived(key) for key in shapes)
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
@@ -471,16 +466,14 @@ def test_what_a_file_would_not_give_back_is_not_written(tmp_path, suffix):
         ({"a": np.zeros(2, "U3")}, "plain numbers"),
         ({"a": np.zeros(2, object)}, "plain numbers"),
         ({1: one}, "the key 1 is no text"),
-        ({}, "could not be read again: holds no arrays"),
+        ({"a" * 5000: one}, "the key 'aaa.* is longer than 4096 bytes"),
+        ({}, "there are no arrays"),
     ]
     if suffix == ".safetensors":
         wrong += [
             ({"b": one, "a\ud800": one}, r"the key 'a\\ud800' is no valid Unicode"),
             ({"b": one, "__metadata__": one}, "the key '__metadata__' has a meaning of its own"),
-            ({"a" * (1 << 20): one}, "could not be read again: its header is larger"),
         ]
-    else:
-        wrong.append(({"a" * 5000: one}, "could not be read again: a dict in it has a key that is neither text"))
     for arrays, says in wrong:
         with pytest.raises(WeightsError, match=says) as caught:
             write_weights(path, arrays)
@@ -491,48 +484,6 @@ def test_what_a_file_would_not_give_back_is_not_written(tmp_path, suffix):
         assert list(read_weights(path)) == ["a\ud800", "__metadata__"]
 
 
-def test_general_pickles(tmp_path):
-    value = {
-        "arrays": [np.arange(3), np.zeros((2, 0), "f4"), np.array(2.5), np.array([True, False])],
-        "scalars": [np.float32(1.5), np.int64(-3), np.bool_(True)],
-        "numbers": [0, 255, 256, -1, -(2**31), 2**31, 2**127, -(2**127), 1.5, float("inf"), None, True, False],
-        "texts": ["", "a", "日本語", "x" * 5000, "ü" * 3000, "\ud800"],
-        "bytes": [b"", b"a", b"\xff" * 5000],
-        "containers": [(), (1,), (1, (2, [3])), {}, {1: "a", "b": {}, 2**31: 0, -(2**31): 0, -1: 0, -2: 0}],
-        "many keys": dict.fromkeys(range(10000)),
-        "padding": bytes(300000),  # a larger file may hold more small objects
-    }
-    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    write_pickle(ours, value)
-    assert same(read_pickle(ours), value)
-    with open(str(ours), "rb") as file:
-        assert same(pickle.load(file), value)
-    for protocol in (2, 3, 4, min(5, pickle.HIGHEST_PROTOCOL)):
-        theirs.write_bytes(pickle.dumps(value, protocol))
-        assert same(read_pickle(theirs), value)
-    for wrong in (
-        object(),
-        {"a": {1, 2}},
-        {1.5: 1},
-        {2**40: 1},
-        dict.fromkeys(range(10001)),
-        np.zeros(2, object),
-        np.zeros(2, "c8"),
-        1 << 600,
-    ):
-        with pytest.raises((TypeError, ValueError)):
-            write_pickle(ours, wrong)
-        assert same(read_pickle(ours), value)  # as it was
-
-
-def test_shared_values_stay_shared(tmp_path):
-    array = np.arange(2000, dtype="f4")
-    path = tmp_path / "shared"
-    path.write_bytes(pickle.dumps([array, array], 4))
-    first, second = read_pickle(path)
-    assert first is second and same(first, array)
-
-
 # Which network is it? ------------------------------------------------------------------------------------------------
 
 
@@ -540,8 +491,8 @@ def test_shape_tables_are_those_of_the_models(golden):
     for backbone, kind in (("mobilenetv3", "M3_0.5"), ("resnet50", "R50"), ("swin_b", "ST")):
         with open(str(golden / ("manifest_%s.json" % kind))) as file:
             recorded = {key: tuple(entry["shape"]) for key, entry in json.load(file).items()}
-        assert files.shape_tables()[backbone] == recorded
-        assert list(files.shape_tables()[backbone]) == list(recorded)
+        assert networks.shape_tables()[backbone] == recorded
+        assert list(networks.shape_tables()[backbone]) == list(recorded)
 
 
 class Shaped:
@@ -551,16 +502,16 @@ class Shaped:
 
 @pytest.mark.parametrize("backbone", ["mobilenetv3", "resnet50", "swin_b"])
 def test_identify(backbone):
-    whole = {key: Shaped(shape) for key, shape in files.shape_tables()[backbone].items()}
+    whole = {key: Shaped(shape) for key, shape in networks.shape_tables()[backbone].items()}
     assert identify(whole) == backbone and identify_backbone(whole) is None
-    alone = {key: Shaped(shape) for key, shape in files.backbone_shapes(backbone).items()}
+    alone = {key: Shaped(shape) for key, shape in networks.backbone_shapes(backbone).items()}
     assert identify(alone) is None and identify_backbone(alone) == backbone
     head = {"mobilenetv3": "last_conv.weight", "resnet50": "fc.weight", "swin_b": "head.bias"}[backbone]
     assert identify_backbone(dict(alone, **{head: Shaped((1000,))})) == backbone
     assert identify_backbone(dict(alone, other=Shaped((1,)))) is None
     for key in list(whole)[::50]:
         less = {name: value for name, value in whole.items() if name != key}
-        assert identify(less) == (backbone if files.is_derived(key) else None)
+        assert identify(less) == (backbone if networks.is_derived(key) else None)
 
 
 def test_reading_imports_no_paddle(tmp_path, arrays):
@@ -569,7 +520,8 @@ def test_reading_imports_no_paddle(tmp_path, arrays):
         [
             sys.executable,
             "-c",
-            "import sys; from kdscfnet.weights.files import read_weights, identify\n"
+            "import sys; from kdscfnet.weights.files import read_weights\n"
+            "from kdscfnet.weights.networks import identify\n"
             "assert identify(read_weights(%r)) == 'mobilenetv3'\n"
             "assert not {'paddle', 'cv2', 'safetensors'} & set(sys.modules)" % str(tmp_path / "a.pdparams"),
         ],

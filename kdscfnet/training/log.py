@@ -1,0 +1,135 @@
+"""What a training says of itself: losses.csv, and the VisualDL board under the authors' tags."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+
+import numpy as np
+import paddle
+
+from kdscfnet.errors import Diverged
+from kdscfnet.files import write_text
+
+CSV_HEADER = ("step", "epoch", "lr", "loss", "loss1", "loss2", "loss3", "loss4")
+LOSS_TAGS = ("train/loss", "train/loss1", "train/loss2", "train/loss3", "train/loss4")
+
+
+class LossLog:
+    """The losses of a training, and losses.csv: a row a step.
+
+    Losses stay on the device until `flush` reads them back, all at once.
+
+    Args:
+        path: of losses.csv; None: nothing is written (processes other than the first).
+        board: a Board or NoBoard.
+        step: the step that comes first.
+        steps_per_epoch: of the training.
+        tolerated: how many losses in a row may be infinite or no number; `flush` raises Diverged at the next.
+    """
+
+    def __init__(self, path, board, step, steps_per_epoch, tolerated=0):
+        self.board, self.pending = board, []
+        self.tolerated, self.not_finite = tolerated, 0
+        self.recent = np.zeros(5, np.float32)
+        self.sums, self.count, self.file = np.zeros(5), 0, None
+        if path is None:
+            return
+        # rows of steps that a killed run took after its last checkpoint are done again
+        rows = [(row, numbers) for row, numbers in _read_rows(path) if numbers[0] < step]
+        write_text(path, "".join(row + "\n" for row in [",".join(CSV_HEADER), *(row for row, _ in rows)]))
+        self.file = open(path, "a", newline="", encoding="utf-8")
+        for _, numbers in rows:
+            if numbers[0] >= step - step % steps_per_epoch:  # of the epoch that goes on
+                self.sums += numbers[3:]
+                self.count += 1
+
+    def add(self, step, epoch, rate, losses):
+        """losses: float32 tensor [5], on the device."""
+        self.pending.append((step, epoch, rate, losses))
+
+    def flush(self):
+        if not self.pending:
+            return
+        pending, self.pending = self.pending, []
+        values = paddle.stack([losses for *_, losses in pending]).numpy()
+        for (step, epoch, rate, _), row in zip(pending, values):
+            if self.file:
+                self.file.write("%d,%d,%.9g," % (step, epoch, rate) + ",".join("%.9g" % v for v in row) + "\n")
+            self.board.losses(step, rate, row)
+        if self.file:
+            self.file.flush()
+        self.recent = values[-1]
+        self.sums += values.sum(axis=0, dtype=np.float64)
+        self.count += len(values)
+        for (step, *_), row in zip(pending, values):
+            self.not_finite = 0 if np.isfinite(row).all() else self.not_finite + 1
+            if self.not_finite > self.tolerated:
+                raise Diverged("the loss of step %d is %g" % (step, row[0]))
+
+    def epoch_mean(self):
+        """The means of the epoch's losses, float64 [5]; the next epoch begins."""
+        mean = self.sums / max(1, self.count)
+        self.sums, self.count = np.zeros(5), 0
+        return mean
+
+    def close(self):
+        self.flush()
+        if self.file:
+            self.file.close()
+
+
+def _read_rows(path):
+    """The whole rows of losses.csv: [(text, its numbers)]."""
+    rows = []
+    with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            with contextlib.suppress(ValueError):  # the header, or what is no row of ours
+                numbers = [float(cell) for cell in line.split(",")]
+                if len(numbers) == len(CSV_HEADER):
+                    rows.append((line.rstrip("\n"), numbers))
+    return rows
+
+
+class Board:
+    """Writes scalars, pictures and hyper-parameters for `visualdl --logdir FOLDER`.
+
+    A run that was interrupted writes a further file in the same folder; steps that are done again have the same values.
+    """
+
+    def __init__(self, folder, start_step=0):
+        logging.getLogger("visualdl").setLevel(logging.ERROR)
+        from visualdl import LogWriter
+
+        # VisualDL finds files whose name holds "vdlrecords"; one for every (re)start
+        self._writer = LogWriter(logdir=str(folder), file_name="vdlrecords.%010d.log" % start_step)
+
+    def losses(self, step, rate, losses):
+        """losses: (total, L2, L3, L4, L5), floats."""
+        self._writer.add_scalar("train/lr", float(rate), step)
+        for tag, value in zip(LOSS_TAGS, losses):
+            self._writer.add_scalar(tag, float(value), step)
+
+    def scalar(self, tag, value, step):
+        self._writer.add_scalar(tag, float(value), step)
+
+    def picture(self, tag, image, step):
+        """image: uint8 H×W×3 RGB."""
+        self._writer.add_image(tag, np.ascontiguousarray(image), step)
+
+    def hyper_parameters(self, values, metrics):
+        """values: {name: number or text}; metrics: tags that the table of runs shows beside them."""
+        kept = {
+            k: v if isinstance(v, (int, float, str)) and not isinstance(v, bool) else str(v) for k, v in values.items()
+        }
+        self._writer.add_hparams(kept, list(metrics))
+
+    def close(self):
+        self._writer.close()
+
+
+class NoBoard:
+    """For processes other than the first."""
+
+    def __getattr__(self, name):
+        return lambda *args, **kwargs: None

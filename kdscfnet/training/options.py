@@ -1,0 +1,95 @@
+"""What a user chooses for one training besides the recipe's numbers, and what does not go together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kdscfnet.errors import UserError
+from kdscfnet.weights.weightfile import resolve
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The flags of `kdscfnet train` that are no numbers of the recipe, under their names; None: not given."""
+
+    # data and weights
+    data: str = None
+    images: str = None
+    teacher_weights: str = None
+    teacher: str = None  # only to refuse it where it is of no use; the recipe's teacher counts
+    teacher_maps: str = None
+    teacher_engine: str = None
+    pretrained: str = "none"
+    init: str = None
+    val: str = None
+    val_every: int = None
+    skip_bad: bool = False
+    # the run
+    output: str = None
+    resume: bool = False
+    device: str = "auto"
+    seed: int = 0
+    workers: int = None
+    accumulate: int = 1
+    amp: bool = False
+    checkpoint_minutes: float = 10.0
+    checkpoint_steps: int = 0
+    keep: int = 3
+    picture_every: int = 5
+    how_to_resume: str = ""  # a sentence for the message of a run that ends early
+
+    def check(self, recipe, on_cpu):
+        """Raise UserError where a flag cannot work, contradicts another, or says something about nothing."""
+        if self.amp and on_cpu:
+            raise UserError("--amp is for GPUs: on a CPU Paddle's auto_cast does nothing, without a word")
+        if recipe.min_lr > recipe.max_lr:
+            raise UserError(
+                "--min-lr %g is more than --max-lr %g: give both, the second one larger"
+                % (recipe.min_lr, recipe.max_lr)
+            )
+        if recipe.hold_out and self.val:
+            raise UserError("--hold-out and --val both name what to measure on: give one of them")
+        if self.val_every and not (recipe.hold_out or self.val):
+            raise UserError("--val-every %d: there is nothing to measure on; give --val or --hold-out" % self.val_every)
+        if self.init and self.pretrained != "none":
+            raise UserError("--init brings weights of the whole network, so --pretrained has no use: give one of them")
+        if recipe.teacher:
+            self._check_distillation()
+        else:
+            self._check_labels(recipe)
+
+    def _check_distillation(self):
+        if self.data and self.images:
+            raise UserError("--images and --data both name what to distil from: give one of them")
+        of_a_teacher = {
+            "--teacher-weights": self.teacher_weights,
+            "--teacher-engine": self.teacher_engine,
+            "--teacher": self.teacher,
+        }
+        for flag, value in of_a_teacher.items():
+            if self.teacher_maps and value:
+                raise UserError("--teacher-maps stands for a teacher that does not run: leave out %s" % flag)
+
+    def _check_labels(self, recipe):
+        if self.teacher:
+            raise UserError("%s learns from labels: --teacher is for the kd recipes" % recipe.name)
+        if self.teacher_weights or self.teacher_maps:
+            raise UserError(
+                "%s learns from labels: --teacher-weights and --teacher-maps are for the kd recipes" % recipe.name
+            )
+        if self.images:
+            raise UserError("%s learns from labels: give the labelled set with --data DIR" % recipe.name)
+
+    def resolved(self):
+        """The same with a WeightFile for each name of one. Raises UserError where there is none."""
+        named = {"teacher_weights": self.teacher_weights, "init": self.init}
+        return replace(self, **{flag: resolve(weights) for flag, weights in named.items() if weights})
+
+    def check_batch(self, recipe, images, world, data="the data (%d images)"):
+        """Raise UserError where a step takes more images than there are. world: the number of processes."""
+        turns = self.accumulate * world
+        if recipe.batch_size * turns > images:
+            raise UserError(
+                "a batch of %d is larger than %s: use --batch-size %d or less"
+                % (recipe.batch_size * turns, data % images, max(1, images // turns))
+            )

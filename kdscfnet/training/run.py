@@ -1,0 +1,165 @@
+"""The folder of a run: what lies in it, and whether a training may begin or go on there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from dataclasses import MISSING, asdict, fields
+
+from kdscfnet.errors import UserError
+from kdscfnet.files import file_sha256, write_bytes, write_json
+from kdscfnet.recipes import Recipe
+from kdscfnet.training import checkpoint
+
+_LOG_LINE = re.compile(rb"epoch \d+/\d+  step (\d+)  .*\n$")
+
+
+class RunFolder:
+    """The folder of a run, and what is in it.
+
+    run.json             the settings of the run, which goes on only with the same
+    checkpoints/         the newest whole states, to go on from
+    weights/             an epoch's weights each, of the last third, and best.pdparams by validation MAE
+    losses.csv           a row a step
+    log.txt              a line an epoch
+    board/               for visualdl --logdir
+    """
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+        self.checkpoints = os.path.join(self.folder, "checkpoints")
+        self.weights = os.path.join(self.folder, "weights")
+        self.board = os.path.join(self.folder, "board")
+        self.losses = os.path.join(self.folder, "losses.csv")
+        self.log = os.path.join(self.folder, "log.txt")
+        self.settings = os.path.join(self.folder, "run.json")
+        self.final = os.path.join(self.folder, "final.pdparams")
+
+    def begin(self, settings, resume):
+        """Check the folder before anything is written; returns the checkpoint to go on from, or None.
+
+        settings: of the run, as `run_settings` makes them. resume: whether to go on where the folder holds a run.
+        """
+        entries = []
+        if os.path.exists(self.folder):
+            if not os.path.isdir(self.folder):
+                raise UserError("--output %s is a file: name a folder" % self.folder)
+            entries = [entry for entry in os.listdir(self.folder) if not entry.startswith(".tmp-")]
+        if not entries or self._only_begun(entries):
+            return None
+        if not resume:
+            raise UserError(
+                "--output %s is not empty: go on with that run by --resume auto, or name another folder" % self.folder
+            )
+        self._expect_same(settings)
+        newest = checkpoint.newest_checkpoint(self.checkpoints)
+        if newest is None and self.finished() is None and checkpoint.list_checkpoints(self.checkpoints):
+            raise UserError("%s: none of its checkpoints is whole: name another --output" % self.folder)
+        return newest
+
+    def _only_begun(self, entries):
+        """Whether the folder holds but empty folders of ours: a full disk kept run.json from being written."""
+        ours = {os.path.basename(folder) for folder in (self.checkpoints, self.weights, self.board)}
+        return set(entries) <= ours and not any(os.listdir(os.path.join(self.folder, entry)) for entry in entries)
+
+    def _expect_same(self, settings):
+        """Raise UserError where run.json is of another run.
+
+        An older run.json lacks keys that were added later: a recipe's number had its default then, others are unknown.
+        """
+        try:
+            with open(self.settings, encoding="utf-8") as file:
+                before = json.load(file)
+        except (OSError, ValueError):
+            before = None
+        if not isinstance(before, dict) or "name" not in before:
+            raise UserError(
+                "--output %s holds no run of kdscfnet train (no whole run.json): name another folder" % self.folder
+            )
+        defaults = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
+        before = {**{key: _as_json(value) for key, value in defaults.items() if key in settings}, **before}
+        for key in sorted(before):
+            if before[key] != settings.get(key):
+                raise UserError(
+                    "--output %s holds another run (%s was %s, is %s): name another folder"
+                    % (self.folder, key, _short(before[key]), _short(settings.get(key)))
+                )
+
+    def what_resumes(self):
+        """What to tell whoever goes on with a run that ended early: whether there is a state to go on from."""
+        if checkpoint.list_checkpoints(self.checkpoints):
+            return "the last checkpoint in %s is whole" % self.checkpoints
+        return "no checkpoint was saved yet"
+
+    def finished(self):
+        """The path of the final weights where the run is complete, else None."""
+        return self.final if os.path.exists(self.final) else None
+
+    def create(self, settings):
+        write_json(self.settings, settings)  # first: a folder without it is nobody's run
+        for folder in (self.checkpoints, self.weights, self.board):
+            os.makedirs(folder, exist_ok=True)
+        checkpoint.remove_leftovers(self.folder, self.checkpoints, self.weights)
+
+    def forget_after(self, step):
+        """Remove the lines of log.txt that a killed run wrote after the checkpoint of `step`; they will come again.
+
+        Lines that are no run's (somebody's notes) stay; a line that was cut goes.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            with open(self.log, "rb") as file:
+                lines = file.readlines()
+            kept = []
+            for line in lines:
+                ours = _LOG_LINE.match(line)
+                cut = line.startswith(b"epoch ") and not line.endswith(b"\n")
+                if int(ours.group(1)) <= step if ours else not cut:
+                    kept.append(line if line.endswith(b"\n") else line + b"\n")
+            if kept != lines:
+                write_bytes(self.log, b"".join(kept))
+
+
+def run_settings(recipe, options, data, world):
+    """The contents of run.json: what must be the same for a run to go on. Folders may move; what is in them counts.
+
+    data: kdscfnet.training.training_data.TrainingData. world: the number of processes.
+    """
+    maps = data.targets if data.targets_from == "teacher maps" else ()
+    settings = {
+        "seed": options.seed,
+        "accumulate": options.accumulate,
+        "amp": options.amp,
+        "images": len(data.images),
+        "image_names": _digest(map(os.path.basename, data.images)),
+        "targets": data.targets_from,
+        "teacher_weights": options.teacher_weights.sha256[:16] if data.targets_from == "teacher" else None,
+        # maps of several teachers have the same names, and hardly ever the same sizes
+        "teacher_map_files": _digest("%s %d" % (os.path.basename(path), os.path.getsize(path)) for path in maps)
+        if maps
+        else None,
+        # a file by its contents, other words as they are
+        "pretrained": file_sha256(options.pretrained)[:16]
+        if os.path.isfile(options.pretrained)
+        else options.pretrained,
+        "init": options.init.sha256[:16] if options.init else None,
+        "processes": world,
+    }
+    settings.update({key: _as_json(value) for key, value in asdict(recipe).items()})
+    return settings
+
+
+def _digest(lines):
+    """A short fingerprint of texts in their order."""
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _as_json(value):
+    return [_as_json(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def _short(value):
+    text = json.dumps(value)
+    return text if len(text) < 60 else text[:57] + "..."

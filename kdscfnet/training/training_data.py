@@ -1,0 +1,130 @@
+"""What a training learns from and is measured on: found, looked at and counted before anything is written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+from kdscfnet.data.check import scan
+from kdscfnet.data.find import ImageSet, find_image_set
+from kdscfnet.data.names import list_images, match_names
+from kdscfnet.errors import UserError
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Files that can be read whole."""
+
+    images: tuple  # paths
+    targets: tuple  # paths of masks or of a teacher's maps, parallel to `images`; (): a teacher makes them
+    targets_from: str  # "masks", "teacher maps" or "teacher"
+    validation: ImageSet  # or None
+
+
+def find_training_data(recipe, options, say):
+    """Find the data of a training as TrainingData. say: a function for lines of what is found and left out.
+
+    Raises UserError for what is missing or, without --skip-bad, cannot be read whole.
+    """
+    if recipe.teacher:
+        image_set = find_training_set(options.images or options.data, recipe.data, masks="ignored")
+    else:
+        image_set = find_training_set(options.data, recipe.data, masks="required")
+    say(image_set.describe())
+    validation = None
+    if recipe.hold_out:
+        labelled = image_set
+        if recipe.teacher:  # measured with masks, never trained with them
+            labelled = find_image_set(image_set.root, masks="required", lists=("train.txt", "test.txt"))
+        validation = split_off(labelled, recipe.hold_out)[1]
+        image_set = split_off(image_set, recipe.hold_out)[0]
+    if not recipe.teacher:
+        targets, targets_from = image_set.masks, "masks"
+    elif options.teacher_maps:
+        targets, targets_from = match_maps(options.teacher_maps, image_set), "teacher maps"
+        if not options.skip_bad:
+            expect_all_maps(options.teacher_maps, image_set.images, targets)
+    elif options.teacher_weights:
+        targets, targets_from = (), "teacher"
+    else:
+        raise UserError(
+            "distillation needs the teacher's weights: --teacher-weights FILE (an SCFNet with %s; "
+            "kdscfnet weights list shows the released ones)" % recipe.teacher
+        )
+
+    def whole(images, targets, of="", **how):
+        """(images, targets) that can be read whole; says what is left out."""
+        count = len(images)
+        images, targets, problems = scan(images, targets, options.skip_bad, **how)
+        for problem in problems[:5]:
+            say("left out: %s" % problem)
+        if problems:
+            say("left out: %d of %d images%s (--skip-bad); %d remain" % (len(problems), count, of, len(images)))
+        return images, targets
+
+    images, targets = whole(image_set.images, targets, same_size=not recipe.teacher)
+    if targets_from == "teacher maps":  # of what cannot be read whole, the teacher could make none
+        expect_all_maps(options.teacher_maps, images, targets)
+    if options.val:
+        validation = find_image_set(options.val, masks="required", lists=("test.txt", "train.txt"))
+    if validation is not None:
+        good, masks = whole(validation.images, validation.masks, " to measure on", title="checking what to measure on")
+        if not good:
+            raise UserError("%s: none of its images can be read whole" % validation.root)
+        kept = set(good)
+        names = tuple(name for name, image in zip(validation.names, validation.images) if image in kept)
+        validation = replace(validation, names=names, images=good, masks=masks)
+        say("validation on " + validation.describe())
+    return TrainingData(images, targets, targets_from, validation)
+
+
+def find_training_set(path, default_name, masks):
+    """The data set at `path`: the set's own folder, or a folder that holds one named `default_name`."""
+    root = path or os.path.join("data", default_name)
+    if path and os.path.isdir(os.path.join(path, default_name)):
+        root = os.path.join(path, default_name)
+    if not path and not os.path.isdir(root):
+        raise UserError(
+            "there is no data folder %s: give one with --%s DIR, or try --demo"
+            % (root, "data" if masks == "required" else "images")
+        )
+    return find_image_set(root, masks=masks, lists=("train.txt", "test.txt"))
+
+
+def match_maps(folder, image_set):
+    """The teacher's maps of all images, in their order; None for an image without one."""
+    if not os.path.isdir(folder):
+        raise UserError("--teacher-maps %s: there is no such folder" % folder)
+    maps = match_names(list_images(folder), image_set.names)
+    return tuple(maps.get(name) for name in image_set.names)
+
+
+def expect_all_maps(folder, images, maps):
+    """Raise UserError where a map is None."""
+    missing = [image for image, path in zip(images, maps) if path is None]
+    if missing:
+        raise UserError(
+            "--teacher-maps %s: %d of %d images have no map (the first: %s)"
+            % (folder, len(missing), len(images), os.path.splitext(os.path.basename(missing[0]))[0])
+        )
+
+
+def split_off(image_set, count):
+    """(the set without, a set of) `count` of its images, taken at equal distances, so that every run takes the same."""
+    if not 0 < count < len(image_set):
+        raise UserError("--hold-out %d: the set has %d images" % (count, len(image_set)))
+    held = {(2 * i + 1) * len(image_set) // (2 * count) for i in range(count)}
+
+    def part(kept, name):
+        def pick(values):
+            return tuple(value for index, value in enumerate(values) if (index in held) != kept)
+
+        return replace(
+            image_set,
+            name=name,
+            names=pick(image_set.names),
+            images=pick(image_set.images),
+            masks=pick(image_set.masks),
+        )
+
+    return part(True, image_set.name), part(False, image_set.name + " (held out)")
