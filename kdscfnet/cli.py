@@ -57,6 +57,7 @@ def _overview():
 
 def main(argv=None):
     """Run one verb. Returns the exit code: 0 done; 2 wrong use or missing input; 1 anything else; 130 interrupted."""
+    _open_missing_streams()
     try:
         code = _main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -65,6 +66,21 @@ def main(argv=None):
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())  # Python flushes once more at its end
         return 1
+
+
+def _open_missing_streams():
+    """Give a process that was started without standard streams (`2>&-`, a service) ones that lead nowhere.
+
+    Without them the next files that are opened get their numbers, and messages would land in results.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
 
 
 def _main(argv):

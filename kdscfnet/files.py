@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -48,13 +49,32 @@ def atomic_path(path, suffix=None):
     os.close(handle)
     try:
         yield temporary
-        # mkstemp makes the file private; a result has the permissions of any new file
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        # mkstemp makes the file private; a result has the permissions of any new file. Some file systems have none
+        # (exFAT, CIFS, Windows' disks in WSL): that costs the permissions, not the result.
+        with contextlib.suppress(OSError):
+            os.chmod(temporary, 0o666 & ~_umask())
+        _replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _replace(temporary, path):
+    """os.replace; where a file system renames to no name that is taken, the old file goes first."""
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        if not os.path.isfile(path):
+            raise
+        aside = temporary + ".old"
+        os.rename(path, aside)  # kept until the new one has its name
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            os.rename(aside, path)
+            raise
+        os.unlink(aside)
 
 
 _UMASK = []
@@ -81,7 +101,11 @@ def write_bytes(path, data, sync=True):
             file.write(data)
             if sync:
                 file.flush()
-                os.fsync(file.fileno())
+                try:
+                    os.fsync(file.fileno())
+                except OSError as error:  # a file system that has none
+                    if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EPERM):
+                        raise
 
 
 def write_text(path, text):
