@@ -46,6 +46,28 @@ def test_several_methods_and_sets(place, capsys):
     assert "report/report.html" in out
 
 
+def spoil(folder, how):
+    """A folder that is no data set anybody could choose."""
+    scored_set.make_data(folder)
+    if how == "two folders of images":
+        scored_set.write(folder / "images" / "a.png", np.zeros((4, 4), np.uint8))
+    elif how == "two files of one name":
+        scored_set.write(folder / "image" / "0001.png", np.zeros((4, 4), np.uint8))
+    else:
+        (folder / "test.txt").write_text("0001\nnobody\n")
+
+
+@pytest.mark.parametrize("how", ["two folders of images", "two files of one name", "a list that names nobody"])
+def test_a_folder_that_nobody_asked_for_blocks_nothing(place, capsys, how):
+    spoil(place / "data" / "drafts", how)
+    spoil(place / "data" / "HKU-IS", how)
+    words = ("--maps", "maps/first", "--scores", "mae", "--no-report", "--sets")
+    assert evaluate(*words, "ECSSD") == 0, capsys.readouterr().err
+    assert list(scores_of(place, "first")["sets"]) == ["ECSSD"]
+    assert evaluate(*words, "ECSSD", "drafts") == 2  # asked for
+    assert "drafts" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "maps,data,expected",
     [

@@ -107,6 +107,20 @@ def test_without_arguments_all_weights_on_all_test_sets(place, capsys):
     assert "KD-SCFNet (STB)" in page and "mine" in page
 
 
+@pytest.mark.parametrize(
+    "words,stray", [(("--sets", "ECSSD", "PASCAL-S"), "drafts"), ((), "DUTS-TR"), ((), "KD-SOD80K")]
+)
+def test_a_folder_that_nobody_asked_for_blocks_nothing(place, capsys, words, stray):
+    """What --sets leaves out, and the training sets, which are tested on only where they are asked for."""
+    scored_set.make_data(place / "data" / stray)
+    scored_set.write(place / "data" / stray / "images" / "a.png", np.zeros((4, 4), np.uint8))  # beside image/
+    assert fast(*words) == 0, capsys.readouterr().err
+    scores = json.loads((place / "scores" / "FS-SCFNet.json").read_text())
+    assert list(scores["sets"]) == ["ECSSD", "PASCAL-S"]
+    assert fast("--sets", stray) == 2  # asked for
+    assert stray in capsys.readouterr().err
+
+
 def test_the_bundled_student_stands_in(place, capsys):
     for path in (place / "weights").iterdir():
         path.unlink()
