@@ -12,7 +12,7 @@ import time
 import cv2
 import numpy as np
 
-from kdscfnet.data.batches import BatchPlan, TrainingSamples, _Turns
+from kdscfnet.data.batches import BatchPlan, TrainingSamples, Turns
 from kdscfnet.data.find import find_image_set
 from kdscfnet.recipes import MULTI_SCALE
 
@@ -32,7 +32,7 @@ def main():
     found = find_image_set(args.data)
     count = min(args.images, len(found))
     images, masks = found.images[:count], found.masks[:count]
-    turns = _Turns(TrainingSamples(images, masks, 0), None)
+    turns = Turns(TrainingSamples(images, masks, 0), None)
     decoding, sampling = [], []
     for round_number in range(args.rounds + 1):
         began = time.perf_counter()

@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from kdscfnet.data.batches import BatchPlan, LoaderError, TrainingSamples, batches, scan
+from kdscfnet.data.batches import BatchPlan, TrainingSamples, batches
+from kdscfnet.data.check import scan
+from kdscfnet.data.workers import LoaderError
 from kdscfnet.errors import BadImageError
 
 

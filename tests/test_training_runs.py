@@ -18,8 +18,8 @@ import pytest
 from kill_training import command, environment, steps_done
 from training import assert_same_run, run_small, said_by_train
 
-from kdscfnet.data.batches import LoaderError
 from kdscfnet.data.find import find_image_set
+from kdscfnet.data.workers import LoaderError
 from kdscfnet.errors import Diverged
 from kdscfnet.training import checkpoint, log, run, steps, trainer
 from kdscfnet.training.training_data import split_off

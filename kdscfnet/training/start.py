@@ -10,7 +10,8 @@ import warnings
 
 import paddle
 
-from kdscfnet.data.batches import LoaderError, TrainingSamples
+from kdscfnet.data.batches import TrainingSamples
+from kdscfnet.data.workers import LoaderError
 from kdscfnet.device import select_device
 from kdscfnet.errors import Diverged, MachineError
 from kdscfnet.models.scfnet import SCFNet

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import paddle
 
-from kdscfnet.data.batches import BatchPlan, LoaderError, TrainingSamples, batches
+from kdscfnet.data.batches import BatchPlan, TrainingSamples, batches
+from kdscfnet.data.workers import LoaderError
 from kdscfnet.errors import Diverged, MachineError
 from kdscfnet.optim import build_optimizer
 from kdscfnet.recipes import Recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from kdscfnet.data.batches import scan
+from kdscfnet.data.check import scan
 from kdscfnet.data.find import ImageSet, find_image_set, list_images, match_names
 from kdscfnet.errors import UserError
 
