@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 import cv2  # noqa: E402
 
 import kdscfnet  # noqa: E402
-from kdscfnet.data.find import list_images  # noqa: E402
+from kdscfnet.data.names import list_images  # noqa: E402
 from kdscfnet.errors import UserError  # noqa: E402
 from kdscfnet.text import progress  # noqa: E402
 from kdscfnet.threads import available_cores  # noqa: E402

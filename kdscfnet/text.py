@@ -26,6 +26,16 @@ def say(message):
     print("kdscfnet: " + message, file=sys.stderr, flush=True)
 
 
+_SAID = set()
+
+
+def say_once(message):
+    """One line to the user, once in a process."""
+    if message not in _SAID:
+        _SAID.add(message)
+        say(message)
+
+
 def shown(value, limit=80):
     """`value` for an error message: on one line, and not longer than `limit`."""
     text = repr(value) if not isinstance(value, str) else "'%s'" % value.encode("unicode_escape").decode("ascii")

@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from kdscfnet.data.find import canonical_name, find_image_set, find_image_sets, list_images, match_names
+from kdscfnet.data.find import find_image_set, find_image_sets
+from kdscfnet.data.names import list_images, match_names
+from kdscfnet.data.sets import canonical_name
 from kdscfnet.errors import UserError
 from kdscfnet.images import mask_mean, read_image, read_mask
 
@@ -126,7 +128,7 @@ def test_a_text_that_is_no_list_is_passed_over(tmp_path, capsys, kind):
     for _ in range(2):
         assert find_image_set(root).names == ("a", "b")
     assert capsys.readouterr().err.splitlines() == [
-        "%s is no list of the images beside it: passed over" % (root / "info.txt")
+        "kdscfnet: %s is no list of the images beside it: passed over" % (root / "info.txt")
     ]
 
 

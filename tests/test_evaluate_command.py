@@ -91,12 +91,12 @@ def test_a_set_may_be_chosen_in_any_spelling(place):
     assert set(scores_of(place, "second")["sets"]["PASCAL-S"]) == {"MAE", "MAE_unstretched", "images"}
 
 
-def test_the_card_stands_beside_released_maps(place, capsys):
+def test_the_papers_figures_stand_beside_released_maps(place, capsys):
     (place / "maps" / "first").rename(place / "maps" / "KD-SCFNet_R50")
     assert evaluate("--maps", "maps", "--scores", "mae", "--no-report") == 0
     out = capsys.readouterr().out
     assert "KD-SCFNet (R50)" in out and "0.035" in out and "0.061" in out
-    assert "ECSSD has 8 images here; the card's figure is of 1000" in out
+    assert "ECSSD has 8 images here; the paper's figure is of 1000" in out
     sets = scores_of(place, "KD-SCFNet_R50")["sets"]
     assert sets["ECSSD"]["difference"] == sets["ECSSD"]["MAE"] - 0.035
 

@@ -11,8 +11,9 @@ import scored_set
 
 import kdscfnet
 from kdscfnet.evaluation import pictures, tables
+from kdscfnet.evaluation.methods import published
 from kdscfnet.evaluation.report import write_report
-from kdscfnet.evaluation.results import Result, published, remarks, write_scores
+from kdscfnet.evaluation.results import Result, remarks, write_scores
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def results(tmp_path_factory):
     good, poor = (
         Result(
             "FS-SCFNet",
-            card={"ECSSD": 0.039, "HKU-IS": 0.031},
+            paper={"ECSSD": 0.039, "HKU-IS": 0.031},
             weights="weights/FS-SCFNet.pdparams",
             details={"size": 352, "sha256": "ab" * 32},
         ),
@@ -46,9 +47,9 @@ def test_a_released_model_is_known_by_its_file_title_or_recipe():
     assert published("CSNet-L-x2") is None
 
 
-def test_the_mae_table_has_the_card_and_the_difference_beside_released_models(results):
+def test_the_mae_table_has_the_papers_and_the_difference_beside_released_models(results):
     table = tables.mae_table(results)
-    assert table.header == ["model", "ECSSD", "card", "diff.", "PASCAL-S"]
+    assert table.header == ["model", "ECSSD", "paper", "diff.", "PASCAL-S"]
     mae = results[0].sets["ECSSD"]["MAE"]
     assert table.rows[0][:4] == ["FS-SCFNet", "%.4f" % mae, "0.039", "%+.4f" % (mae - 0.039)]
     assert table.rows[1][2:4] == ["-", "-"]
@@ -93,7 +94,7 @@ def test_csv_files_hold_full_precision(results):
 def test_remarks_name_what_was_left_out_and_incomplete_sets(results):
     found = remarks(results)
     assert "Other_50% <&> on ECSSD: 11 of 12 images scored (--allow-missing); left out: 1 missing map" in found
-    assert "ECSSD has 12 images here; the card's figure is of 1000" in found
+    assert "ECSSD has 12 images here; the paper's figure is of 1000" in found
     assert len(found) == 2
 
 

@@ -100,7 +100,7 @@ def test_without_arguments_all_weights_on_all_test_sets(place, capsys):
     assert scores["weights"] == "weights/KD-SCFNet_STB.safetensors" and scores["size"] == 384
     assert list(scores["sets"]) == ["ECSSD", "PASCAL-S"] and scores["sets"]["ECSSD"]["images"] == 8
     lines = captured.out.splitlines()
-    assert lines[1].split() == ["model", "ECSSD", "card", "diff.", "PASCAL-S", "card", "diff."]
+    assert lines[1].split() == ["model", "ECSSD", "paper", "diff.", "PASCAL-S", "paper", "diff."]
     assert lines[3].startswith("  KD-SCFNet (STB)") and "0.030" in lines[3] and "0.056" in lines[3]
     assert "left out" in captured.err and "page.pdparams" in captured.err
     page = (place / "report" / "report.html").read_text(encoding="utf-8")

@@ -55,7 +55,8 @@ _positive.__name__ = "number of cores"  # argparse names it in its message
 
 
 def run(args):
-    from kdscfnet.evaluation.methods import publish, score_methods
+    from kdscfnet.evaluation.methods import score_methods
+    from kdscfnet.evaluation.publish import publish
 
     results, warnings = score_methods(
         args.maps, args.data, args.sets, args.scores, args.allow_missing, args.resize, args.threads, args.output

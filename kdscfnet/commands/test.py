@@ -1,4 +1,4 @@
-"""Weights and test sets to saliency maps, scores, and the card's table.
+"""Weights and test sets to saliency maps, scores, and the paper's table.
 
   kdscfnet test                                       all weights in weights/, all test sets in data/
   kdscfnet test --weights model.pdparams --sets ECSSD
@@ -39,12 +39,13 @@ def add_arguments(parser):
 
 
 def run(args):
-    from kdscfnet.evaluation.methods import publish
-    from kdscfnet.evaluation.model_scores import find_models, find_test_sets, test_models
+    from kdscfnet.data.find import find_sets_to_test
+    from kdscfnet.evaluation.model_scores import find_models, test_models
+    from kdscfnet.evaluation.publish import publish
 
     results, remarks = test_models(
         find_models(args.weights),
-        find_test_sets(args.data, args.sets),
+        find_sets_to_test(args.data, args.sets),
         args.output,
         args.scores,
         args.engine,

@@ -15,14 +15,13 @@ import tempfile
 import zipfile
 import zlib
 
-from kdscfnet.data.find import _CANONICAL, _IMAGE_FOLDER, _MASK_FOLDER, canonical_name
+from kdscfnet.data.find import IMAGE_FOLDER, MASK_FOLDER
+from kdscfnet.data.sets import KNOWN_SETS, canonical_name
 from kdscfnet.errors import UserError
 from kdscfnet.images import IMAGE_SUFFIXES
 from kdscfnet.text import progress
 
 OTHER_ARCHIVES = (".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
-_TRAINING_SETS = ("DUTS-TR", "KD-SOD80K")
-_KNOWN = set(_CANONICAL.values())
 # says nothing about which set it is
 _GENERIC = re.compile(r"^(data|datasets?|sod|saliency|train|training|test|testing|val|archive|\d*)$", re.I)
 # of the zip file's own name: DUT-OMRON-image.zip, ECSSD_gt.zip
@@ -58,7 +57,7 @@ def _archives(mount, data):
     """(path, path within the mount) of the archives under a folder; sets that are unpacked are not looked through."""
     for folder, folders, files in os.walk(mount):
         inside_data = os.path.realpath(folder) == os.path.realpath(data)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and not (inside_data and f in _KNOWN))
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not (inside_data and f in KNOWN_SETS))
         for file in sorted(files):
             if file.lower().endswith((".zip",) + OTHER_ARCHIVES) and not file.startswith("."):
                 path = os.path.join(folder, file)
@@ -121,13 +120,13 @@ def plan(names, archive):
     for folder, members in by_folder.items():
         last = folder[-1] if folder else ""
         kinds, home = None, folder[:-1]
-        if _IMAGE_FOLDER.match(last):
+        if IMAGE_FOLDER.match(last):
             kinds = {"image": members}
-        elif _MASK_FOLDER.match(last):
+        elif MASK_FOLDER.match(last):
             kinds = {"mask": members}
         set_name = _set_name(folder if kinds is None else home, last, archive)
         if kinds is None:
-            if set_name not in _KNOWN:
+            if set_name not in KNOWN_SETS:
                 continue  # pictures of something else
             home, kinds = folder, _by_suffix(members, archive)
         homes[home] = set_name
@@ -167,9 +166,9 @@ def _set_name(home, last, archive):
     candidates = [*reversed(home), last, *reversed(parts)]
     candidates = [bare for candidate in candidates for bare in (candidate, _PART.sub("", candidate)) if bare]
     for candidate in candidates:
-        if canonical_name(candidate) in _KNOWN:
+        if canonical_name(candidate) in KNOWN_SETS:
             return canonical_name(candidate)
-    nothing = (_GENERIC, _IMAGE_FOLDER, _MASK_FOLDER)
+    nothing = (_GENERIC, IMAGE_FOLDER, MASK_FOLDER)
     own = [candidate for candidate in candidates if not any(pattern.match(candidate) for pattern in nothing)]
     return re.sub(r"[^\w.-]", "_", own[0]) if own else "unnamed"
 

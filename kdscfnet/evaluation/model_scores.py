@@ -1,4 +1,4 @@
-"""Testing models: weights and test sets to maps, scores and the card's table."""
+"""Testing models: weights and test sets to maps, scores and the paper's table."""
 
 from __future__ import annotations
 
@@ -6,27 +6,25 @@ import collections
 import os
 import time
 
-from kdscfnet.data.find import find_image_sets, list_images
+from kdscfnet.data.names import list_images
 from kdscfnet.errors import UserError
-from kdscfnet.evaluation.methods import check, say, with_scores
 from kdscfnet.evaluation.pairs import (
     MISSING_MAP,
     MISSING_MASK,
     UNREADABLE,
     Problem,
-    choose_sets,
-    lacks_masks,
+    all_masks_missing,
+    masks_without_image,
+    no_masks_in,
     pair_up,
-    spare_masks,
-    without_masks,
 )
+from kdscfnet.evaluation.publish import check, with_scores
 from kdscfnet.evaluation.results import Result, made_by, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
 from kdscfnet.files import write_json
+from kdscfnet.text import say
 from kdscfnet.weights import release
 from kdscfnet.weights.weightfile import WeightFile, bundled, find_weights, plain_size
-
-TRAINING_SETS = ("DUTS-TR", "KD-SOD80K")  # tested on only where they are asked for
 
 
 def find_models(weights=None):
@@ -80,14 +78,6 @@ def _in_folder(folder):
     return found
 
 
-def find_test_sets(data, names=None):
-    """The data sets in a folder to test on: a list of ImageSet; training sets only where `names` has them."""
-    sets = find_image_sets(data, masks="partial")
-    if not names:
-        sets = [found for found in sets if found.name not in TRAINING_SETS] or sets
-    return choose_sets(sets, names, data)
-
-
 def test_models(
     models,
     image_sets,
@@ -105,7 +95,7 @@ def test_models(
 
     Args:
         models: {name: WeightFile} of `find_models`.
-        image_sets: of `find_test_sets`.
+        image_sets: of kdscfnet.data.find.find_sets_to_test.
         output: maps go to `output`/maps/<name>/<SET>/<image>.png, scores to `output`/scores/<name>.json.
         engine, size, device, threads: of kdscfnet.Predictor; size by default what the model is tested at.
         overwrite: make maps again that are there.
@@ -115,22 +105,9 @@ def test_models(
     can be known of that is known before the first map is made.
     """
     names = scores_named(scores)
-    problems, remarks = collections.OrderedDict(), []
-    for image_set in image_sets:
-        if not image_set.masks:
-            text = lacks_masks(image_set)
-            if not allow_missing:
-                raise UserError(text + "; --allow-missing makes its maps and leaves the scores out")
-            remarks.append(text + "; its maps were made, there are no scores")
-            continue
-        found = [Problem(MISSING_MASK, name) for name, mask in zip(image_set.names, image_set.masks) if mask is None]
-        found += [Problem(MISSING_MAP, name, "it has a mask and no image") for name in spare_masks(image_set)]
-        if found:
-            problems[image_set.name] = found
-    if problems and not allow_missing:
-        check(problems, allow_missing, output)
+    remarks = _expect_masks(image_sets, allow_missing, output)
     runs = [
-        _Run(name, model, image_set, output, engine, size, overwrite)
+        ModelOnSet(name, model, image_set, output, engine, size, overwrite)
         for name, model in models.items()
         for image_set in image_sets
     ]
@@ -140,73 +117,71 @@ def test_models(
     results, problems = collections.OrderedDict(), collections.OrderedDict()
     predictor = None
     for run in runs:
+        unread = {}
         if run.todo or overwrite:
             if predictor is None or predictor[0] != (run.name, run.engine):
                 predictor = None  # the network before goes before the next one comes
                 predictor = (run.name, run.engine), _open(run, device, threads)
-            failed = run.make(predictor[1])
+            unread = run.make(predictor[1])
         else:
-            failed = {}
-            say(
-                "%s, %s: all %d maps are there already (%s)" % (run.model.title, run.set.name, len(run.set), run.folder)
-            )
-        result = results.setdefault(
-            run.name,
-            Result(
-                run.name,
-                run.model.title,
-                card=run.model.entry.mae if run.model.entry else {},
-                weights=run.model.path,
-                details={
-                    "backbone": run.model.backbone,
-                    "size": run.size,
-                    "engine": run.recorded()["engine"],
-                    "sha256": run.sha256,
-                },
-            ),
-        )
+            say("%s: all %d maps are there already (%s)" % (run.where, len(run.set), run.folder))
+        if run.name not in results:
+            results[run.name] = run.empty_result()
+        result = results[run.name]
         if not run.set.masks:
-            if failed:
-                problems[run.where] = list(failed.values())
+            if unread:
+                problems[run.where] = list(unread.values())
             # every output says that there are no scores of it
-            found = [failed.get(problem.name, problem) for problem in without_masks(run.set, run.folder)]
-            result.add(run.set.name, score_pairs([], found))
+            missing = [unread.get(problem.name, problem) for problem in all_masks_missing(run.set, run.folder)]
+            result.add(run.set.name, score_pairs([], missing))
             write_scores(result, os.path.join(output, "scores"))
             continue
-        pairs, found = pair_up(run.folder, run.set, empty=True)
-        found = [failed.get(problem.name, problem) if problem.kind == MISSING_MAP else problem for problem in found]
-        scored = score_pairs(pairs, found, names if allow_missing or not found else (), resize, threads, run.where)
+        pairs, misfits = pair_up(run.folder, run.set, empty=True)
+        misfits = [unread.get(problem.name, problem) if problem.kind == MISSING_MAP else problem for problem in misfits]
+        scored = score_pairs(pairs, misfits, names if allow_missing or not misfits else (), resize, threads, run.where)
         if scored.left_out:
             problems[run.where] = scored.left_out
         if allow_missing or not scored.left_out:
             result.add(run.set.name, scored)
             write_scores(result, os.path.join(output, "scores"))  # what is there stays if a later model fails
     check(problems, allow_missing, output)
-    if not any(image_set.masks for image_set in image_sets):
-        return list(results.values()), remarks
-    return with_scores(list(results.values())), remarks
+    if any(image_set.masks for image_set in image_sets):
+        with_scores(list(results.values()))
+    return list(results.values()), remarks
+
+
+def _expect_masks(image_sets, allow_missing, output):
+    """A list of sentences on sets without masks. Raises UserError where masks or images are missing, unless
+    `allow_missing`."""
+    remarks, problems = [], collections.OrderedDict()
+    for image_set in image_sets:
+        if not image_set.masks:
+            if not allow_missing:
+                raise UserError(no_masks_in(image_set) + "; --allow-missing makes its maps and leaves the scores out")
+            remarks.append(no_masks_in(image_set) + "; its maps were made, there are no scores")
+            continue
+        missing = [Problem(MISSING_MASK, name) for name, mask in zip(image_set.names, image_set.masks) if mask is None]
+        missing += [Problem(MISSING_MAP, name, "it has a mask and no image") for name in masks_without_image(image_set)]
+        if missing:
+            problems[image_set.name] = missing
+    if problems and not allow_missing:
+        check(problems, allow_missing, output)
+    return remarks
 
 
 def _open(run, device, threads):
     from kdscfnet.inference.predictor import Predictor
 
-    predictor = Predictor(run.model, run.model.backbone, run.engine, run.size, threads, device)
+    model = run.model
+    predictor = Predictor(model, model.backbone, run.engine, run.size, threads, device)
     say(
         "%s: %s, %s at %d×%d, %s on %d threads"
-        % (
-            run.model.title,
-            run.model.path,
-            run.model.backbone,
-            predictor.size[1],
-            predictor.size[0],
-            predictor.engine,
-            predictor.threads,
-        )
+        % (model.title, model.path, model.backbone, *predictor.size[::-1], predictor.engine, predictor.threads)
     )
     return predictor
 
 
-class _Run:
+class ModelOnSet:
     """One model on one set.
 
     maps/<model>/<SET>.json records what made the maps, so that maps of other weights, or of another size or engine, are
@@ -218,7 +193,6 @@ class _Run:
         self.folder = os.path.normpath(os.path.join(output, "maps", name, image_set.name))
         self.record = self.folder + ".json"
         self.size = plain_size(model.test_size(size))
-        self.sha256 = model.sha256
         self.overwrite = overwrite
         # an interrupted run goes on with the engine it began with
         self.engine = self.recorded().get("engine", engine) if engine == "auto" and not overwrite else engine
@@ -242,33 +216,45 @@ class _Run:
             return True
         return bool(set(self.set.names).difference(self.present()))
 
+    def empty_result(self):
+        """The Result of the model, without scores; the maps are there, so their engine is known."""
+        details = {"backbone": self.model.backbone, "size": self.size}
+        details.update(engine=self.recorded()["engine"], sha256=self.model.sha256)
+        paper = self.model.entry.mae if self.model.entry else {}
+        return Result(self.name, self.model.title, paper=paper, weights=self.model.path, details=details)
+
     def require_ours(self):
         """Raise UserError where there are maps that this model, at this size, did not make."""
         if self.overwrite or not self.present():
             return
-        made_by = self.recorded()
+        record = self.recorded()
         advice = "--overwrite makes them anew, --output DIR puts the new ones elsewhere"
-        if not made_by:
+        if not record:
             raise UserError(
                 "%s holds maps that `kdscfnet test` did not make: score them with `kdscfnet evaluate --maps`, or "
                 "%s" % (self.folder, advice)
             )
-        if made_by.get("sha256") != self.sha256:
+        if record.get("sha256") != self.model.sha256:
             raise UserError(
-                "%s holds maps made with other weights (%s): %s" % (self.folder, made_by.get("weights"), advice)
+                "%s holds maps made with other weights (%s): %s" % (self.folder, record.get("weights"), advice)
             )
-        if made_by.get("size") != self.size:
+        if record.get("size") != self.size:
             raise UserError(
-                "%s holds maps made at size %s, not %s: %s" % (self.folder, made_by.get("size"), self.size, advice)
+                "%s holds maps made at size %s, not %s: %s" % (self.folder, record.get("size"), self.size, advice)
             )
 
     def make(self, predictor):
         """Make the maps that are lacking. Returns {image name: Problem} of images that could not be read."""
         from kdscfnet.inference.pipeline import Job, predict_files
 
-        about = {"weights": self.model.path, "sha256": self.sha256, "size": self.size, "engine": predictor.engine}
+        record = {
+            "weights": self.model.path,
+            "sha256": self.model.sha256,
+            "size": self.size,
+            "engine": predictor.engine,
+        }
         recorded = self.recorded()
-        if self.overwrite or any(recorded.get(key) != about[key] for key in ("sha256", "size", "engine")):
+        if self.overwrite or any(recorded.get(key) != record[key] for key in ("sha256", "size", "engine")):
             if self.present() and not self.overwrite:
                 say(
                     "%s: maps of the engine %s are made again with %s"
@@ -279,7 +265,7 @@ class _Run:
             for name in self.set.names:
                 if name in present:
                     os.unlink(present[name])
-            write_json(self.record, about)
+            write_json(self.record, record)
         self._remove_leftovers()
         paths = [os.path.join(self.folder, name + ".png") for name in self.set.names]
         jobs = [Job(image, {"map": path}) for image, path in zip(self.set.images, paths)]

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import collections
 import os
-import re
 from dataclasses import dataclass
 
-from kdscfnet.data.find import assign, canonical_name, find_image_set, find_image_sets, list_images
+from kdscfnet.data.names import bare, list_images, pair_names
 from kdscfnet.errors import UserError
-
-# What maps and masks are called besides their image's name: 0001_mask.png, 0001-gt.png, 0001_sal.png
-_SUFFIX = re.compile(
-    r"[-_](masks?|gts?|ground_?truth|labels?|segmentation|sal|saliency|saliency_?map|smap|map|pred|prediction|res|result)$",
-    re.I,
-)
 
 # What can be wrong, in the order of a listing, each with its words for one and for several
 MISSING_MAP = "missing map"
@@ -88,60 +81,12 @@ def summarise(problems, names=5):
     return ", ".join(parts)
 
 
-def find_masks(root):
-    """The masks in `root`, with their images where those are there too: an ImageSet (masks may hold None).
-
-    `root` is a data set's folder (ECSSD with image/ and mask/) or the folder of masks itself.
-    """
-    root = os.fspath(root)
-    if not os.path.isdir(root):
-        raise UserError("there is no folder of masks %s" % root)
-    found = find_image_set(root, masks="partial", images="optional")
-    if found.masks:
-        return found
-    if found.images and os.path.dirname(os.path.abspath(found.images[0])) == os.path.abspath(root):
-        parent, name = os.path.split(os.path.abspath(root))
-        if not bare("_" + name):  # .../ECSSD/mask is ECSSD
-            name = os.path.basename(parent) or name
-        return type(found)(canonical_name(name), root, found.names, (), found.images)
-    raise UserError("%s holds no masks: expected %s/mask/*.png (or GT, masks, ground_truth_mask)" % (root, root))
-
-
-def find_sets(root, names=None):
-    """The data sets in `root` (a folder of sets, or one set): a list of ImageSet, the card's order first.
-
-    Sets without masks are among them (their `masks` are empty), for there may be maps of them; some have masks.
-    """
-    sets = find_image_sets(root, masks="partial", images="optional")
-    if not any(found.masks for found in sets):
-        sets = [find_masks(root)]
-    # of two folders that spell one name differently the one with masks, which comes last, counts
-    return choose_sets(sorted(sets, key=lambda found: bool(found.masks)), names, root)
-
-
-def lacks_masks(image_set):
+def no_masks_in(image_set):
     """What is said of a set without masks."""
     return "%s holds no masks: expected %s" % (image_set.root, os.path.join(image_set.root, "mask", "*.png"))
 
 
-# The order of the card's table
-CARD_SETS = ("DUTS-TE", "ECSSD", "HKU-IS", "DUT-OMRON", "PASCAL-S")
-
-
-def choose_sets(sets, names, root):
-    """Those of `sets` that `names` asks for (any spelling; None: all), in the card's order, others by name after it."""
-    by_name = {found.name: found for found in sets}
-    chosen = [canonical_name(name) for name in names] if names else by_name
-    for name in chosen:
-        if name not in by_name:
-            raise UserError(
-                "there is no data set %s in %s: found %s" % (name, root, ", ".join(sorted(by_name)) or "none")
-            )
-    rank = {name: number for number, name in enumerate(CARD_SETS)}
-    return [by_name[name] for name in sorted(set(chosen), key=lambda name: (rank.get(name, len(rank)), name))]
-
-
-def without_masks(image_set, maps_dir):
+def all_masks_missing(image_set, maps_dir):
     """The Problems of a set without masks: all of them are missing, those of the maps where there are no images."""
     return [Problem(MISSING_MASK, name) for name in image_set.names or list_images(maps_dir)]
 
@@ -156,9 +101,9 @@ def pair_up(maps_dir, image_set, empty=False):
     maps = list_images(maps_dir) if os.path.isdir(maps_dir) else {}
     if not maps and not empty:
         raise UserError("%s holds no maps: expected one .png for each image of %s" % (maps_dir, image_set.name))
-    spare = spare_masks(image_set)
+    spare = masks_without_image(image_set)
     # 0001_sal for 0001, 0001 for 0001_gt, 0001_sal for 0001_gt
-    matched, doubtful = assign(image_set.names + tuple(spare), maps, [(str, bare), (bare, str), (bare, bare)])
+    matched, doubtful = pair_names(image_set.names + tuple(spare), maps, [(str, bare), (bare, str), (bare, bare)])
     used = set(matched.values()).union(maps[file] for files in doubtful.values() for file in files)
     pairs, problems = [], []
     for index, name in enumerate(image_set.names):
@@ -189,12 +134,7 @@ def _files_that_fit(name, doubtful):
     return ", ".join(files) + (" fits %s too" % ", ".join(others) if len(files) == 1 else "")
 
 
-def bare(name):
-    """A file's name without the suffixes of maps and masks: `0001_mask` and `0001_sal` are both `0001`."""
-    return _SUFFIX.sub("", name)
-
-
-def spare_masks(image_set):
+def masks_without_image(image_set):
     """Names of masks that no image of the set has, where the set is all images of its folder (not a list's choice)."""
     masks = [path for path in image_set.masks if path]
     if not masks or not image_set.images or os.path.dirname(masks[0]) == os.path.dirname(image_set.images[0]):

@@ -153,7 +153,7 @@ def _page(results, table, sections, notes):
     links = "".join('<a href="#%s">%s</a>' % (html.escape(name), html.escape(name)) for name in sets_of(results))
     return template.substitute(
         banner=banner,
-        card="The card’s figure and the difference stand beside the MAE of released models."
+        paper="The paper’s figure and the difference stand beside the MAE of released models."
         if any(result.difference(name) is not None for result in results for name in result.sets)
         else "",
         links=links,

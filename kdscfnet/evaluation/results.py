@@ -1,4 +1,4 @@
-"""What a model or a method scored, the card's figures beside it, and scores/<model>.json."""
+"""What a model or a method scored, the paper's figures beside it, and scores/<model>.json."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import json
 import os
 from dataclasses import dataclass, field
 
-from kdscfnet.evaluation.pairs import CARD_SETS
+from kdscfnet.data.sets import PAPER_SETS, in_order
+from kdscfnet.evaluation.pairs import summarise
 from kdscfnet.files import write_json
-
-# How many images the test sets have. The card's figures are of all of them.
-IMAGES = {"DUTS-TE": 5019, "ECSSD": 1000, "HKU-IS": 4447, "DUT-OMRON": 5168, "PASCAL-S": 850}
 
 
 @dataclass
@@ -20,7 +18,7 @@ class Result:
     name: str  # of its files and folders
     title: str = ""  # for people; default: the name
     sets: dict = field(default_factory=dict)  # set -> SetScores
-    card: dict = field(default_factory=dict)  # set -> the card's MAE; {} where it is not a released model
+    paper: dict = field(default_factory=dict)  # set -> the paper's MAE; {} where it is not a released model
     weights: str = None  # path; None where only maps are known
     details: dict = field(default_factory=dict)  # "size", "engine", "sha256", …
     empty: dict = field(default_factory=dict)  # set -> SetScores of sets of which nothing could be scored
@@ -37,18 +35,18 @@ class Result:
         return self.sets.get(set_name, self.empty.get(set_name))
 
     def difference(self, set_name):
-        """The MAE minus the card's, or None."""
-        if set_name not in self.sets or set_name not in self.card:
+        """The MAE minus the paper's, or None."""
+        if set_name not in self.sets or set_name not in self.paper:
             return None
-        return self.sets[set_name]["MAE"] - self.card[set_name]
+        return self.sets[set_name]["MAE"] - self.paper[set_name]
 
     def as_dict(self):
         """The content of scores/<model>.json."""
         sets = {}
         for name, scores in self.sets.items():
             sets[name] = dict(scores)
-            if name in self.card:
-                sets[name].update(card_MAE=self.card[name], difference=self.difference(name))
+            if name in self.paper:
+                sets[name].update(card_MAE=self.paper[name], difference=self.difference(name))
             if scores.left_out:
                 sets[name].update(images_expected=scores.expected, left_out=[p.as_dict() for p in scores.left_out])
             if scores.notes:
@@ -77,7 +75,9 @@ def write_scores(result, folder):
             if name not in sets and isinstance(earlier, dict):
                 other = before.get("engine") != scores.get("engine")
                 sets[name] = dict({"engine": before.get("engine")} if other else {}, **earlier)
-        scores.update((key, before[key]) for key in ("backbone",) if key in before)  # the maps' record lacks it
+        scores.update(
+            (key, before[key]) for key in ("backbone",) if key in before
+        )  # the record of maps does not say which backbone made them
         scores["sets"] = {name: sets[name] for name in in_order(sets)}
     write_json(path, scores)
     return path
@@ -101,25 +101,9 @@ def _read_object(path):
     return found if isinstance(found, dict) else {}
 
 
-def published(name):
-    """The entry of the release whose file, title or recipe is `name`, or None."""
-    from kdscfnet.weights.release import release
-
-    for model in release().models:
-        if name.lower() in (known.lower() for known in model.names):
-            return model
-    return None
-
-
 def sets_of(results):
-    """The names of all sets in some results, also of those without figures: the card's order, then by name."""
+    """The names of all sets in some results, also of those without figures, in the order of tables."""
     return in_order(name for result in results for name in (*result.sets, *result.empty))
-
-
-def in_order(names):
-    """Names of sets, each once: the card's order, then by name."""
-    names = set(names)
-    return [name for name in CARD_SETS if name in names] + sorted(names.difference(CARD_SETS))
 
 
 def remarks(results):
@@ -139,8 +123,13 @@ def remarks(results):
                     % (result.title, name, scores["images"], scores.expected, counted(scores.left_out))
                 )
         expected = scored[0].sets[name].expected if scored else None
-        if scored and name in IMAGES and expected != IMAGES[name] and any(name in result.card for result in scored):
-            found.append("%s has %d images here; the card's figure is of %d" % (name, expected, IMAGES[name]))
+        if (
+            scored
+            and name in PAPER_SETS
+            and expected != PAPER_SETS[name]
+            and any(name in result.paper for result in scored)
+        ):
+            found.append("%s has %d images here; the paper's figure is of %d" % (name, expected, PAPER_SETS[name]))
         for result in scored:
             kinds = {}
             for image, note in result.sets[name].notes:
@@ -153,6 +142,4 @@ def remarks(results):
 
 def counted(problems):
     """`2 missing maps, 1 unreadable file`: kinds and numbers, without names."""
-    from kdscfnet.evaluation.pairs import summarise
-
     return summarise(problems, names=0)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from kdscfnet.data.find import find_masks
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.evaluation import measures
 from kdscfnet.evaluation.pairs import (
@@ -16,7 +17,6 @@ from kdscfnet.evaluation.pairs import (
     MismatchError,
     Pair,
     Problem,
-    find_masks,
     pair_up,
     summarise,
 )

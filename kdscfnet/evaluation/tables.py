@@ -48,9 +48,9 @@ class Table:
 
 
 def mae_table(results):
-    """Models by sets: the MAE, and the card's and the difference beside it where a model is a released one."""
+    """Models by sets: the MAE, and the paper's and the difference beside it where a model is a released one."""
     names = sets_of(results)
-    with_card = [name for name in names if any(result.difference(name) is not None for result in results)]
+    with_paper = [name for name in names if any(result.difference(name) is not None for result in results)]
     header, rows = ["model"], [[result.title] for result in results]
     figures = {}
     for name in names:
@@ -61,12 +61,12 @@ def mae_table(results):
             rows[row].append("%.4f" % scores["MAE"] if scores else "-")
             if scores:
                 figures[row, column] = scores["MAE"]
-        if name in with_card:
-            header += ["card", "diff."]
+        if name in with_paper:
+            header += ["paper", "diff."]
             for row, result in enumerate(results):
                 difference = result.difference(name)
                 known = difference is not None
-                rows[row] += ["%.3f" % result.card[name], "%+.4f" % difference] if known else ["-", "-"]
+                rows[row] += ["%.3f" % result.paper[name], "%+.4f" % difference] if known else ["-", "-"]
     parts = [with_coverage(results, name) for name in names]
     title = "; ".join(["MAE, lower is better"] + [part for part, name in zip(parts, names) if part != name])
     return Table(title, header, rows, _best(figures, rows, lambda column: min))
@@ -183,7 +183,7 @@ def scores_csv(results):
     lines = [["model", "set", *names, "images", "left_out", "card_MAE", "difference", "weights"]]
     for result in results:
         for name, scores in (*result.sets.items(), *result.empty.items()):
-            card = [result.card[name], result.difference(name)] if name in result.card else ["", ""]
+            published = [result.paper[name], result.difference(name)] if name in result.paper else ["", ""]
             lines.append(
                 [
                     result.name,
@@ -191,7 +191,7 @@ def scores_csv(results):
                     *(scores.get(score, "") for score in names),
                     scores["images"],
                     len(scores.left_out),
-                    *card,
+                    *published,
                     result.weights or "",
                 ]
             )

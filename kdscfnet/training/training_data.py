@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass, replace
 
 from kdscfnet.data.check import scan
-from kdscfnet.data.find import ImageSet, find_image_set, list_images, match_names
+from kdscfnet.data.find import ImageSet, find_image_set
+from kdscfnet.data.names import list_images, match_names
 from kdscfnet.errors import UserError
 
 
