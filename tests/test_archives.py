@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kdscfnet.data.archives import plan, unpack
+from kdscfnet.data.archives import sort_members, unpack
 from kdscfnet.data.find import find_image_set, find_image_sets
 from kdscfnet.errors import UserError
 
@@ -147,6 +147,6 @@ def test_a_small_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
 
 def test_nothing_gets_out_of_the_folder():
     names = ["../../etc/image/0.jpg", "/abs/ECSSD/image/1.jpg", "ECSSD/mask/../../../2.png"]
-    folders, _ = plan(names, "x.zip")
+    folders, _ = sort_members(names, "x.zip")
     assert all("/" not in file for files in folders.values() for file in files.values())
     assert all("/" not in name and name not in ("", ".", "..") for name, _ in folders)

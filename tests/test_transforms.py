@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kdscfnet.data.augment import Augmentation, Draw, apply_to_image, apply_to_mask, draw, no_augmentation
+from kdscfnet.data.augment import Augmentation, Draw, apply_to_image, apply_to_mask, draw
 from kdscfnet.processing import MEAN, STD, normalize, prepare_image
 
 HEIGHT, WIDTH, N = 200, 304, 20_000
@@ -153,6 +153,11 @@ def test_prepare_image_equals_the_recorded(shared, golden):
         assert image.shape[:2] == (height, width)
         levels = mask_mean(read_mask(shared / "data" / "ECSSD" / "mask" / (name + ".png")))
         assert abs(levels.mean() / 255 - mask) <= 1e-4
+
+
+def no_augmentation(height, width):
+    """The Draw that changes nothing."""
+    return Draw(0, 1.0, 0, 0, 0, height, width, False, False)
 
 
 def test_no_augmentation_is_test_time_preparation():

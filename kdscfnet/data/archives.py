@@ -71,7 +71,7 @@ def _unpack_one(path, relative, data, say, source=None):
         archive = stack.enter_context(zipfile.ZipFile(source or path))
         infos = [info for info in archive.infolist() if not info.is_dir()]
         infos = [info for info in infos if not any(p.startswith((".", "__MACOSX")) for p in _parts(info.filename))]
-        folders, inner = plan([info.filename for info in infos], relative)
+        folders, inner = sort_members([info.filename for info in infos], relative)
         by_name = {info.filename: info for info in infos}
         if not folders and not inner:
             say("left alone: %s holds no data set that is known here" % path)
@@ -99,7 +99,7 @@ def _unpack_one(path, relative, data, say, source=None):
     return list(collections.OrderedDict.fromkeys(sets))
 
 
-def plan(names, archive):
+def sort_members(names, archive):
     """What a zip file holds.
 
     Args:

@@ -138,8 +138,3 @@ def _crop_scaled(mask, drawn, original_size):
     )
     whole = Draw(0, 1.0, 0, 0, 0, height, width, drawn.flip_horizontal, drawn.flip_vertical)
     return _crop_and_flip(mask, whole)
-
-
-def no_augmentation(height, width):
-    """The Draw that changes nothing: for validation."""
-    return Draw(0, 1.0, 0, 0, 0, height, width, False, False)

@@ -74,16 +74,16 @@ def load_ahead(turns, plan, workers):
         worker_init_fn=functools.partial(_worker_init, os.getpid()),
         return_list=True,
     )
-    _deaths.news = None
+    _worker_deaths.first_error = None
     try:
         others = set(multiprocessing.active_children())
         with _forked_without_garbage():
             iterator = iter(loader)  # starts the workers
         atexit.register(_kill, os.getpid(), set(multiprocessing.active_children()) - others)
-        _deaths.listen()
+        _worker_deaths.listen()
         for images, targets, step, share in iterator:
-            if _deaths.news is not None:
-                raise _deaths.news
+            if _worker_deaths.first_error is not None:
+                raise _worker_deaths.first_error
             if len(images.shape) == 1:
                 raise LoaderError(bytes(targets.numpy()).decode("utf-8"))
             yield (
@@ -93,7 +93,7 @@ def load_ahead(turns, plan, workers):
                 float(share.numpy()[0]),
             )
     except (RuntimeError, SystemError, OSError) as error:
-        raise _as_loader_error(_deaths.news or error) or error
+        raise _as_loader_error(_worker_deaths.first_error or error) or error
 
 
 @contextlib.contextmanager
@@ -110,29 +110,30 @@ def _forked_without_garbage():
             gc.enable()
 
 
-class _Deaths:
-    """Paddle tells of a dead worker by raising out of a signal handler, once for each: in whatever the main process is
-    doing, be it the tidying up after the first. This stands before that handler and keeps the first of its `news`, for
-    the loop to ask after. (The loop cannot miss it: without batches Paddle's reader thread ends the waiting.)"""
+class WorkerDeaths:
+    """Paddle (2.2 to 3.3) raises from its SIGCHLD handler for each dead worker, possibly in the middle of unrelated
+    code. This wraps that handler and keeps the first error, and the loop raises it. The loop cannot miss it: without
+    batches Paddle's reader thread ends the wait.
+    """
 
     def __init__(self):
-        self.news, self._theirs = None, None
+        self.first_error, self._theirs = None, None
 
     def listen(self):
         """Take the place of Paddle's handler, which is there once its first workers are."""
         handler = signal.getsignal(signal.SIGCHLD)
         if getattr(handler, "__module__", "").startswith("paddle"):
             self._theirs = handler
-            signal.signal(signal.SIGCHLD, self._hear)
+            signal.signal(signal.SIGCHLD, self._on_child_exit)
 
-    def _hear(self, number, frame):
+    def _on_child_exit(self, number, frame):
         try:
             self._theirs(number, frame)
         except (RuntimeError, SystemError, OSError) as error:
-            self.news = self.news or error
+            self.first_error = self.first_error or error
 
 
-_deaths = _Deaths()  # one, as Paddle sets its handler once in a process
+_worker_deaths = WorkerDeaths()  # one, as Paddle sets its handler once in a process
 
 
 def _as_loader_error(error):

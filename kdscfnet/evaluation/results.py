@@ -75,9 +75,8 @@ def write_scores(result, folder):
             if name not in sets and isinstance(earlier, dict):
                 other = before.get("engine") != scores.get("engine")
                 sets[name] = dict({"engine": before.get("engine")} if other else {}, **earlier)
-        scores.update(
-            (key, before[key]) for key in ("backbone",) if key in before
-        )  # the record of maps does not say which backbone made them
+        if "backbone" in before:  # which `evaluate` cannot know from the record of maps
+            scores["backbone"] = before["backbone"]
         scores["sets"] = {name: sets[name] for name in in_order(sets)}
     write_json(path, scores)
     return path
