@@ -1,8 +1,14 @@
-"""Reading and writing image files exactly: whole files, RGB; OpenCV where it is exact, Pillow for the rest."""
+"""Reading and writing image files exactly: whole, upright, by what they hold and not by their suffix.
+
+One decoder for all: the check before training, training, prediction and scoring read by `decode_any` and `read_mask`.
+OpenCV decodes where it is exact, Pillow the rest.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import struct
 
 import cv2
 import numpy as np
@@ -10,34 +16,108 @@ import numpy as np
 from kdscfnet.errors import BadImageError
 from kdscfnet.files import write_bytes
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+HEIF_SUFFIXES = (".heic", ".heif")
+_HEIF = importlib.util.find_spec("pillow_heif") is not None
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff") + (HEIF_SUFFIXES if _HEIF else ())
+
+FIRST_FRAME = "animated: the map is of the first frame"
+NO_END_MARKER = "the JPEG has no end marker; all of its pixels are there"
+FROM_ALPHA = "the alpha channel was taken: it holds the mask"
+LOW_BYTES = "16 bits that hold 8-bit levels"
+SIXTEEN_BITS = "16 bits, brought to 8"
+IN_COLOUR = "in colour, the mean of its channels counts"
+
+_UPRIGHT = {  # EXIF orientation → what turns the stored pixels upright
+    2: lambda image: cv2.flip(image, 1),
+    3: lambda image: cv2.flip(image, -1),
+    4: lambda image: cv2.flip(image, 0),
+    5: cv2.transpose,
+    6: lambda image: cv2.flip(cv2.transpose(image), 1),
+    7: lambda image: cv2.flip(cv2.transpose(image), -1),
+    8: lambda image: cv2.flip(cv2.transpose(image), 0),
+}
 
 
 def read_image(path):
     """Read an image file.
 
     Returns uint8 H×W×3, RGB. Greyscale becomes three equal channels; alpha is dropped. The pixels are those of
-    cv2.imread(path, cv2.IMREAD_COLOR), as in the authors' code.
+    cv2.imread(path, cv2.IMREAD_COLOR), as in the authors' code, turned as EXIF says.
     Raises BadImageError where the file is missing, no image or cut short.
     """
-    return cv2.cvtColor(decode(read_bytes(path), path), cv2.COLOR_BGR2RGB)
+    return read_any(path)[0]
+
+
+def read_any(path):
+    """Read an image file. Returns (uint8 H×W×3 RGB, a note or None). Raises BadImageError."""
+    return decode_any(read_bytes(path), path)
+
+
+def decode_any(data, path):
+    """Decode the bytes of an image file; `path` is for the message. Returns like `read_any`."""
+    image, notes = _decode(data, path, cv2.IMREAD_COLOR)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), "; ".join(notes) or None
 
 
 def read_mask(path):
-    """Read a mask or a saliency map.
+    """Read a mask or a saliency map: its levels, as `read_levels` without the notes."""
+    return read_levels(path)[0]
 
-    Returns uint8 H×W for a one-channel file, else uint8 H×W×3 (the mean of the channels is the mask: see `mask_mean`).
-    Sixteen-bit files are brought to 8 bits, alpha is dropped. Raises BadImageError like `read_image`.
+
+def read_levels(path):
+    """Read a mask or a saliency map, and what a reader of its figures must know.
+
+    Returns (levels, notes). levels: uint8 H×W for a grey file, else uint8 H×W×3 (the mean of the channels is the mask:
+    see `mask_mean`). notes: list of texts.
+
+    Alpha is dropped, unless it is what holds the mask: it varies, while the colours are constant, or are those of a
+    picture that was cut out. Sixteen bits are brought to 8 by the upper byte, or by the lower where the upper is 0.
+    Raises BadImageError like `read_image`.
     """
-    mask = decode(read_bytes(path), path, cv2.IMREAD_ANYCOLOR)
-    if mask.ndim == 3 and (mask[..., 0] == mask[..., 1]).all() and (mask[..., 0] == mask[..., 2]).all():
-        mask = np.ascontiguousarray(mask[..., 0])
-    return mask
+    data = read_bytes(path)
+    if _may_have_alpha(data):
+        pixels, notes = _decode(data, path, cv2.IMREAD_UNCHANGED)
+        levels = _alpha(pixels)
+        if levels is not None:
+            return levels, notes + [FROM_ALPHA]
+    depth = cv2.IMREAD_ANYDEPTH if _has_sixteen_bits(data) else 0
+    levels, notes = _decode(data, path, cv2.IMREAD_ANYCOLOR | depth)
+    if levels.dtype == np.uint16:
+        small = 0 < levels.max() <= 255
+        levels = (levels if small else levels >> 8).astype(np.uint8)
+        notes.append(LOW_BYTES if small else SIXTEEN_BITS)
+    if levels.ndim == 3:
+        if (levels[..., 0] == levels[..., 1]).all() and (levels[..., 0] == levels[..., 2]).all():
+            levels = np.ascontiguousarray(levels[..., 0])
+        else:
+            notes.insert(0, IN_COLOUR)
+    return levels, notes
 
 
 def mask_mean(mask):
     """The mean of a mask's channels: H×W as it is, or uint8 H×W×3 to float32 H×W (range 0 to 255)."""
     return mask if mask.ndim == 2 else mask.mean(axis=2, dtype=np.float32)
+
+
+def rounded_mean(mask):
+    """The mean of a mask's channels as uint8 H×W, halves up."""
+    return mask if mask.ndim == 2 else np.floor(mask_mean(mask) + np.float32(0.5)).astype(np.uint8)
+
+
+def size_of(path):
+    """((width, height), notes) of an image file as it is read: upright, and whole. Raises BadImageError.
+
+    A JPEG or PNG that OpenCV reads is known by its header and its end, about ten times as fast as by decoding it;
+    every other file is decoded.
+    """
+    data = read_bytes(path)
+    size = _header_size(data)
+    if size is None:
+        image, notes = _decode(data, path, cv2.IMREAD_COLOR)
+        return image.shape[1::-1], notes
+    _, notes = _whole(data, path)
+    _limit(size, path)
+    return size[::-1] if _orientation(data) >= 5 else size, notes
 
 
 def write_png(path, image, sync=True):
@@ -70,77 +150,34 @@ def read_bytes(path):
     return data
 
 
-def decode(data, path, flags=cv2.IMREAD_COLOR):
-    """Decode the bytes of an image file; `path` is for the message. Returns what cv2.imread(path, flags) does (BGR)."""
-    check_whole(data, path)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise BadImageError(path, "OpenCV cannot decode it (%s)" % str(error).strip().splitlines()[-1])
-    if image is None:
-        raise BadImageError(path, "not an image that OpenCV can decode")
-    return image
+# ---- formats, by their first bytes
 
 
-def check_whole(data, path):
-    """Raise BadImageError where `data`, the bytes of an image file, ends early; nothing is decoded."""
-    if _is_cut_short(data):
-        raise BadImageError(path, "the image is cut short")
+def _is_jpeg(data):
+    return data[:2] == b"\xff\xd8"
 
 
-def _is_cut_short(data):
-    """Whether a JPEG or PNG file ends early. OpenCV fills what is missing with grey and only prints a warning."""
-    if data[:2] == b"\xff\xd8":
-        # The end marker must come after the last start of scan; thumbnails in the header have both of their own.
-        end = data.rfind(b"\xff\xd9")
-        suspicious = end < 0 or data.find(b"\xff\xda", end) >= 0
-    elif data[:8] == b"\x89PNG\r\n\x1a\n":
-        suspicious = b"IEND" not in data[-12:]
-    else:
-        return False
-    if not suspicious:
-        return False
-    from PIL import Image  # slow and strict; asked only where the quick look found something odd
-
-    try:
-        Image.open(io.BytesIO(data)).load()
-    except Exception:
-        return True
-    return False
+def _is_png(data):
+    return data[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-FIRST_FRAME = "animated: the map is of the first frame"
+def _is_extended_webp(data):
+    return data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X"
 
 
-def read_any(path):
-    """Read an image file. Returns (uint8 H×W×3 RGB, a note or None). Raises BadImageError."""
-    return decode_any(read_bytes(path), path)
+def _is_tiff(data):
+    return data[:4] in (b"II*\0", b"MM\0*")
 
 
-def decode_any(data, path):
-    """Decode the bytes of an image file; `path` is for the message. Returns like `read_any`.
-
-    The pixels are those of cv2.imread(path) in every format that OpenCV reads, turned as EXIF says.
-    """
-    note = FIRST_FRAME if _is_animated(data) else None
-    if not _needs_pillow(data):
-        try:
-            return cv2.cvtColor(decode(data, path), cv2.COLOR_BGR2RGB), note
-        except BadImageError as error:
-            if "OpenCV" not in error.reason:
-                raise
-            failure = error
-        try:
-            return _decode_with_pillow(data, path), note
-        except BadImageError:
-            raise failure
-    return _decode_with_pillow(data, path), note
+def _heif_brand(data):
+    """The brand of a file of the AVIF and HEIC family, else b""."""
+    return data[8:12] if data[4:8] == b"ftyp" else b""
 
 
 def _is_animated(data):
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
+    if _is_png(data):
         return 0 <= data.find(b"acTL", 0, 4096) < data.find(b"IDAT")
-    if data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X":
+    if _is_extended_webp(data):
         return bool(data[20] & 2)
     if data[:4] == b"GIF8":
         from PIL import Image
@@ -152,31 +189,240 @@ def _is_animated(data):
     return False
 
 
-def _needs_pillow(data):
-    """GIF; WebP that is animated or turned by EXIF; PNG turned by EXIF, which old versions of OpenCV do not turn."""
-    if data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X":
-        return bool(data[20] & (2 | 8))
-    return data[:4] == b"GIF8" or (data[:4] == b"\x89PNG" and b"eXIf" in data)
+def _may_have_alpha(data):
+    if _is_png(data):
+        return data[25:26] in (b"\4", b"\6") or data.find(b"tRNS", 0, max(0, data.find(b"IDAT"))) >= 0
+    if data[:4] == b"RIFF":
+        return data[12:16] == b"VP8L" or (_is_extended_webp(data) and bool(data[20] & 16))
+    return _is_tiff(data)
 
 
-def _decode_with_pillow(data, path):
+def _has_sixteen_bits(data):
+    return data[24:25] == b"\x10" if _is_png(data) else _is_tiff(data)
+
+
+def _segments(data):
+    """(marker, first byte of the content, length) of the segments of a JPEG file that stand before its pixels."""
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
+        if data[position + 1] == 0xFF:  # a fill byte
+            position += 1
+            continue
+        length = (data[position + 2] << 8) + data[position + 3]
+        yield data[position + 1], position + 4, length - 2
+        position += 2 + length
+
+
+def _header_size(data):
+    """(width, height) as they are stored in a JPEG or PNG that OpenCV reads; None for any other file."""
+    if _is_png(data) and len(data) >= 24:
+        return struct.unpack(">II", data[16:24])
+    if _is_jpeg(data):
+        for marker, start, length in _segments(data):
+            if marker in (0xC0, 0xC1, 0xC2) and length >= 5:  # baseline, extended, progressive
+                depth, height, width = struct.unpack(">BHH", data[start : start + 5])
+                return (width, height) if depth == 8 and height else None
+    return None  # lossless, hierarchical and arithmetic JPEG among them
+
+
+def _has_exif(data):
+    if _is_jpeg(data):
+        return any(marker == 0xE1 and data[start : start + 6] == b"Exif\0\0" for marker, start, _ in _segments(data))
+    if _is_png(data):
+        return b"eXIf" in data
+    return _is_extended_webp(data) and bool(data[20] & 8)
+
+
+def _orientation(data):
+    """The EXIF orientation (1 to 8) of a JPEG, PNG or WebP file, wherever in it the EXIF data stand."""
+    if not _has_exif(data):
+        return 1
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            if _is_png(data):
+                opened.load()  # it may stand behind the pixels
+            exif = Image.Exif()
+            exif.load(opened.info["exif"])
+            value = exif.get(0x0112, 1)
+    except Exception:  # no EXIF data that anybody could read
+        return 1
+    return value if value in _UPRIGHT else 1
+
+
+# ---- decoding
+
+
+def _decode(data, path, flags):
+    """(pixels as OpenCV has them: BGR, notes) of the bytes of an image file, whole and upright."""
+    notes = [FIRST_FRAME] if _is_animated(data) else []
+    data, more = _whole(data, path)
+    notes += more
+    _limit(_header_size(data), path)
+    if data[:4] == b"GIF8" or _heif_brand(data) or (_is_extended_webp(data) and data[20] & 2):
+        return _decode_with_pillow(data, path, flags), notes
+    try:
+        image = _decode_with_opencv(data, path, flags)
+    except _NotDecoded as failure:
+        try:
+            return _decode_with_pillow(data, path, flags), notes
+        except BadImageError:
+            raise failure
+    return image, notes
+
+
+class _NotDecoded(BadImageError):
+    """A file that OpenCV does not read; Pillow may."""
+
+
+def _decode_with_opencv(data, path, flags):
+    real = _is_tiff(data) and _holds_real_numbers(data)
+    if not _is_tiff(data):  # OpenCV turns a TIFF as it says, whatever the flags
+        flags = flags | cv2.IMREAD_IGNORE_ORIENTATION if flags >= 0 else flags
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if real else flags)
+    except cv2.error as error:
+        reason = str(error).strip().splitlines()[-1]
+        if "_IMAGE_" in reason:  # CV_IO_MAX_IMAGE_PIXELS, _WIDTH, _HEIGHT
+            raise BadImageError(path, _TOO_LARGE)
+        raise _NotDecoded(path, "OpenCV cannot decode it (%s)" % reason)
+    if image is None:
+        raise _NotDecoded(path, "not an image that OpenCV can decode")
+    if real:
+        image = _levels_of_real_numbers(image, path, flags)
+    turn = _UPRIGHT.get(_orientation(data))
+    return turn(image) if turn else image
+
+
+def _decode_with_pillow(data, path, flags):
     from PIL import Image, ImageOps
 
+    if _heif_brand(data) not in (b"", b"avif", b"avis"):
+        if not _HEIF:
+            raise BadImageError(path, "HEIC: pip install pillow-heif, or save it as JPEG")
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     try:
         with Image.open(io.BytesIO(data)) as opened:
             image = ImageOps.exif_transpose(opened)
             if image.mode.startswith("I;16") or image.mode == "I":
                 levels = np.asarray(image).astype(np.int64)
                 grey = (np.clip(levels, 0, 65535) >> 8).astype(np.uint8)
-                return np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=2))
+                return cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
             if image.mode == "F":
-                raise BadImageError(path, "an image of real numbers: save it with 8 or 16 bits a channel")
-            return np.array(image.convert("RGB"))
+                raise BadImageError(path, _REAL_NUMBERS)
+            if flags == cv2.IMREAD_UNCHANGED and (image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info):
+                return cv2.cvtColor(np.array(image.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
+            return cv2.cvtColor(np.array(image.convert("RGB")), cv2.COLOR_RGB2BGR)
     except BadImageError:
         raise
     except MemoryError:
         raise
+    except Image.DecompressionBombError:
+        raise BadImageError(path, _TOO_LARGE)
     except Exception as error:
         raise BadImageError(
             path, "not an image that OpenCV or Pillow can decode (%s)" % str(error).splitlines()[0][:100]
         )
+
+
+_MOST_PIXELS = 1 << 30  # OpenCV's own limit
+_TOO_LARGE = "more pixels than can be read (%d million): make it smaller" % (_MOST_PIXELS // 10**6)
+
+
+def _limit(size, path):
+    """Raise BadImageError for a picture that would take all memory. size: (width, height), or None."""
+    if size is not None and size[0] * size[1] > _MOST_PIXELS:
+        raise BadImageError(path, "%d×%d, %s" % (size + (_TOO_LARGE,)))
+
+
+# ---- files that end early
+
+
+def _whole(data, path):
+    """(the bytes of an image file, notes). Raises BadImageError where pixels are missing.
+
+    OpenCV fills what is missing with grey and only prints a warning. What lacks its end marker alone gets it.
+    """
+    if _is_jpeg(data):
+        # The end marker must come after the last start of scan; thumbnails in the header have both of their own.
+        end = data.rfind(b"\xff\xd9")
+        suspicious = end < 0 or data.find(b"\xff\xda", end) >= 0
+    else:
+        suspicious = _is_png(data) and b"IEND" not in data[-12:]
+    if not suspicious:
+        return data, []
+    # slow and strict; asked only where the quick look found something odd
+    if _pixels(data) is not None:
+        return data, []
+    if _is_jpeg(data):
+        # A decoder that has all pixels ignores what follows; one that lacks some makes them of what follows.
+        endings = [_pixels(data + filling + b"\xff\xd9") for filling in (b"", b"\x00" * 64, b"\xa5" * 64)]
+        if all(pixels is not None and np.array_equal(pixels, endings[0]) for pixels in endings):
+            return data + b"\xff\xd9", [NO_END_MARKER]
+    raise BadImageError(path, "the image is cut short")
+
+
+def _pixels(data):
+    """The pixels of the bytes of an image as Pillow reads them; None where it finds them cut short."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            opened.load()
+            return np.asarray(opened)
+    except Exception:
+        return None
+
+
+# ---- masks in other channels and other ranges
+
+
+def _alpha(image):
+    """uint8 H×W: the alpha channel of an image (BGRA) where that holds the mask, else None."""
+    if image.ndim != 3 or image.shape[2] != 4:
+        return None
+    colours, alpha = image[..., :3], image[..., 3]
+    if (alpha == alpha[0, 0]).all():
+        return None
+    constant = (colours == colours[0, 0]).all()
+    grey = (colours[..., 0] == colours[..., 1]).all() and (colours[..., 0] == colours[..., 2]).all()
+    if grey and not constant:
+        return None  # a mask with an alpha channel of its own
+    return (alpha >> 8).astype(np.uint8) if alpha.dtype == np.uint16 else np.ascontiguousarray(alpha)
+
+
+_REAL_NUMBERS = "an image of real numbers that go neither from 0 to 1 nor to 255: save it with 8 or 16 bits a channel"
+
+
+def _holds_real_numbers(data):
+    from PIL import TiffImagePlugin
+
+    try:
+        tags, file = TiffImagePlugin.ImageFileDirectory_v2(data[:8]), io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        kinds = tags.get(339, 1)  # SampleFormat; 3: real numbers
+        in_logarithms = tags.get(262) in (32844, 32845)  # PhotometricInterpretation: LogL, LogLuv
+        return in_logarithms or 3 in (kinds if isinstance(kinds, tuple) else (kinds,))
+    except Exception:  # no TIFF that anybody could read
+        return False
+
+
+def _levels_of_real_numbers(image, path, flags):
+    """uint8 levels of real numbers from 0 to 1, or to 255; channels as `flags` ask for them.
+
+    Compression and resizing overshoot a little. Between 1 and 128 nobody could tell what is white.
+    """
+    low, high = float(np.min(image)), float(np.max(image))
+    scale = 255 if high <= 1.05 else 1
+    if image.dtype == np.uint8 or not (low * scale >= -13 and (scale == 255 or 128 <= high <= 256)):  # NaN too
+        raise BadImageError(path, _REAL_NUMBERS)
+    levels = np.rint(np.clip(image.astype(np.float64) * scale, 0, 255)).astype(np.uint8)
+    if levels.ndim == 3 and levels.shape[2] == 4 and flags != cv2.IMREAD_UNCHANGED:
+        levels = np.ascontiguousarray(levels[..., :3])
+    if levels.ndim == 2 and flags & ~cv2.IMREAD_IGNORE_ORIENTATION == cv2.IMREAD_COLOR:
+        levels = cv2.cvtColor(levels, cv2.COLOR_GRAY2BGR)
+    return levels

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from kdscfnet.data.augment import Augmentation, apply_to_image, apply_to_mask, draw
+from kdscfnet.data.check import expect_one_size
 from kdscfnet.data.workers import load_ahead
-from kdscfnet.images import read_image, read_mask
+from kdscfnet.images import read_image, read_mask, rounded_mean
 from kdscfnet.schedule import steps_per_epoch
 
 # Streams of random numbers that must not run in parallel
@@ -85,15 +86,14 @@ class TrainingSamples:
         images: paths.
         targets: paths of masks or of a teacher's maps, parallel to `images`; None: there are none.
         seed: with epoch and index it decides the augmentation.
+        table: uint8 [256], what the targets' levels become (kdscfnet.data.check.target_levels), or None.
+        low_resolution: targets may be smaller than their images, as a teacher's maps.
     """
 
-    def __init__(self, images, targets, seed, augmentation=None):
-        self.images, self.targets, self.seed, self.augmentation = (
-            list(images),
-            targets and list(targets),
-            seed,
-            augmentation or Augmentation(),
-        )
+    def __init__(self, images, targets, seed, augmentation=None, table=None, low_resolution=False):
+        self.images, self.targets, self.seed = list(images), targets and list(targets), seed
+        self.augmentation = augmentation or Augmentation()
+        self.table, self.low_resolution = table, low_resolution
 
     def __len__(self):
         return len(self.images)
@@ -106,7 +106,12 @@ class TrainingSamples:
         drawn = draw(rng, image.shape[0], image.shape[1], self.augmentation)
         target = None
         if self.targets is not None:
-            target = apply_to_mask(read_mask(self.targets[index]), drawn, size, image.shape[:2])
+            mask = read_mask(self.targets[index])
+            if not self.low_resolution:
+                expect_one_size(self.targets[index], mask.shape[1::-1], image.shape[1::-1])
+            if self.table is not None:
+                mask = self.table[rounded_mean(mask)]
+            target = apply_to_mask(mask, drawn, size, image.shape[:2])
         return apply_to_image(image, drawn, size), target
 
 

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-import io
-import os
+import collections
 from concurrent.futures import ThreadPoolExecutor
 
-from kdscfnet.errors import BadImageError
-from kdscfnet.images import check_whole, read_bytes
-from kdscfnet.text import progress
+import numpy as np
+
+from kdscfnet.errors import BadImageError, UserError
+from kdscfnet.images import read_levels, rounded_mean, size_of
+from kdscfnet.text import progress, say_once
+from kdscfnet.threads import available_cores
+
+_SAMPLE = 64  # masks whose levels are looked at
 
 
 def scan(images, masks, skip_bad=False, same_size=True, title="checking"):
     """Look at every file before training starts: whole, an image, and mask and image of one size.
 
-    It reads the files and their headers but decodes nothing, about ten times as fast as decoding.
+    What it passes can be read: by header and end of an ordinary JPEG or PNG, about ten times as fast as decoding; any
+    other file is decoded. What the reader guesses is said, once for all files.
 
     Args:
         images, masks: parallel tuples of paths; masks may be empty.
-        same_size: masks must have their image's size.
+        same_size: masks must have their image's size, both upright.
         skip_bad: leave out what is bad instead of raising.
 
     Returns (images, masks, problems): what is good, and a list of BadImageError. Raises the first otherwise.
     """
     pairs = list(zip(images, masks)) if masks else [(image, None) for image in images]
-
-    def look(pair):
-        try:
-            size = _size_of(pair[0])
-            if pair[1] is not None:
-                mask_size = _size_of(pair[1])
-                if same_size and mask_size != size:
-                    raise BadImageError(
-                        pair[1], "the mask is %d×%d, its image %d×%d: they must be of one size" % (mask_size + size)
-                    )
-        except BadImageError as error:
-            return error
-        return None
-
-    good, problems = [], []
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-        for pair, error in progress(zip(pairs, pool.map(look, pairs)), total=len(pairs), desc=title, leave=False):
+    good, problems, noted = [], [], collections.OrderedDict()
+    with ThreadPoolExecutor(max(2, available_cores())) as pool:
+        looked_at = pool.map(lambda pair: _look(pair, same_size), pairs)
+        for pair, (error, notes) in progress(zip(pairs, looked_at), total=len(pairs), desc=title, leave=False):
+            for path, note in notes:
+                noted.setdefault(note, []).append(path)
             if error is None:
                 good.append(pair)
             elif skip_bad:
@@ -48,20 +42,80 @@ def scan(images, masks, skip_bad=False, same_size=True, title="checking"):
             else:
                 pool.shutdown(wait=False)
                 raise BadImageError(error.path, error.reason + " (--skip-bad goes on without it)")
+    for note, paths in noted.items():
+        say_once("%d files: %s (the first: %s)" % (len(paths), note, paths[0]))
     return tuple(p[0] for p in good), tuple(p[1] for p in good) if masks else (), problems
 
 
-def _size_of(path):
-    """(width, height) from the header of an image file, after a look at its end. EXIF rotation counts."""
-    from PIL import Image
-
-    data = read_bytes(path)
-    check_whole(data, path)
+def _look(pair, same_size):
+    """(BadImageError or None, [(path, note)]) of an image and its mask or None."""
+    image, mask = pair
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            size = image.size
-            if image.format == "JPEG" and b"Exif" in data[:64] and image.getexif().get(0x0112, 1) >= 5:
-                size = size[::-1]
-            return size
-    except Exception:
-        raise BadImageError(path, "not an image that can be read")
+        size, image_notes = size_of(image)
+        notes = [(image, note) for note in image_notes]
+        if mask is not None:
+            mask_size, mask_notes = size_of(mask)
+            notes += [(mask, note) for note in mask_notes]
+            if same_size:
+                expect_one_size(mask, mask_size, size)
+    except BadImageError as error:
+        return error, []
+    return None, notes
+
+
+def expect_one_size(mask, mask_size, image_size):
+    """Raise BadImageError where a mask's size, (width, height), is not its image's."""
+    if tuple(mask_size) != tuple(image_size):
+        raise BadImageError(
+            mask,
+            "the mask is %d×%d, its image %d×%d: they must be of one size" % (tuple(mask_size) + tuple(image_size)),
+        )
+
+
+def target_levels(masks, whose="the masks", teacher=False):
+    """What the levels of a set's masks, or of a teacher's maps, mean; a sample of them is read.
+
+    Args:
+        masks: paths, of at least one.
+        whose: what they are, for messages.
+        teacher: they are maps of real saliency, not masks of two levels.
+
+    Returns (uint8 [256] or None, lines): masks of two levels become 0 and 255 by that table. The lines, a list, say so,
+    and what else the reader did. Raises UserError where nothing could be learned: all files have one level alone, or no
+    level is nearly white.
+    """
+    sample = masks[:: max(1, len(masks) // _SAMPLE)]
+    present, notes = np.zeros(256, bool), collections.Counter()
+    with ThreadPoolExecutor(max(2, available_cores())) as pool:
+        for in_mask, of_mask in pool.map(_levels_in, sample):
+            present |= in_mask
+            notes.update(of_mask)
+    for mask in masks if present.sum() < 2 else ():
+        present |= _levels_in(mask)[0]
+        if present.sum() > 1:
+            break
+    lines = ["%s: %s (%d of %d that were looked at)" % (whose, *note, len(sample)) for note in notes.items()]
+    levels = np.flatnonzero(present)
+    if not len(levels):
+        return None, lines  # none can be read, which is said where they are
+    low, high = int(levels[0]), int(levels[-1])
+    if low == high:
+        raise UserError("%s hold level %d alone, in every file: there is nothing to learn" % (whose, low))
+    if len(levels) == 2 and not teacher:
+        if (low, high) == (0, 255):
+            return None, lines
+        table = np.where(np.arange(256) >= (low + high + 1) // 2, 255, 0).astype(np.uint8)
+        return table, lines + ["%s have the levels %d and %d alone: taken as 0 and 255" % (whose, low, high)]
+    if high < 128:
+        white = "full saliency" if teacher else "objects, 0 for the background"
+        raise UserError("%s have levels from %d to %d: save them with 255 for %s" % (whose, low, high, white))
+    return None, lines
+
+
+def _levels_in(path):
+    """(bool [256]: which levels a mask has, notes); none where it cannot be read, which is said where it is used."""
+    try:
+        levels, notes = read_levels(path)
+    except BadImageError:
+        return np.zeros(256, bool), []
+    return np.bincount(rounded_mean(levels).ravel(), minlength=256) > 0, notes

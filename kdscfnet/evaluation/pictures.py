@@ -13,7 +13,7 @@ from kdscfnet.errors import BadImageError
 from kdscfnet.evaluation.scores import THRESHOLDS
 from kdscfnet.evaluation.tables import with_coverage
 from kdscfnet.files import write_bytes
-from kdscfnet.images import mask_mean, read_image, read_mask
+from kdscfnet.images import read_image, read_mask, rounded_mean
 
 EXAMPLES = 3  # of best, of median and of worst maps
 _FIELD = (180, 240)  # pixels: height, width of a picture in the grid
@@ -185,7 +185,7 @@ def _pictures(name, scored, with_image):
 
 
 def _read_grey(path):
-    return cv2.cvtColor(mask_mean(read_mask(path)).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+    return cv2.cvtColor(rounded_mean(read_mask(path)), cv2.COLOR_GRAY2RGB)
 
 
 def _thumbnail(path, read):

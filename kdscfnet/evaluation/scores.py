@@ -20,7 +20,7 @@ from kdscfnet.evaluation.pairs import (
     pair_up,
     summarise,
 )
-from kdscfnet.images import mask_mean, read_mask
+from kdscfnet.images import read_levels, rounded_mean
 from kdscfnet.text import progress
 from kdscfnet.threads import available_cores, in_order, one_opencv_thread
 
@@ -152,13 +152,14 @@ def score_pairs(pairs, problems=(), scores=ALL_SCORES, resize=False, threads=Non
 def score_pair(pair, scores=ALL_SCORES, resize=False):
     """Score one Pair. Returns MapScores, or a Problem where that is not possible. With scores () it reads only."""
     try:
-        mask, mask_notes = _read_levels(pair.mask)
+        mask, mask_notes = read_levels(pair.mask)
     except BadImageError as error:
         return Problem(UNREADABLE, os.path.basename(pair.mask), "mask: %s" % error.reason)
     try:
-        levels, notes = _read_levels(pair.map)
+        levels, notes = read_levels(pair.map)
     except BadImageError as error:
         return Problem(UNREADABLE, os.path.basename(pair.map), error.reason)
+    levels, mask = rounded_mean(levels), rounded_mean(mask)
     if levels.shape != mask.shape and not resize:
         sizes = levels.shape[1], levels.shape[0], mask.shape[1], mask.shape[0]
         return Problem(OTHER_SIZE, os.path.basename(pair.map), "%d×%d, its mask %d×%d" % sizes)
@@ -256,24 +257,3 @@ def _resized(levels, foreground):
         resized = cv2.resize(table[levels], size, interpolation=cv2.INTER_LINEAR)
         values[name] = float(np.abs(resized - foreground).mean())
     return values, cv2.resize(levels, size, interpolation=cv2.INTER_LINEAR)
-
-
-def _read_levels(path):
-    """(uint8 H×W, list of notes) of a map or mask file."""
-    levels, notes = read_mask(path), []
-    if levels.ndim == 3:
-        levels = np.floor(mask_mean(levels) + 0.5).astype(np.uint8)
-        notes.append("in colour, the mean of its channels counts")
-    if _has_sixteen_bits(path):
-        notes.append("16 bits, brought to 8")
-    return levels, notes
-
-
-def _has_sixteen_bits(path):
-    with open(path, "rb") as file:
-        head = file.read(25)
-    if head[:4] == b"\x89PNG":
-        return head[24] == 16  # the bit depth in the header
-    if head[:2] in (b"II", b"MM"):
-        return cv2.imread(path, cv2.IMREAD_UNCHANGED).dtype != np.uint8
-    return False
