@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 import zlib
 
+from kdscfnet.data import lists
 from kdscfnet.data.find import IMAGE_FOLDER, MASK_FOLDER
 from kdscfnet.data.sets import KNOWN_SETS, canonical_name
 from kdscfnet.errors import UserError
@@ -106,8 +107,9 @@ def sort_members(names, archive):
         names: of its members, with "/" or "\\" between folders.
         archive: its own path, whose last parts may tell which set it is: data97810/ECSSD.zip.
 
-    Returns ({(set, "image" or "mask"): {member: file name}}, [members that are zip files]). Lists of names, train.txt
-    or test.txt, are members of (set, "image") under the name ../train.txt.
+    Returns ({(set, "image" or "mask"): {member: file name}}, [members that are zip files]). File names have the
+    sub-folders by sequence or class, `seq1/0001.jpg`. Lists of names, train.txt or test.txt, are members of
+    (set, "image") under the name ../train.txt.
     """
     folders = collections.OrderedDict()
     inner = sorted(name for name in names if name.lower().endswith(".zip"))
@@ -118,31 +120,42 @@ def sort_members(names, archive):
             by_folder.setdefault(parts[:-1], []).append(name)
     homes = {}
     for folder, members in by_folder.items():
-        last = folder[-1] if folder else ""
-        kinds, home = None, folder[:-1]
-        if IMAGE_FOLDER.match(last):
-            kinds = {"image": members}
-        elif MASK_FOLDER.match(last):
-            kinds = {"mask": members}
-        set_name = _set_name(folder if kinds is None else home, last, archive)
-        if kinds is None:
-            if set_name not in KNOWN_SETS:
-                continue  # pictures of something else
-            home, kinds = folder, _by_suffix(members, archive)
+        depth = _depth_of_kind(folder)
+        kind_folder, home = (
+            (folder[depth], folder[:depth]) if depth is not None else (folder[-1] if folder else "", folder)
+        )
+        inside = folder[depth + 1 :] if depth is not None else ()  # by sequence or class: image/seq1/0001.jpg
+        set_name = _set_name(home if depth is not None else folder[:-1], kind_folder, archive)
+        for part in inside if set_name not in KNOWN_SETS else ():
+            if canonical_name(part) in KNOWN_SETS:  # image/ECSSD/0001.jpg
+                set_name, inside = canonical_name(part), inside[inside.index(part) + 1 :]
+                break
+        if depth is not None:
+            kinds = {"image" if IMAGE_FOLDER.match(kind_folder) else "mask": members}
+        elif set_name in KNOWN_SETS:
+            kinds = _by_suffix(members, archive)
+        else:
+            continue  # pictures of something else
         homes[home] = set_name
         for kind, chosen in kinds.items():
             files = folders.setdefault((set_name, kind), collections.OrderedDict())
             for member in chosen:
-                name = _parts(member)[-1]
+                name = "/".join((*inside, _parts(member)[-1]))
                 if name in files.values():  # of another folder: 1/001.jpg, 2/001.jpg
                     name = "_".join(_parts(member)[-2:])
                 files[member] = name
     for name in sorted(names):
         parts = _parts(name)
         key = (homes.get(parts[:-1]), "image")
-        if parts[-1] in ("train.txt", "test.txt") and key in folders:
+        if parts[-1].lower() in lists.NAMES and key in folders:
             folders[key][name] = "../" + parts[-1]
     return folders, inner
+
+
+def _depth_of_kind(folder):
+    """Which part of a path, a tuple, is a folder of images or of masks: the last one; None where none is."""
+    depths = [i for i, part in enumerate(folder) if IMAGE_FOLDER.match(part) or MASK_FOLDER.match(part)]
+    return depths[-1] if depths else None
 
 
 def _parts(name):
@@ -191,14 +204,16 @@ def _extract(archive, members, target, title):
             shutil.rmtree(os.path.join(home, entry), ignore_errors=True)
     temporary = tempfile.mkdtemp(prefix=".tmp-%s-" % os.path.basename(target), dir=home)
     try:
-        lists = []
+        listings = []
         for member, name in progress(members.items(), total=len(members), desc=title, unit=" files", leave=False):
-            place = os.path.join(temporary, os.path.basename(name))
-            if name.startswith("../"):
-                lists.append(place)
+            is_list = name.startswith("../")
+            place = os.path.join(temporary, os.path.basename(name) if is_list else name)
+            if is_list:
+                listings.append(place)
+            os.makedirs(os.path.dirname(place), exist_ok=True)
             with archive.open(member) as source, open(place, "wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
-        for place in lists:
+        for place in listings:
             os.replace(place, os.path.join(home, os.path.basename(place)))
         os.chmod(temporary, 0o755)  # mkdtemp makes it private
         os.rename(temporary, target)

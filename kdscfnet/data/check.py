@@ -43,7 +43,7 @@ def scan(images, masks, skip_bad=False, same_size=True, title="checking"):
                 pool.shutdown(wait=False)
                 raise BadImageError(error.path, error.reason + " (--skip-bad goes on without it)")
     for note, paths in noted.items():
-        say_once("%d files: %s (the first: %s)" % (len(paths), note, paths[0]))
+        say_once("%d %s: %s (the first: %s)" % (len(paths), "file" if len(paths) == 1 else "files", note, paths[0]))
     return tuple(p[0] for p in good), tuple(p[1] for p in good) if masks else (), problems
 
 

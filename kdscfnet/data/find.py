@@ -11,10 +11,11 @@ import os
 import re
 from dataclasses import dataclass, replace
 
-from kdscfnet.data.lists import read_list
-from kdscfnet.data.names import bare, is_image, list_images, match_names
+from kdscfnet.data.lists import FOR_TESTS, FOR_TRAINING, Known, name_of, read_list
+from kdscfnet.data.names import bare, is_image, list_images, match_names, passed_over
 from kdscfnet.data.sets import TRAINING_SETS, canonical_name, choose
 from kdscfnet.errors import UserError
+from kdscfnet.text import say_once
 
 IMAGE_FOLDER = re.compile(r"^(.+[-_])?(images?|imgs?|im)$", re.I)
 MASK_FOLDER = re.compile(
@@ -28,9 +29,11 @@ class ImageSet:
 
     name: str
     root: str
-    names: tuple  # file names without suffix
+    names: tuple  # file names without suffix; `seq1/0001` in sub-folders
     images: tuple  # paths; empty where only masks were asked for and there are no images
     masks: tuple  # paths; empty: no masks; None for a lacking one where masks="partial" was asked for
+    spare: tuple = ()  # names of masks that no image has, where the set is all images of its folder
+    passed_over: tuple = ()  # sentences: which files of its folders are no part of it
 
     def __len__(self):
         return len(self.names)
@@ -40,7 +43,7 @@ class ImageSet:
         return "%s: %d images, %d masks" % (self.name, len(self.images), len(self.masks) - self.masks.count(None))
 
 
-def find_image_set(root, masks="required", images="required", lists=("train.txt", "test.txt")):
+def find_image_set(root, masks="required", images="required", lists=FOR_TRAINING):
     """Find the images and masks of one data set.
 
     Args:
@@ -50,7 +53,7 @@ def find_image_set(root, masks="required", images="required", lists=("train.txt"
         lists: names of list files, the first that is there is used, then <SET>.txt; a single other .txt file counts
             where its first line names an image of the set, and is passed over with a line on stderr where not.
 
-    Returns an ImageSet. Raises UserError with what is missing where.
+    Returns an ImageSet; says once what it leaves out. Raises UserError with what is missing where.
     """
     root = os.fspath(root)
     _expect_folder(root)
@@ -63,26 +66,38 @@ def find_image_set(root, masks="required", images="required", lists=("train.txt"
         raise UserError("%s holds no images: expected %s/image/*.jpg (or images, %s-Image, imgs)" % (root, root, name))
     if masks == "required" and not mask_files:
         raise UserError(no_masks(root))
-    if image_files:
-        mask_files = match_names(mask_files, image_files)
-    names = _listed(folders, lists, {name, os.path.basename(os.path.abspath(root))}, image_files, mask_files, masks)
-    lacking = [entry for entry in names if entry not in mask_files]
+    names, matched = _listed(
+        folders, lists, {name, os.path.basename(os.path.abspath(root))}, image_files, mask_files, masks
+    )
+    lacking = [entry for entry in names if entry not in matched]
     if lacking and masks == "required":
         raise UserError(
             "%s: %d of %d images have no mask in %s (the first: %s)"
             % (root, len(lacking), len(names), folders.mask, lacking[0])
         )
-    with_masks = mask_files and (masks == "partial" or not lacking)
+    sentences = folders.passed_over(image_files, mask_files)
+    spare = ()
+    if image_files and folders.image != folders.mask and len(set(names)) == len(image_files):
+        used = set(matched.values())
+        spare = tuple(entry for entry, path in mask_files.items() if path not in used)
+    if spare and masks in ("required", "optional"):
+        shown = ", ".join(spare[:3]) + (", …" if len(spare) > 3 else "")
+        sentences.append("%s: %d without an image: %s" % (folders.mask, len(spare), shown))
+    for sentence in sentences:
+        say_once(sentence)
+    with_masks = matched and (masks == "partial" or not lacking)
     return ImageSet(
         name,
         root,
         tuple(names),
         tuple(image_files[entry] for entry in names) if image_files else (),
-        tuple(mask_files.get(entry) for entry in names) if with_masks else (),
+        tuple(matched.get(entry) for entry in names) if with_masks else (),
+        spare,
+        tuple(sentences),
     )
 
 
-def find_image_sets(root, masks="required", images="required", lists=("test.txt", "train.txt"), pick=list):
+def find_image_sets(root, masks="required", images="required", lists=FOR_TESTS, pick=list):
     """The data sets in the folders of `root`, or `root` itself where it is one. Returns a list of ImageSet.
 
     pick: names of the sets that are there → names of those to look into; by default all. What is wrong with the
@@ -127,7 +142,7 @@ def find_masks(root):
     image_set = find_image_set(root, masks="partial", images="optional")
     if image_set.masks:
         return image_set
-    if image_set.images and os.path.dirname(os.path.abspath(image_set.images[0])) == os.path.abspath(root):
+    if image_set.images and _find_folders(root).image == root:
         parent, name = os.path.split(os.path.abspath(root))
         if not bare("_" + name):  # .../ECSSD/mask is ECSSD
             name = os.path.basename(parent) or name
@@ -191,6 +206,13 @@ class _Folders:
             return sides
         return list_images(self.image) if self.image else {}, list_images(self.mask) if self.mask else {}
 
+    def passed_over(self, image_files, mask_files):
+        """Sentences on the files of these folders that are neither."""
+        files = [*image_files.values(), *mask_files.values()]
+        folders = [self.image] + ([self.mask] if mask_files and self.mask != self.image else [])
+        sentences = [passed_over(folder, files) for folder in folders if folder is not None]
+        return [sentence for sentence in sentences if sentence]
+
 
 def _find_folders(root, depth=2):
     """The _Folders of a data set. Looks into a single nested folder too."""
@@ -214,29 +236,40 @@ def _find_folders(root, depth=2):
         nested = [inner for inner in nested if inner.image is not None or inner.mask is not None]
         if len(nested) == 1:
             return nested[0]
+        if nested and all(inner.image == inner.home and inner.mask is None for inner in nested):
+            return _Folders(root, root, None)  # images alone, by sequence or class
     return _Folders(root, None, None)
 
 
 def _listed(folders, lists, set_names, image_files, mask_files, masks):
-    """The names of a set's images: those of its list, or all. Raises UserError where the list names what is not there.
+    """(names of a set's images: those of its list, or all; {name: path} of their masks).
 
-    `mask_files` may lack some where `masks` is "partial".
+    Raises UserError where the list names what is not there; masks may lack where `masks` is "partial".
     """
     everything = image_files or mask_files
     listed = read_list(folders.home, lists, set_names, everything)
-    if listed is None:
-        return list(everything)
-    path, entries = listed
-    if not entries:
+    path, entries = listed or (None, [(0, name, "") for name in everything])
+    if not entries and listed:
         raise UserError("%s is empty: remove it, or list one name a line" % path)
+    named = {}
+    if image_files and any(rest for _, _, rest in entries):  # the list may name the masks, too
+        known = Known(mask_files)
+        named = {name: name_of(rest, known) for _, name, rest in entries if is_image(os.path.basename(rest))}
+    matched = {name: mask_files[mask] for name, mask in named.items() if mask is not None}
+    if image_files:
+        taken = set(matched.values())
+        free = {name: path for name, path in mask_files.items() if path not in taken}
+        matched.update(match_names(free, [name for name in image_files if name not in matched]))
+    else:
+        matched = dict(mask_files)
     needed = [("image", image_files, folders.image)]
-    if masks != "partial":
-        needed.append(("mask", mask_files, folders.mask))
-    for number, entry in entries:
+    if masks != "partial" and mask_files:
+        needed.append(("mask", matched, folders.mask))
+    for number, name, _ in entries if listed else ():
         for kind, files, folder in needed:
-            if files and entry not in files:
+            if files and name not in files:
                 raise UserError(
                     "%s line %d: there is no %s %r in %s: correct the list or remove it"
-                    % (path, number, kind, entry, folder)
+                    % (path, number, kind, name, folder)
                 )
-    return [entry for _, entry in entries]
+    return [name for _, name, _ in entries], matched

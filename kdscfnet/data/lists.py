@@ -1,4 +1,4 @@
-"""List files: which images of a folder make up a data set, one name a line."""
+"""List files: which images of a folder make up a data set, one a line, as several projects write them."""
 
 from __future__ import annotations
 
@@ -9,42 +9,106 @@ from kdscfnet.errors import UserError
 from kdscfnet.images import IMAGE_SUFFIXES
 from kdscfnet.text import say_once
 
+_TRAIN, _VAL, _TEST = (("%s.txt" % part, "%s_list.txt" % part) for part in ("train", "val", "test"))
+FOR_TRAINING = _TRAIN + _TEST + _VAL  # which list counts, the first one first
+FOR_VALIDATION = _VAL + _TEST + _TRAIN
+FOR_TESTS = _TEST + _VAL + _TRAIN
+NAMES = frozenset(FOR_TRAINING)
+
+_IMAGE_PATH = re.compile(r"(.*?(?:%s))(?:[\s,]+|$)(.*)" % "|".join(map(re.escape, IMAGE_SUFFIXES)), re.I)
+
 
 def read_list(home, lists, set_names, known):
-    """(path, [(line number, name)]) of the list file in `home`, or None.
+    """The list file in `home`: (path, [(line number, name, the rest of the line)]), or None where there is none.
 
-    A file that is named as a list (one of `lists`, train.txt, test.txt, <set>.txt) must be one; another is one where
-    its first entry is among the `known` names. Archives come with texts of other kinds.
+    A file that is named as a list (one of `lists`, of NAMES, <set>.txt) must be one; another is one where its first
+    line names one of the `known` images. Archives come with texts of other kinds. Lists that are not used are said.
     """
+    known = Known(known)
     texts = [e for e in sorted(os.listdir(home)) if e.lower().endswith(".txt") and not e.lower().startswith("readme")]
     own = [name.lower() + ".txt" for name in set_names]
-    chosen = [e for e in lists if e in texts] + [e for e in texts if e.lower() in own]
-    chosen += texts if len(texts) == 1 else []
+    by_name = {entry.lower(): entry for entry in texts}
+    chosen = [by_name[name] for name in (*lists, *own) if name in by_name] + (texts if len(texts) == 1 else [])
     if not chosen:
         return None
     path = os.path.join(home, chosen[0])
-    named = chosen[0].lower() in (*lists, "train.txt", "test.txt", *own)
+    named = chosen[0].lower() in NAMES.union(lists, own)
     with open(path, "rb") as file:
         data = file.read()
     if not named:
-        entries = _entries(data.decode("utf-8-sig", errors="replace"))
-        if not entries or entries[0][1] not in known:
+        lines = _lines(data.decode("utf-8-sig", errors="replace"))
+        if not lines or _named_in(lines[0][1], known)[0] not in known:
             say_once("%s is no list of the images beside it: passed over" % path)
             return None
     try:
-        return path, _entries(data.decode("utf-8-sig"))
+        lines = _lines(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         number = data[: error.start].count(b"\n") + 1
         raise UserError("%s line %d: not UTF-8 text: save the list as UTF-8 or remove it" % (path, number)) from None
+    unused = [entry for entry in texts if entry.lower() in NAMES and entry != chosen[0]]
+    if unused:
+        say_once("%s: the images of %s; not used here: %s" % (home, chosen[0], ", ".join(unused)))
+    return path, [(number, *_named_in(line, known)) for number, line in lines]
 
 
-def _entries(text):
-    """[(line number, name)] of a list's text: names without folder and suffix; empty lines are left out."""
-    entries = []
-    for number, line in enumerate(re.split(r"\r\n?|\n", text), 1):
-        line = line.strip()
-        if line:
-            entry = os.path.basename(line.split()[0] if os.path.splitext(line)[1] == "" or "\t" in line else line)
-            stem, suffix = os.path.splitext(entry)
-            entries.append((number, stem if suffix.lower() in IMAGE_SUFFIXES else entry))
-    return entries
+def _lines(text):
+    """[(line number, line)] without the empty ones."""
+    lines = [(number, line.strip()) for number, line in enumerate(re.split(r"\r\n?|\n", text), 1)]
+    return [(number, line) for number, line in lines if line]
+
+
+def _named_in(line, known):
+    """(the name of an image, the rest of the line). The whole line counts first, then its first column.
+
+    Columns end at the suffix of an image, at a tab, a comma or a blank: `image/0001.jpg mask/0001_gt.png`, `0001 1`. A
+    name that is not known is returned as it stands there.
+    """
+    if line in known:
+        return line, ""
+    match = _IMAGE_PATH.match(line)
+    columns = [match.groups()] if match else []
+    columns.insert(1 if match and match.group(2) else 0, (line, ""))
+    for separator in ("\t", ",", None):
+        first, *rest = line.split(separator, 1)
+        columns.append((first, rest[0] if rest else ""))
+    for column, rest in columns:
+        name = name_of(column, known)
+        if name is not None:
+            return name, rest
+    stem, suffix = os.path.splitext(match.group(1) if match else columns[-1][0])
+    return os.path.basename(stem if suffix.lower() in IMAGE_SUFFIXES else stem + suffix), ""
+
+
+class Known:
+    """Names of files, to look up what a path stands for."""
+
+    def __init__(self, names):
+        self.names, self.by_end = frozenset(names), {}
+        for name in self.names:
+            if "/" in name:
+                self.by_end.setdefault(name.rsplit("/", 1)[1], []).append(name)
+
+    def __contains__(self, name):
+        return name in self.names
+
+
+def name_of(path, known):
+    """The name, of those Known, that a path stands for, or None.
+
+    Folders above count as far as names have folders, `seq1/0001`; absolute paths and those of Windows are of another
+    machine. A name without its folder counts where one known name alone ends in it.
+    """
+    parts = [part for part in path.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+    if not parts:
+        return None
+    stem, suffix = os.path.splitext(parts[-1])
+    ends = [parts[-1]] + ([stem] if suffix.lower() in IMAGE_SUFFIXES else [])
+    for first in range(len(parts)):
+        for end in ends:
+            name = "/".join(parts[first:-1] + [end])
+            if name in known:
+                return name
+    for end in ends:
+        if len(known.by_end.get(end, ())) == 1:
+            return known.by_end[end][0]
+    return None

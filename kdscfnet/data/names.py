@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import re
 
 from kdscfnet.errors import UserError
-from kdscfnet.images import IMAGE_SUFFIXES
+from kdscfnet.images import HEIF_SUFFIXES, IMAGE_SUFFIXES
 
 # What masks and maps are called besides their image's name: 0001_mask.png, 0001-gt.png, 0001_sal.png
 _SUFFIX = re.compile(
@@ -28,8 +29,19 @@ def is_image(entry):
 def list_images(folder):
     """{name without suffix: path} of the image files in `folder`, by name; hidden files are left out.
 
+    A folder without images of its own may hold them in sub-folders, by sequence or class: then names are `seq1/0001`.
     Two files of one name and different suffixes are an error: nobody could tell which one is meant.
     """
+    images = _images_in(folder)
+    if not images:
+        for parent, folders, _ in os.walk(folder):
+            folders[:] = sorted(entry for entry in folders if not entry.startswith("."))
+            prefix = os.path.relpath(parent, folder).replace(os.sep, "/")
+            images.update(("%s/%s" % (prefix, stem), path) for stem, path in _images_in(parent).items())
+    return images
+
+
+def _images_in(folder):
     images = {}
     for entry in filter(is_image, sorted(os.listdir(folder))):
         stem = os.path.splitext(entry)[0]
@@ -39,6 +51,28 @@ def list_images(folder):
             )
         images[stem] = os.path.join(folder, entry)
     return images
+
+
+def passed_over(folder, images):
+    """What is left out of a folder, as one sentence by suffix, or "": all but `images` (paths), lists and hidden files.
+
+    `x/image: left out: 2 .heic (pip install pillow-heif to read them), 1 without suffix, 1 linked folder`
+    """
+    taken, counts = set(images), collections.Counter()
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [entry for entry in folders if not entry.startswith(".")]
+        linked = [entry for entry in folders if os.path.islink(os.path.join(parent, entry))]
+        counts["linked folder" if len(linked) == 1 else "linked folders"] += len(linked)
+        for entry in files:
+            suffix = os.path.splitext(entry)[1].lower()
+            if not (entry.startswith(".") or suffix == ".txt" or entry.lower() in ("thumbs.db", "desktop.ini")):
+                counts[suffix or "without suffix"] += os.path.join(parent, entry) not in taken
+    parts = []
+    for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if count:
+            heif = kind in HEIF_SUFFIXES and kind not in IMAGE_SUFFIXES
+            parts.append("%d %s%s" % (count, kind, " (pip install pillow-heif to read them)" if heif else ""))
+    return "%s: left out: %s" % (folder, ", ".join(parts)) if parts else ""
 
 
 def match_names(files, names):

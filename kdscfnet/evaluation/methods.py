@@ -9,7 +9,7 @@ import collections
 import os
 
 from kdscfnet.data.find import find_sets_to_score
-from kdscfnet.data.names import is_image
+from kdscfnet.data.names import bare, is_image, list_images
 from kdscfnet.data.sets import KNOWN_SETS, canonical_name
 from kdscfnet.errors import UserError
 from kdscfnet.evaluation.pairs import all_masks_missing, no_masks_in, pair_up
@@ -54,8 +54,12 @@ def find_methods(folders, sets):
 def _of_method(folder, sets):
     """{set name: folder} of one method's folder; {} where it is none."""
     names = {image_set.name for image_set in sets}
+    own = canonical_name(os.path.basename(os.path.abspath(folder)))
+    for image_set in sets:
+        if image_set.name == own or len(sets) == 1:
+            if not set(map(bare, list_images(folder))).isdisjoint(name for name in image_set.names if "/" in name):
+                return {image_set.name: folder}  # maps by sequence, as the masks
     if _holds_images(folder):
-        own = canonical_name(os.path.basename(os.path.abspath(folder)))
         if own in names:
             return {own: folder}
         labelled = _labelled(sets)
@@ -75,6 +79,8 @@ def _labelled(sets):
 
 def _of_other_sets(folder, by_set):
     """The names of the folders of maps in a method's folder that are not among those in `by_set`."""
+    if folder in by_set.values():
+        return []
     if _holds_images(folder):
         return [] if by_set else [os.path.basename(os.path.abspath(folder))]
     return [os.path.basename(p) for p in _folders(folder) if p not in by_set.values() and _holds_images(p)]
@@ -147,7 +153,7 @@ def score_methods(
             problems[where] = scored.left_out
         if method not in results:
             results[method] = _result_of(method, methods[method])
-        results[method].add(image_set.name, scored)
+        results[method].add(image_set, scored)
     check(problems, allow_missing, output)
     return with_scores(list(results.values())), warnings
 

@@ -14,7 +14,6 @@ from kdscfnet.evaluation.pairs import (
     UNREADABLE,
     Problem,
     all_masks_missing,
-    masks_without_image,
     no_masks_in,
     pair_up,
 )
@@ -133,7 +132,7 @@ def test_models(
                 problems[run.where] = list(unread.values())
             # every output says that there are no scores of it
             missing = [unread.get(problem.name, problem) for problem in all_masks_missing(run.set, run.folder)]
-            result.add(run.set.name, score_pairs([], missing))
+            result.add(run.set, score_pairs([], missing))
             write_scores(result, os.path.join(output, "scores"))
             continue
         pairs, misfits = pair_up(run.folder, run.set, empty=True)
@@ -142,7 +141,7 @@ def test_models(
         if scored.left_out:
             problems[run.where] = scored.left_out
         if allow_missing or not scored.left_out:
-            result.add(run.set.name, scored)
+            result.add(run.set, scored)
             write_scores(result, os.path.join(output, "scores"))  # what is there stays if a later model fails
     check(problems, allow_missing, output)
     if any(image_set.masks for image_set in image_sets):
@@ -161,7 +160,7 @@ def _expect_masks(image_sets, allow_missing, output):
             remarks.append(no_masks_in(image_set) + "; its maps were made, there are no scores")
             continue
         missing = [Problem(MISSING_MASK, name) for name, mask in zip(image_set.names, image_set.masks) if mask is None]
-        missing += [Problem(MISSING_MAP, name, "it has a mask and no image") for name in masks_without_image(image_set)]
+        missing += [Problem(MISSING_MAP, name, "it has a mask and no image") for name in image_set.spare]
         if missing:
             problems[image_set.name] = missing
     if problems and not allow_missing:
@@ -277,9 +276,7 @@ class ModelOnSet:
 
     def _remove_leftovers(self):
         """Temporary files of killed runs; those of the last hour may be another process's."""
-        if not os.path.isdir(self.folder):
-            return
-        for entry in os.listdir(self.folder):
-            path = os.path.join(self.folder, entry)
-            if entry.startswith(".tmp-") and time.time() - os.path.getmtime(path) > 3600:
-                os.unlink(path)
+        for parent, _, entries in os.walk(self.folder):
+            for path in (os.path.join(parent, entry) for entry in entries if entry.startswith(".tmp-")):
+                if time.time() - os.path.getmtime(path) > 3600:
+                    os.unlink(path)

@@ -101,9 +101,9 @@ def pair_up(maps_dir, image_set, empty=False):
     maps = list_images(maps_dir) if os.path.isdir(maps_dir) else {}
     if not maps and not empty:
         raise UserError("%s holds no maps: expected one .png for each image of %s" % (maps_dir, image_set.name))
-    spare = masks_without_image(image_set)
+    spare = image_set.spare
     # 0001_sal for 0001, 0001 for 0001_gt, 0001_sal for 0001_gt
-    matched, doubtful = pair_names(image_set.names + tuple(spare), maps, [(str, bare), (bare, str), (bare, bare)])
+    matched, doubtful = pair_names(image_set.names + spare, maps, [(str, bare), (bare, str), (bare, bare)])
     used = set(matched.values()).union(maps[file] for files in doubtful.values() for file in files)
     pairs, problems = [], []
     for index, name in enumerate(image_set.names):
@@ -123,7 +123,7 @@ def pair_up(maps_dir, image_set, empty=False):
             if name not in matched and name not in doubtful
             else Problem(EXTRA_MAP, name, "its mask has no image in the set")
         )
-    problems += [Problem(EXTRA_MAP, os.path.basename(path)) for path in maps.values() if path not in used]
+    problems += [Problem(EXTRA_MAP, os.path.relpath(path, maps_dir)) for path in maps.values() if path not in used]
     return pairs, problems
 
 
@@ -132,14 +132,3 @@ def _files_that_fit(name, doubtful):
     files = doubtful[name]
     others = [other for other in doubtful if doubtful[other] is files and other != name]
     return ", ".join(files) + (" fits %s too" % ", ".join(others) if len(files) == 1 else "")
-
-
-def masks_without_image(image_set):
-    """Names of masks that no image of the set has, where the set is all images of its folder (not a list's choice)."""
-    masks = [path for path in image_set.masks if path]
-    if not masks or not image_set.images or os.path.dirname(masks[0]) == os.path.dirname(image_set.images[0]):
-        return []
-    if len(list_images(os.path.dirname(image_set.images[0]))) != len(image_set.images):
-        return []
-    used = set(masks)
-    return [name for name, path in list_images(os.path.dirname(masks[0])).items() if path not in used]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 from dataclasses import dataclass, field
@@ -26,9 +27,10 @@ class Result:
     def __post_init__(self):
         self.title = self.title or self.name
 
-    def add(self, set_name, scores):
-        """Put the scores of one set in."""
-        (self.sets if scores["images"] else self.empty)[set_name] = scores
+    def add(self, image_set, scores):
+        """Put the scores of one set, an ImageSet, in."""
+        scores.passed_over = image_set.passed_over
+        (self.sets if scores["images"] else self.empty)[image_set.name] = scores
 
     def on(self, set_name):
         """The SetScores of a set, with figures or without; None where the set is not among this result's."""
@@ -57,6 +59,9 @@ class Result:
                 "images_expected": scores.expected,
                 "left_out": [p.as_dict() for p in scores.left_out],
             }
+        for name in sets:
+            if self.on(name).passed_over:
+                sets[name]["passed_over"] = list(self.on(name).passed_over)
         return {"model": self.name, "weights": self.weights, **self.details, "sets": sets}
 
 
@@ -113,6 +118,8 @@ def remarks(results):
         for name, s in r.empty.items()
     ]
     for name in sets_of(results):
+        on_set = [result.on(name) for result in results if result.on(name) is not None]
+        found += collections.OrderedDict.fromkeys(text for scores in on_set for text in scores.passed_over)
         scored = [result for result in results if name in result.sets]
         for result in scored:
             scores = result.sets[name]

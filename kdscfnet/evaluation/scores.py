@@ -60,9 +60,10 @@ class SetScores(dict):
         notes: list of (name, text): constant maps, masks of one value and the like, which have defined values.
         left_out: list of Problem: what could not be scored (allow_missing).
         expected: how many images the set has.
+        passed_over: sentences: which files beside its images and masks are no part of the set.
     """
 
-    per_image = curves = notes = left_out = ()
+    per_image = curves = notes = left_out = passed_over = ()
     expected = 0
 
 
@@ -154,20 +155,25 @@ def score_pair(pair, scores=ALL_SCORES, resize=False):
     try:
         mask, mask_notes = read_levels(pair.mask)
     except BadImageError as error:
-        return Problem(UNREADABLE, os.path.basename(pair.mask), "mask: %s" % error.reason)
+        return Problem(UNREADABLE, _file_of(pair, pair.mask), "mask: %s" % error.reason)
     try:
         levels, notes = read_levels(pair.map)
     except BadImageError as error:
-        return Problem(UNREADABLE, os.path.basename(pair.map), error.reason)
+        return Problem(UNREADABLE, _file_of(pair, pair.map), error.reason)
     levels, mask = rounded_mean(levels), rounded_mean(mask)
     if levels.shape != mask.shape and not resize:
         sizes = levels.shape[1], levels.shape[0], mask.shape[1], mask.shape[0]
-        return Problem(OTHER_SIZE, os.path.basename(pair.map), "%d×%d, its mask %d×%d" % sizes)
+        return Problem(OTHER_SIZE, _file_of(pair, pair.map), "%d×%d, its mask %d×%d" % sizes)
     if not scores:
         return MapScores(pair, {})
     values, curves, more = score_map(levels, mask, scores)
     notes = ["map: " + note for note in notes] + ["mask: " + note for note in mask_notes] + more
     return MapScores(pair, values, curves, tuple(notes))
+
+
+def _file_of(pair, path):
+    """A file's name, with the sub-folder of its set: `seq1/0001.png`."""
+    return os.path.join(os.path.dirname(pair.name), os.path.basename(path))
 
 
 def score_map(levels, mask, scores=ALL_SCORES):
