@@ -359,9 +359,10 @@ def _whole(data, path):
         return data, []
     if _is_jpeg(data):
         # A decoder that has all pixels ignores what follows; one that lacks some makes them of what follows.
-        endings = [_pixels(data + filling + b"\xff\xd9") for filling in (b"", b"\x00" * 64, b"\xa5" * 64)]
+        body = data[:-1] if data.endswith(b"\xff") else data  # half of the marker
+        endings = [_pixels(body + filling + b"\xff\xd9") for filling in (b"", b"\x00" * 64, b"\xa5" * 64)]
         if all(pixels is not None and np.array_equal(pixels, endings[0]) for pixels in endings):
-            return data + b"\xff\xd9", [NO_END_MARKER]
+            return body + b"\xff\xd9", [NO_END_MARKER]
     raise BadImageError(path, "the image is cut short")
 
 

@@ -150,3 +150,28 @@ def test_nothing_gets_out_of_the_folder():
     folders, _ = sort_members(names, "x.zip")
     assert all("/" not in file for files in folders.values() for file in files.values())
     assert all("/" not in name and name not in ("", ".", "..") for name, _ in folders)
+
+
+def test_sub_folders_by_sequence_stay(tmp_path):
+    members = [m % (s, n) for s in "12" for n in "12" for m in ("ECSSD/image/%s/00%s.jpg", "ECSSD/mask/%s/00%s.png")]
+    make_zip(
+        tmp_path / "ECSSD.zip", [*members, ("ECSSD/val.txt", b"1/001\n"), ("ECSSD/train_list.txt", b"2/001.jpg 1\n")]
+    )
+    unpack([tmp_path], tmp_path / "data", say=lambda text: None)
+    home = tmp_path / "data" / "ECSSD"
+    assert sorted(os.listdir(str(home))) == ["image", "mask", "train_list.txt", "val.txt"]
+    assert find_image_set(home).names == ("2/001",)
+    for name in ("val.txt", "train_list.txt"):
+        (home / name).unlink()
+    found = find_image_set(home)
+    assert found.names == ("1/001", "1/002", "2/001", "2/002") and len(found.masks) == 4
+
+
+def test_folders_of_sets_below_those_of_images(tmp_path):
+    make_zip(
+        tmp_path / "sod.zip",
+        pair("images/ECSSD/%d.jpg", "masks/ECSSD/%d.png") + pair("images/PASCALS/a/%d.jpg", "masks/PASCALS/a/%d.png"),
+    )
+    assert sorted(unpack([tmp_path], tmp_path / "data", say=lambda text: None)) == ["ECSSD", "PASCAL-S"]
+    assert find_image_set(tmp_path / "data" / "ECSSD").names == ("0", "1")
+    assert find_image_set(tmp_path / "data" / "PASCAL-S").names == ("a/0", "a/1")

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from kdscfnet.data import find, names
 from kdscfnet.data.find import find_image_set, find_image_sets
 from kdscfnet.data.names import list_images, match_names
 from kdscfnet.data.sets import canonical_name
@@ -224,3 +225,71 @@ def test_real_sets(shared):
     found = {s.name: s.describe() for s in find_image_sets(shared / "data")}
     assert found["DUTS-TR"] == "DUTS-TR: 4000 images, 4000 masks"
     assert found["ECSSD"] == "ECSSD: 300 images, 300 masks" and found["DUTS-TE"] == "DUTS-TE: 200 images, 200 masks"
+
+
+def make_sequences(root):
+    for sequence in ("seq1", "seq2"):
+        fill(root / "image" / sequence, ["0001.jpg", "0002.jpg"])
+        fill(root / "mask" / sequence, ["0001.png", "0002.png"], channels=1)
+    return root
+
+
+def test_pictures_in_sub_folders_by_sequence(tmp_path):
+    root = make_sequences(tmp_path / "MoCA")
+    found = find_image_set(root)
+    assert found.names == ("seq1/0001", "seq1/0002", "seq2/0001", "seq2/0002")
+    assert [path[-13:] for path in found.masks] == [name + ".png" for name in found.names]
+    assert [s.name for s in find_image_sets(tmp_path)] == ["MoCA"]
+    # images alone, by class
+    found = find_image_set(root / "image", masks="ignored")
+    assert len(found) == 4 and found.names[0] == "seq1/0001"
+    # masks of other names, deeper folders
+    for path in sorted((root / "mask" / "seq1").iterdir()):
+        path.rename(path.with_name(path.stem + "_gt.png"))
+    fill(root / "image" / "day" / "seq3", ["0001.jpg"])
+    fill(root / "mask" / "day" / "seq3", ["0001.png"], channels=1)
+    assert find_image_set(root).names[0] == "day/seq3/0001" and len(find_image_set(root).masks) == 5
+
+
+def test_sub_folders_beside_images_are_no_part_of_the_set(tmp_path, capsys):
+    fill(tmp_path / "set" / "image", ["a.jpg"])
+    fill(tmp_path / "set" / "image" / "thumbs", ["a.jpg", "b.jpg"])
+    fill(tmp_path / "set" / "mask", ["a.png"], channels=1)
+    assert find_image_set(tmp_path / "set").names == ("a",)
+    assert capsys.readouterr().err == "kdscfnet: %s: left out: 2 .jpg\n" % (tmp_path / "set" / "image")
+
+
+def test_what_is_left_out_is_said_once(tmp_path, capsys, monkeypatch):
+    for module in (names, find):
+        if hasattr(module, "IMAGE_SUFFIXES"):
+            monkeypatch.setattr(module, "IMAGE_SUFFIXES", (".jpg", ".png"))
+    root = tmp_path / "set"
+    fill(root / "image", ["a.jpg", "b.jpg"])
+    fill(root / "mask", ["a.png", "b.png", "c.png"], channels=1)
+    for name in ("c.HEIC", "d.svg", "e.jxl", "f.svg", "README", ".hidden.svg", "Thumbs.db", "list.txt"):
+        (root / "image" / name).write_bytes(b"x")
+    (tmp_path / "elsewhere").mkdir()
+    (root / "image" / "more").symlink_to(tmp_path / "elsewhere")
+    for _ in range(2):
+        found = find_image_set(root)
+    assert len(found) == 2 and found.spare == ("c",)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "kdscfnet: %s: left out: 2 .svg, 1 .heic (pip install pillow-heif to read them), 1 .jxl, 1 linked folder, "
+        "1 without suffix" % (root / "image"),
+        "kdscfnet: %s: 1 without an image: c" % (root / "mask"),
+    ]
+    assert list(found.passed_over) == [line[len("kdscfnet: ") :] for line in said]
+
+
+def test_a_folder_with_a_fault_is_of_no_concern_to_others(tmp_path):
+    fill(tmp_path / "ECSSD" / "image", ["1.jpg"])
+    fill(tmp_path / "ECSSD" / "mask", ["1.png"], channels=1)
+    fill(tmp_path / "drafts" / "image", ["1.jpg"])
+    fill(tmp_path / "drafts" / "images", ["1.jpg"])
+    for look in (find.find_sets_to_score, find.find_sets_to_test):
+        assert [s.name for s in look(tmp_path, ["ecssd"])] == ["ECSSD"]
+        with pytest.raises(UserError, match="drafts has several folders of images"):
+            look(tmp_path, ["ECSSD", "drafts"])
+        with pytest.raises(UserError, match="there is no data set SOD in .*: found ECSSD, drafts"):
+            look(tmp_path, ["SOD"])

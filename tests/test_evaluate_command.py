@@ -286,3 +286,24 @@ def test_an_unlabelled_set_beside_labelled_ones_is_passed_over(place):
         path.unlink()
     (place / "data" / "KD-SOD80K" / "mask").rmdir()
     assert evaluate("--maps", "maps", "--scores", "mae", "--no-report") == 0
+
+
+def test_maps_by_sequence_of_methods_and_sets(place, capsys):
+    for kind, suffix in (("image", ".jpg"), ("mask", ".png")):
+        for number in range(1, 9):
+            source = place / "data" / "ECSSD" / kind / ("%04d%s" % (number, suffix))
+            target = place / "data" / "MoCA" / kind / ("seq%d" % (number % 2)) / source.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+    (place / "data" / "MoCA" / "image" / "seq1" / "0011.HEIC").write_bytes(b"x")
+    for source in sorted((place / "maps" / "first" / "ECSSD").iterdir()):
+        target = place / "maps" / "net" / "MoCA" / ("seq%d" % (int(source.stem) % 2)) / source.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+    for maps in ("maps", "maps/net", "maps/net/MoCA"):
+        assert evaluate("--maps", maps, "--sets", "MoCA", "--scores", "mae", "--no-report") == 0, maps
+        scores = scores_of(place, "net")["sets"]["MoCA"]
+        assert scores["images"] == 8
+    said = "data/MoCA/image: left out: 1 .heic"
+    out = capsys.readouterr().out
+    assert out.count("note: " + said) == 3 and scores["passed_over"][0].startswith(said)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from predicting import exported_file, needs_export, picture, predictor, save
-from test_readers import broken_files
+from test_images import broken_files
 
 from kdscfnet.inference import pipeline
 from kdscfnet.inference.pipeline import Job, predict_files, predict_stream

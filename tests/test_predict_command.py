@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from predicting import exported_file, needs_export, picture, predictor, save, weight_file
-from test_readers import broken_files
+from test_images import broken_files
 from test_video import about, make_video
 
 from kdscfnet import cli

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import scored_set
+from PIL import Image
 
 import kdscfnet
 from kdscfnet.errors import UserError
@@ -21,6 +22,7 @@ from kdscfnet.evaluation.pairs import (
     UNREADABLE,
     MismatchError,
 )
+from kdscfnet.images import FROM_ALPHA
 
 NAMES = ["MAE", "MAE_unstretched", "maxF", "meanF", "adpF", "wF", "S", "maxE", "meanE", "adpE"]
 
@@ -323,3 +325,55 @@ def test_scores_of_another_name_are_refused(folders):
 def test_scoring_needs_no_paddle(folders):
     code = "import sys, kdscfnet; kdscfnet.evaluate(*sys.argv[1:]); sys.exit('paddle' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, *map(str, folders[:2])]).returncode == 0
+
+
+@pytest.mark.parametrize("colours", ["constant", "of a cut-out"])
+@pytest.mark.parametrize("which", ["maps", "masks"])
+def test_maps_and_masks_in_the_alpha_channel_count_and_are_said(folders, colours, which):
+    maps_dir, data, masks, maps = folders
+    expected = kdscfnet.evaluate(maps_dir, data)
+    arrays = maps if which == "maps" else masks
+    for name, array in arrays.items():
+        photo = (
+            cv2.imread(str(data / "image" / (name + ".jpg"))) if colours != "constant" else np.dstack([array * 0] * 3)
+        )
+        folder = maps_dir if which == "maps" else data / "mask"
+        scored_set.write(folder / (name + ".png"), np.dstack([photo, array]))
+    result = kdscfnet.evaluate(maps_dir, data)
+    assert result == expected
+    assert {note for _, note in result.notes} == {"%s: %s" % (which[:-1], FROM_ALPHA)} and len(result.notes) == 8
+
+
+def test_masks_of_a_palette_count_by_their_two_levels(folders):
+    maps_dir, data, masks, _ = folders
+    expected = kdscfnet.evaluate(maps_dir, data)
+    for name, mask in masks.items():
+        image = Image.fromarray(mask // 255)
+        image.putpalette([0, 0, 0, 128, 0, 0])
+        image.save(str(data / "mask" / (name + ".png")))
+    assert kdscfnet.evaluate(maps_dir, data) == expected
+
+
+def test_maps_and_masks_by_sequence(tmp_path):
+    masks = {}
+    for sequence in ("seq1", "seq2"):
+        for kind in ("image", "mask"):
+            (tmp_path / "set" / kind / sequence).mkdir(parents=True)
+        of_sequence = scored_set.make_data(tmp_path / sequence, ["0001", "0002"], seed=len(masks))
+        for name, mask in of_sequence.items():
+            masks["%s/%s" % (sequence, name)] = mask
+            scored_set.write(tmp_path / "set" / "image" / sequence / (name + ".png"), np.dstack([mask] * 3))
+            scored_set.write(tmp_path / "set" / "mask" / sequence / (name + ".png"), mask)
+    maps = scored_set.make_maps(tmp_path / "maps", masks)
+    for data in (tmp_path / "set", tmp_path / "set" / "mask"):
+        result = kdscfnet.evaluate(tmp_path / "maps", data)
+        assert [scored.name for scored in result.per_image] == sorted(masks)
+        assert result["MAE"] == pytest.approx(np.mean([mae(maps[name], masks[name]) for name in masks]), abs=1e-12)
+    (tmp_path / "maps" / "seq1" / "0002.png").unlink()
+    scored_set.write(tmp_path / "maps" / "seq2" / "0003.png", maps["seq1/0001"])
+    (tmp_path / "maps" / "seq2" / "0001.png").write_bytes(b"")
+    assert problems_of(kdscfnet.evaluate, tmp_path / "maps", tmp_path / "set")[0] == {
+        (MISSING_MAP, "seq1/0002"),
+        (EXTRA_MAP, "seq2/0003.png"),
+        (UNREADABLE, "seq2/0001.png"),
+    }

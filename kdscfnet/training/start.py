@@ -54,7 +54,13 @@ def run_training(recipe, options):
     trainer = Trainer(
         model,
         step_function,
-        TrainingSamples(data.images, data.targets or None, options.seed),
+        TrainingSamples(
+            data.images,
+            data.targets or None,
+            options.seed,
+            table=data.table,
+            low_resolution=data.targets_from == "teacher maps",
+        ),
         recipe,
         folder,
         settings,

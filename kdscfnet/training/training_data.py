@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from kdscfnet.data.check import scan
+from kdscfnet.data.check import scan, target_levels
 from kdscfnet.data.find import ImageSet, find_image_set
+from kdscfnet.data.lists import FOR_VALIDATION
 from kdscfnet.data.names import list_images, match_names
 from kdscfnet.errors import UserError
 
@@ -19,6 +20,7 @@ class TrainingData:
     targets: tuple  # paths of masks or of a teacher's maps, parallel to `images`; (): a teacher makes them
     targets_from: str  # "masks", "teacher maps" or "teacher"
     validation: ImageSet  # or None
+    table: object = None  # uint8 [256], what the targets' levels become, or None
 
 
 def find_training_data(recipe, options, say):
@@ -35,7 +37,7 @@ def find_training_data(recipe, options, say):
     if recipe.hold_out:
         labelled = image_set
         if recipe.teacher:  # measured with masks, never trained with them
-            labelled = find_image_set(image_set.root, masks="required", lists=("train.txt", "test.txt"))
+            labelled = find_image_set(image_set.root, masks="required")
         validation = split_off(labelled, recipe.hold_out)[1]
         image_set = split_off(image_set, recipe.hold_out)[0]
     if not recipe.teacher:
@@ -65,8 +67,14 @@ def find_training_data(recipe, options, say):
     images, targets = whole(image_set.images, targets, same_size=not recipe.teacher)
     if targets_from == "teacher maps":  # of what cannot be read whole, the teacher could make none
         expect_all_maps(options.teacher_maps, images, targets)
+    table = None
+    if targets:
+        whose = "the masks" if targets_from == "masks" else "--teacher-maps %s: the maps" % options.teacher_maps
+        table, lines = target_levels(targets, whose, teacher=targets_from == "teacher maps")
+        for line in lines:
+            say(line)
     if options.val:
-        validation = find_image_set(options.val, masks="required", lists=("test.txt", "train.txt"))
+        validation = find_image_set(options.val, masks="required", lists=FOR_VALIDATION)
     if validation is not None:
         good, masks = whole(validation.images, validation.masks, " to measure on", title="checking what to measure on")
         if not good:
@@ -75,7 +83,10 @@ def find_training_data(recipe, options, say):
         names = tuple(name for name, image in zip(validation.names, validation.images) if image in kept)
         validation = replace(validation, names=names, images=good, masks=masks)
         say("validation on " + validation.describe())
-    return TrainingData(images, targets, targets_from, validation)
+        both = set(map(os.path.realpath, images)).intersection(map(os.path.realpath, good))
+        if both:
+            say("%d of the %d images to measure on are trained on, too" % (len(both), len(good)))
+    return TrainingData(images, targets, targets_from, validation, table)
 
 
 def find_training_set(path, default_name, masks):
@@ -88,7 +99,7 @@ def find_training_set(path, default_name, masks):
             "there is no data folder %s: give one with --%s DIR, or try --demo"
             % (root, "data" if masks == "required" else "images")
         )
-    return find_image_set(root, masks=masks, lists=("train.txt", "test.txt"))
+    return find_image_set(root, masks=masks)
 
 
 def match_maps(folder, image_set):
