@@ -33,9 +33,10 @@ class CannotExport(UserError):
 def find_or_export(weights, backbone=None, size=None):
     """The exported network of a weight file: (path of the .onnx file, its sidecar as a dict).
 
-    It is kept beside the weights, named by their hash, or in the user's cache where that folder is read-only or belongs
-    to an installed package (the bundled weights of a wheel). One that is there is verified before it is used, and
-    exported anew where it is not what it should be.
+    It is the one beside the weights with their name, as the bundled student has it, where that was made from them.
+    Otherwise it is kept beside the weights, named by their hash, or in the user's cache where that folder is read-only
+    or belongs to an installed package. One that is there is verified before it is used, and exported anew where it is
+    not what it should be.
 
     Args:
         weights: a weight file, or an exported network (.onnx): a WeightFile, or its path.
@@ -54,11 +55,11 @@ def find_or_export(weights, backbone=None, size=None):
         return "%s.%s%s.onnx" % (weights.stem, digest[:16], ".%dx%d" % size if size else "")
 
     swin_size = weight_file.test_size(size)
-    for folder in (weights.parent, cache_folder()):
-        for path in (folder / name(None), folder / name(swin_size)):
-            about = verified(path, digest, backbone)
-            if about is not None:
-                return path, about
+    kept = [folder / name(side) for folder in (weights.parent, cache_folder()) for side in (None, swin_size)]
+    for path in (weights.with_suffix(".onnx"), *kept):  # the bundled student comes with the first
+        about = verified(path, digest, backbone)
+        if about is not None and about["input"]["shape"][2:] in ([None, None], list(swin_size)):
+            return path, about
     backbone = backbone or weight_file.network()
     installed = Path(__file__).resolve().parents[1] in weights.resolve().parents
     folder = weights.parent if may_be_written(weights.parent) and not installed else cache_folder()
