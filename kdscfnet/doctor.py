@@ -293,7 +293,7 @@ def _shown_opencvs(facts):
 def system_library(facts, told, module):
     """A library of the system that OpenCV or Paddle loads is not there."""
     found = re.search(r"(lib[A-Za-z+]+)[\w.+-]*\.so[\w.]*(?=: cannot open shared object)", facts.error(module))
-    if not found or module in told:
+    if not found:
         return None
     told.update((module, "paddleseg"))
     name, file = found.group(1), found.group()

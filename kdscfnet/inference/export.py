@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import kdscfnet
+from kdscfnet import dependencies
 from kdscfnet.child import Crashed, in_child
 from kdscfnet.device import import_paddle, paddle_version
 from kdscfnet.errors import UserError
@@ -105,18 +106,21 @@ def export_in_child(kind, weight_file, backbone, target, size=None):
 
 
 def what_lacks():
-    """What keeps this machine from exporting, as a line with the command that installs it; "" where nothing does."""
-    from kdscfnet.inference.export import install_onnx
-
-    names = [
-        name for name in ("onnx", "onnxruntime", "paddle", "paddle2onnx") if importlib.util.find_spec(name) is None
-    ]
+    """What keeps this machine from exporting, as a line that says what to do; "" where nothing does."""
+    modules = ("onnx", "onnxruntime", "paddle", "paddleseg", "paddle2onnx")
+    names = [name for name in modules if importlib.util.find_spec(name) is None]
     if not names:
         return ""
-    return "the network cannot be exported without %s: %s" % (
-        " and ".join(names),
-        "pip install paddlepaddle" if names == ["paddle"] else install_onnx(),
-    )
+    if "paddle2onnx" in names and "paddle2onnx" not in dependencies.read("onnx"):
+        return (
+            "the network cannot be exported on Python %d.%d, for which paddle2onnx has no build: "
+            "`kdscfnet export` on Python 3.12 makes the .onnx file, which runs here" % sys.version_info[:2]
+        )
+    training = dependencies.lacking(dependencies.read("train", "cpu")) if {"paddle", "paddleseg"} & set(names) else {}
+    commands = [dependencies.install(*training.values())] if training else []
+    if set(names) - {"paddle", "paddleseg"}:
+        commands.append(install_onnx())
+    return "the network cannot be exported without %s: %s" % (" and ".join(names), " && ".join(commands))
 
 
 def cache_folder():
