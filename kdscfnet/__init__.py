@@ -8,13 +8,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from kdscfnet import losses, optim, recipes, schedule
-    from kdscfnet.errors import BadImageError, UserError, WeightsError
-    from kdscfnet.evaluation.scores import evaluate
-    from kdscfnet.inference.predictor import Predictor
-    from kdscfnet.models.scfnet import SCFNet
-    from kdscfnet.weights.files import load_weights, save_weights
+if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
+    from kdscfnet import losses as losses
+    from kdscfnet import optim as optim
+    from kdscfnet import recipes as recipes
+    from kdscfnet import schedule as schedule
+    from kdscfnet.errors import BadImageError as BadImageError
+    from kdscfnet.errors import UserError as UserError
+    from kdscfnet.errors import WeightsError as WeightsError
+    from kdscfnet.evaluation.scores import evaluate as evaluate
+    from kdscfnet.inference.predictor import Predictor as Predictor
+    from kdscfnet.models.scfnet import SCFNet as SCFNet
+    from kdscfnet.weights.files import load_weights as load_weights
+    from kdscfnet.weights.files import save_weights as save_weights
 
 __version__ = "0.1.0"
 

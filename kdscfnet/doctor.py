@@ -393,9 +393,7 @@ def packages_missing(facts, told):
     if "training" not in told:
         absent.update((package, one) for package, one in facts.absent_training.items() if "paddlepaddle" not in package)
     if absent:
-        return Finding(
-            "packages missing", "not installed: %s" % ", ".join(sorted(absent)), install(*absent.values())
-        )
+        return Finding("packages missing", "not installed: %s" % ", ".join(sorted(absent)), install(*absent.values()))
 
 
 def paddle2onnx_2_with_paddle_2(facts, told):
@@ -403,7 +401,8 @@ def paddle2onnx_2_with_paddle_2(facts, told):
         told.add("paddle2onnx")
         return Finding(
             "paddle2onnx 2 with Paddle 2",
-            "paddle2onnx %s wants Paddle 3, and %d.%d is installed" % (facts.packages["paddle2onnx"], *facts.paddle[:2]),
+            "paddle2onnx %s wants Paddle 3, and %d.%d is installed"
+            % (facts.packages["paddle2onnx"], *facts.paddle[:2]),
             install("paddle2onnx<2"),
         )
 
@@ -424,7 +423,8 @@ def no_export(facts, told):
             absent["paddle2onnx"] = "paddle2onnx<2"
         return Finding(
             "no export",
-            "not installed: %s, without which a network cannot be exported for ONNX Runtime" % ", ".join(sorted(absent)),
+            "not installed: %s, without which a network cannot be exported for ONNX Runtime"
+            % ", ".join(sorted(absent)),
             install(*absent.values()),
             fault=False,
         )

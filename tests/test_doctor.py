@@ -228,7 +228,9 @@ def test_a_gpu_build_for_other_gpus(healthy, capability, archs, fits):
 
 
 def test_onnxruntime_missing(healthy):
-    facts = replace(healthy, absent={"onnxruntime": "onnxruntime>=1.12"}, absent_export={"onnxruntime": "x", "onnx": "y"})
+    facts = replace(
+        healthy, absent={"onnxruntime": "onnxruntime>=1.12"}, absent_export={"onnxruntime": "x", "onnx": "y"}
+    )
     found, note = doctor.diagnose(facts)
     assert found.name == "onnxruntime missing" and found.fault and '"onnxruntime>=' in found.mend
     assert note.name == "no export" and "onnxruntime" not in note.what
@@ -272,7 +274,7 @@ def test_python_that_is_too_new(healthy):
 
 def test_numpy_that_does_not_import_explains_the_others(healthy):
     error = "ImportError: libopenblas"
-    facts = plant(healthy, {name: error for name in ("numpy", "cv2", "paddle", "paddleseg")})
+    facts = plant(healthy, dict.fromkeys(("numpy", "cv2", "paddle", "paddleseg"), error))
     found = the_only(doctor.diagnose(facts))
     assert found.name == "numpy does not import" and "--force-reinstall" in found.mend
 

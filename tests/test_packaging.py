@@ -18,7 +18,9 @@ from kdscfnet.weights.release import release
 
 ROOT = Path(__file__).resolve().parent.parent
 # the weights, what they are, and their exported network with its sidecar
-BUNDLED = [Path(release().bundled.file).with_suffix(suffix).name for suffix in (".pdparams", ".md", ".onnx", ".onnx.json")]
+BUNDLED = [
+    Path(release().bundled.file).with_suffix(suffix).name for suffix in (".pdparams", ".md", ".onnx", ".onnx.json")
+]
 PYTHONS = [(3, minor) for minor in range(7, 14)]
 
 
@@ -133,7 +135,9 @@ def test_what_would_bring_another_opencv_comes_alone():
     assert not set().union(*(held[stem] for stem in held if not stem.endswith("-no-deps"))) & set(dependencies.ALONE)
     assert held["test-no-deps"] == {"pysodmetrics"}  # scores are compared with it, and never made by it
     command = dependencies.install("paddleseg==2.8.0", "six", "scipy>=1.5")
-    assert command.endswith('install "six" "scipy>=1.5" && %s install --no-deps "paddleseg==2.8.0"' % dependencies.pip())
+    assert command.endswith(
+        'install "six" "scipy>=1.5" && %s install --no-deps "paddleseg==2.8.0"' % dependencies.pip()
+    )
 
 
 @pytest.mark.parametrize(
@@ -284,3 +288,15 @@ def test_metadata(built):
     assert "paddle" not in base and "paddleseg" not in text and "pysodmetrics" not in text
     names = {extra.split("]")[0].split(":")[0] for extra in extras}
     assert names - {""} == {"evaluate", "train", "cpu", "gpu", "onnx", "dev"}
+
+
+def test_type_checkers_see_the_public_names():
+    """The package says that it is typed, and names for type checkers what it imports on first use."""
+    import kdscfnet
+
+    assert (ROOT / "kdscfnet/py.typed").is_file()
+    tree = ast.parse((ROOT / "kdscfnet/__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.asname: node.module for node in block.body for alias in node.names}
+    expected = {name: module or "kdscfnet" for name, module in kdscfnet._PUBLIC.items()}
+    assert seen == expected
