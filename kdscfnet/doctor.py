@@ -317,8 +317,8 @@ def cpu_paddle_over_gpu_paddle(facts, told):
             mend += " && " + install("paddlepaddle-gpu==" + gpu)
         return Finding(
             "CPU Paddle over GPU Paddle",
-            "paddlepaddle %s and paddlepaddle-gpu %s are both installed, and the one that came last has overwritten the "
-            "other" % (cpu, gpu),
+            "paddlepaddle %s and paddlepaddle-gpu %s are both installed, and the one that came last has overwritten "
+            "the other" % (cpu, gpu),
             mend,
         )
 

@@ -80,7 +80,8 @@ ready() { # ready ROW: the interpreter of a row, in $PYTHON
 }
 
 export PYTHONPATH="$KDSCFNET_ROOT${PYTHONPATH:+:$PYTHONPATH}"
-unset KDSCFNET_NO_SKIPS PYENV_VERSION
+unset PYENV_VERSION
+strict=${KDSCFNET_NO_SKIPS:-}
 status=0
 table=$folder/matrix.md
 {
@@ -93,6 +94,9 @@ for row in "${rows[@]}"; do
     rm -f "$folder/$row.xml"
     # a Python that is given may lack pytest-xdist
     workers=$("$PYTHON" -c 'import xdist' 2>/dev/null && echo "-n ${KDSCFNET_TEST_WORKERS:-2}") || workers=
+    # Paddle 2.2 lacks what some tests need
+    export KDSCFNET_NO_SKIPS=$strict
+    if [ "$row" = paper ]; then KDSCFNET_NO_SKIPS=; fi
     # shellcheck disable=SC2086
     "$PYTHON" -m pytest $workers --junitxml="$folder/$row.xml" "$@" </dev/null || status=1
     "$PYTHON" scripts/matrix_row.py "$row" "$folder/$row.xml" >>"$table" || status=1

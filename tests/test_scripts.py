@@ -316,6 +316,24 @@ def test_matrix_knows_its_rows(clone, machine):
 # CI skips nothing
 
 
+def test_ci_excuses_what_needs_an_exporter_that_this_python_has_not(tmp_path):
+    shutil.copy(str(ROOT / "tests/conftest.py"), str(tmp_path / "conftest.py"))
+    (tmp_path / "test_it.py").write_text("import pytest\ndef test_it():\n    pytest.skip('needs paddle2onnx')\n")
+    code = (
+        "import sys, pytest\n"
+        "from kdscfnet import dependencies\n"
+        "dependencies.read = lambda *names: {'paddle2onnx': ''} if sys.argv[1] == 'has' else {}\n"
+        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', 'test_it.py']))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment.update(PYTHONPATH=str(ROOT), KDSCFNET_NO_SKIPS="1")
+    for kind, expected, text in (("has", 1, "CI skips no test"), ("has not", 0, "1 tests need paddle2onnx")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, kind], cwd=str(tmp_path), env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == expected and text in done.stdout, done.stdout
+
+
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one process", "two processes"])
 def test_a_skipped_test_fails_ci(tmp_path, workers):
     if workers:
