@@ -1,6 +1,6 @@
 """Add what KD-SCFNet needs and this Python lacks, and leave everything that is there as it is.
 
-usage: python scripts/add_missing.py NAME...      (of files in requirements/; one is cpu or gpu)
+usage: python scripts/add_missing.py cpu|gpu [test] [dev]      (files in requirements/; what trains is always meant)
 
 For environments that are not ours: an active virtual environment, or AI Studio, where Paddle is installed already. pip
 gets every installed version as a constraint, so that it can add but not replace. When nothing lacks, it is not started.
@@ -30,7 +30,7 @@ def add(requirements, *options):
 
 def main(names):
     optional = {package: one for package, one in lacking(read("onnx")).items() if package not in read("base")}
-    missing = lacking(read(*(name for name in names if name != "onnx")))
+    missing = lacking(read("base", "evaluate", "train", *names))
     if not missing and not optional:
         return 0
     if importlib.util.find_spec("pip") is None:

@@ -138,7 +138,7 @@ kdscfnet_setup() {
         fits "$PYTHON" || has_paddle "$PYTHON" ||
             die "the active environment has $("$PYTHON" --version 2>&1), and 3.7 to 3.13 are needed: deactivate it," \
                 "then run this again"
-        "$PYTHON" "$KDSCFNET_ROOT/scripts/add_missing.py" "${names[@]}" </dev/null >&2 || exit $?
+        "$PYTHON" "$KDSCFNET_ROOT/scripts/add_missing.py" "$paddle" "$@" </dev/null >&2 || exit $?
         return
     fi
 

@@ -182,7 +182,7 @@ def test_active_environment_is_used_as_it_is(clone, machine, tmp_path):
     code, output, log = machine(clone / "scripts/test.sh", VIRTUAL_ENV=str(tmp_path / "active"))
     assert code == 0, output
     assert log == [
-        "run in %s: %s/scripts/add_missing.py base evaluate train cpu onnx" % (tmp_path, clone),
+        "run in %s: %s/scripts/add_missing.py cpu" % (tmp_path, clone),
         "run in %s: -m kdscfnet test" % tmp_path,
     ]
     assert not (clone / ".venv").exists()
