@@ -207,7 +207,7 @@ def test_a_folder_that_is_not_ours_is_never_cleared(clone, machine, tmp_path):
 
 STUBS = (
     "paddle numpy cv2 paddleseg filelock importlib_metadata matplotlib PIL yaml safetensors scipy tqdm visualdl "
-    "onnx onnxruntime paddle2onnx requests six sklearn"
+    "onnx onnxruntime paddle2onnx requests six sklearn urllib3"
 ).split()
 THERE = "paddlepaddle-gpu==2.2.0 opencv-contrib-python==4.8.0.74 numpy==1.26.0"
 FAKE_PIP = (
