@@ -15,22 +15,26 @@ def read(name):
         return file.read()
 
 
-def requirements(name):
-    lines = (line.strip() for line in read(os.path.join("requirements", name + ".txt")).splitlines())
+def requirements(*names):
+    lines = [line.strip() for name in names for line in read(os.path.join("requirements", name + ".txt")).splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
+def bundled():
+    """The files of the bundled student, by its name in the manifest: weights, notes, exported network, its sidecar."""
+    manifest = read(os.path.join("weights", "manifest.yaml"))
+    name = re.search(r"^bundled:.*?^  file: (\S+)\.pdparams$", manifest, re.M | re.S).group(1)
+    return [os.path.join("weights", name + suffix) for suffix in (".pdparams", ".md", ".onnx", ".onnx.json")]
+
+
 class BuildWithData(build_py):
-    """Carries what stands elsewhere in a clone: the release as data, the bundled weights, the requirement files."""
+    """Carries what stands elsewhere in a clone: the release as data, the bundled student, the requirement files."""
 
     def run(self):
         super().run()
         if getattr(self, "editable_mode", False):
             return
-        sources = {
-            os.path.join("weights", name): os.path.join("weights", name)
-            for name in ("manifest.yaml", "scfnet_mobilenetv3_duts4k.pdparams", "scfnet_mobilenetv3_duts4k.md")
-        }
+        sources = {source: source for source in [os.path.join("weights", "manifest.yaml"), *bundled()]}
         for name in os.listdir(os.path.join(ROOT, "requirements")):
             sources[os.path.join("requirements", name)] = os.path.join("_requirements", name)
         for source, target in sources.items():
@@ -47,14 +51,18 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["kdscfnet", "kdscfnet.*"]),
-    package_data={"kdscfnet": ["*.yaml", "*.json", "*.html", "*/*.yaml", "*/*.json", "*/*.html"]},
+    package_data={"kdscfnet": ["py.typed", "*.yaml", "*.json", "*.html", "*/*.yaml", "*/*.json", "*/*.html"]},
     cmdclass={"build_py": BuildWithData},
-    # numpy 1, which this Paddle world needs, has no build for Python 3.13
-    python_requires=">=3.7,<3.13",
+    # Paddle has no build for Python 3.14
+    python_requires=">=3.7,<3.14",
     install_requires=requirements("base"),
     extras_require={
-        **{extra: requirements(extra) for extra in ("cpu", "gpu", "onnx")},
-        "dev": requirements("test") + requirements("dev"),
+        "evaluate": requirements("evaluate"),
+        "train": requirements("evaluate", "train"),
+        "cpu": requirements("evaluate", "train", "cpu"),
+        "gpu": requirements("evaluate", "train", "gpu"),
+        "onnx": requirements("onnx"),
+        "dev": requirements("test", "dev"),
     },
     entry_points={"console_scripts": ["kdscfnet = kdscfnet.cli:main"]},
     classifiers=[
@@ -62,7 +70,8 @@ setup(
         "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
-        *("Programming Language :: Python :: 3.%d" % minor for minor in range(7, 13)),
+        *("Programming Language :: Python :: 3.%d" % minor for minor in range(7, 14)),
         "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
     ],
 )

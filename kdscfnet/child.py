@@ -20,11 +20,11 @@ class Crashed(Exception):
     """The process ended without a result; the message is the last thing it said."""
 
 
-def in_child(function, environment=None, **arguments):
+def in_child(function, environment=None, seconds=None, **arguments):
     """Call `function` ("package.module:name") with keyword arguments of plain JSON types, in a new process.
 
     Returns its result, which must be JSON too. Raises what it raised where that is a UserError or a MachineError, with
-    its class where that is known, and Crashed where the process ended without a result.
+    its class where that is known, and Crashed where the process ended without a result, or gave none in `seconds`.
     """
     settings = dict(os.environ, **(environment or {}))
     # a clone that is not installed is on the caller's path, not on the new interpreter's
@@ -32,17 +32,24 @@ def in_child(function, environment=None, **arguments):
     settings["PYTHONPATH"] = os.pathsep.join(filter(None, [root, settings.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory(prefix="kdscfnet-") as folder:
         answer = os.path.join(folder, "answer.json")
-        done = subprocess.run(
-            [sys.executable, "-m", "kdscfnet.child", answer],
-            env=settings,
-            input=json.dumps([function, arguments]).encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "kdscfnet.child", answer],
+                env=settings,
+                input=json.dumps([function, arguments]).encode(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired:
+            raise Crashed("no answer in %d seconds" % seconds)
         if done.returncode or not os.path.exists(answer):
             lines = [line.strip() for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
             errors_said = [line for line in lines if "Error" in line or "ERROR" in line]
-            raise Crashed((errors_said or lines or ["exit code %d" % done.returncode])[-1][:300])
+            ended = "exit code %d without an answer" % done.returncode
+            if done.returncode < 0:
+                ended = "the process was killed by signal %d" % -done.returncode
+            raise Crashed((errors_said or lines or [ended])[-1][:300])
         with open(answer, encoding="utf-8") as file:
             answer = json.load(file)
     if "error" in answer:

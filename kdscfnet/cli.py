@@ -105,6 +105,12 @@ def _main(argv):
         return module.run(parser.parse_args(argv[1:], argparse.Namespace(argv=argv))) or 0
     except (UserError, MachineError) as error:
         message, code = str(error), 1 if isinstance(error, MachineError) else 2
+    except ModuleNotFoundError as error:
+        from kdscfnet.dependencies import explain
+
+        message, code = explain(error.name), 2
+        if not message:
+            raise
     except OSError as error:
         if error.errno not in _BAD_DISK + _BAD_PATH:
             raise

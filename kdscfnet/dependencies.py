@@ -10,7 +10,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
+import shutil
 import sys
+
+# Their requirements name versions of OpenCV and numpy that they do not need: pip install --no-deps.
+ALONE = ("paddleseg", "pysodmetrics")
 
 # where the module has another name than the package
 MODULES = {
@@ -22,6 +27,7 @@ MODULES = {
     "pysodmetrics": "py_sod_metrics",
     "pytest-xdist": "xdist",
     "pre-commit": "pre_commit",
+    "scikit-image": "skimage",
     "scikit-learn": "sklearn",
 }
 
@@ -33,15 +39,26 @@ def folder():
     return carried if os.path.isdir(carried) else os.path.join(os.path.dirname(package), "requirements")
 
 
-def read(name):
-    """The requirements of a file (base, cpu, gpu, onnx, test, dev) that apply to this Python: package → requirement."""
+def read(*names):
+    """The requirements of files (base, train, cpu, gpu, onnx, …) that apply to this Python: package → requirement.
+
+    NAME stands for NAME-no-deps.txt, too, where there is one."""
     found = {}
-    with open(os.path.join(folder(), name + ".txt"), encoding="utf-8") as file:
-        for line in file:
-            requirement, _, marker = line.split("#")[0].strip().partition(";")
-            if requirement and (not marker or holds(marker)):
-                found[re.match(r"[\w.-]+", requirement).group().lower()] = requirement.strip()
+    for name in names:
+        for path in (os.path.join(folder(), name + suffix) for suffix in (".txt", "-no-deps.txt")):
+            if path.endswith("-no-deps.txt") and not os.path.isfile(path):
+                continue
+            with open(path, encoding="utf-8") as file:
+                for line in file:
+                    requirement, _, marker = line.split("#")[0].strip().partition(";")
+                    if requirement and (not marker or holds(marker)):
+                        found[package_of(requirement)] = requirement.strip()
     return found
+
+
+def package_of(requirement):
+    """The package that a requirement names: "numpy>=1.19" → "numpy"."""
+    return re.match(r"[\w.-]+", requirement).group().lower()
 
 
 def holds(marker):
@@ -67,3 +84,36 @@ def is_there(package):
 def lacking(requirements):
     """Those of the requirements (package → requirement) whose module is not found."""
     return {package: requirement for package, requirement in requirements.items() if not is_there(package)}
+
+
+def pip():
+    """How to call the pip of this Python: `python -m pip`, with the whole path where `python` is another one."""
+    short = shutil.which("python")
+    same = (
+        short
+        and os.path.realpath(short) == os.path.realpath(sys.executable)
+        and (os.path.dirname(short) == os.path.dirname(sys.executable))
+    )
+    return "%s -m pip" % ("python" if same else shlex.quote(sys.executable))
+
+
+def install(*requirements):
+    """The command that installs these; the packages of ALONE by one of their own, after the others."""
+    alone = [requirement for requirement in requirements if package_of(requirement) in ALONE]
+    together = [requirement for requirement in requirements if requirement not in alone]
+    return " && ".join(
+        "%s install %s" % (pip(), " ".join(options + ['"%s"' % one for one in group]))
+        for options, group in (([], together), (["--no-deps"], alone))
+        if group
+    )
+
+
+def explain(module):
+    """What to say where `module` cannot be imported because it is not there: one line; "" for a module of nobody's
+    requirements."""
+    module = (module or "").split(".")[0]
+    for names in (["base"], ["evaluate"], ["evaluate", "train", "cpu"], ["onnx"]):
+        wanted = read(*names)
+        if module in map(module_of, wanted):
+            return "%s is not installed: %s" % (module, install(*lacking(wanted).values()))
+    return ""

@@ -1,13 +1,13 @@
 """What this machine has, what is wrong with it, and the command that mends it.
 
 Three steps: `look` gathers facts, and imports nothing that may crash into this process (versions come from the
-packages' metadata; whether a module imports is tried in a process of its own); `diagnose` turns facts into findings and
-does nothing else; `report` makes the text. Imports the standard library only.
+packages' metadata; whether a module imports is tried in a process of its own); `diagnose` asks RULES, which turn facts
+into findings and do nothing else; `report` makes the text.
 """
 
 from __future__ import annotations
 
-import json
+import importlib
 import os
 import platform
 import re
@@ -18,13 +18,19 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import kdscfnet
 from kdscfnet import dependencies
+from kdscfnet.child import Crashed, in_child
+from kdscfnet.dependencies import install, pip
+from kdscfnet.errors import UserError
 from kdscfnet.files import may_be_written
 
+PROBED = ("numpy", "cv2", "onnxruntime", "paddle2onnx", "visualdl", "paddle", "paddleseg")  # the slowest last
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 LOW_DISK = 1 << 30  # bytes: a checkpoint of the largest model with its optimizer state is 0.8 GB
+NUMPY_1 = ("numpy<2", "opencv-python>=4.1.1")  # together, or pip may keep an OpenCV that needs numpy 2
 # Debian's packages of the libraries that OpenCV and Paddle load
 SYSTEM_LIBRARIES = {
     "libGL": "libgl1",
@@ -39,60 +45,6 @@ SYSTEM_LIBRARIES = {
     "libstdc++": "libstdc++6",
 }
 
-# What is tried in a process of its own. Each prints one JSON object.
-_PRINT = "import json; print('\\n' + json.dumps(info))"
-PROBES = {
-    "numpy": "import numpy; info = {'version': numpy.__version__}",
-    "cv2": "import cv2; info = {'version': cv2.__version__}",
-    "paddle": """
-import paddle
-info = {'version': paddle.__version__, 'cuda': bool(paddle.is_compiled_with_cuda()), 'gpus': []}
-if info['cuda']:
-    info['cuda_version'] = str(paddle.version.cuda())
-    try:
-        for index in range(paddle.device.cuda.device_count()):
-            one = paddle.device.cuda.get_device_properties(index)
-            info['gpus'].append('%s, %.0f GB' % (one.name, one.total_memory / 2 ** 30))
-    except Exception as error:
-        info['gpu_error'] = str(error).strip().splitlines()[-1]
-paddle.set_device('cpu')
-assert float(paddle.nn.functional.relu(paddle.ones([2, 2])).sum()) == 4
-""",
-    "paddleseg": """
-import paddleseg
-from paddleseg.models.backbones import mobilenetv3, swin_transformer
-info = {'version': getattr(paddleseg, '__version__', '')}
-""",
-    "visualdl": "import visualdl; visualdl.LogWriter; info = {'version': visualdl.__version__}",
-    "py_sod_metrics": "import py_sod_metrics; info = {}",
-    "onnxruntime": """
-import onnxruntime
-info = {'version': onnxruntime.__version__, 'providers': onnxruntime.get_available_providers()}
-""",
-    "paddle2onnx": "import paddle2onnx; info = {}",
-}
-# Ours; they need numpy and OpenCV
-_FILES = """
-import os, sys
-data, weights = json.loads(sys.argv[1])
-from kdscfnet.data.find import find_image_set
-from kdscfnet.errors import UserError
-from kdscfnet.weights import release
-from kdscfnet.weights.weightfile import WeightFile
-info = {'sets': [], 'weights': []}
-for name in sorted(os.listdir(data)) if os.path.isdir(data) else ():
-    folder = os.path.join(data, name)
-    if os.path.isdir(folder) and not name.startswith('.'):
-        try:
-            info['sets'].append(find_image_set(folder, masks='partial').describe())
-        except UserError as error:
-            info['sets'].append(str(error))
-for path in release.weight_files(weights):
-    found = WeightFile(path)
-    what = found.problem or (found.title if found.entry else ' '.join((found.kind, found.backbone)))
-    info['weights'].append('%s (%s)' % (os.path.relpath(str(path), weights), what))
-"""
-
 
 @dataclass
 class Probe:
@@ -104,19 +56,41 @@ class Probe:
 
 @dataclass
 class Facts:
-    """What `look` found. packages: lower-case name → version; absent: modules that are not there, by package."""
+    """What `look` found. packages: lower-case name → version; absent…: modules that are not there, by package."""
 
     python: tuple
     packages: dict
     probes: dict
-    absent: dict
-    absent_optional: dict
+    absent: dict  # of what predicts
+    absent_training: dict  # of what trains and scores, Paddle included
+    absent_export: dict
     gpus: list  # by the driver, whether Paddle can use them or not
     weights: str
     weights_error: str  # why nothing can be written there, "" if it can
     data: str
     files: Probe
     free: dict  # folder → bytes
+
+    def version(self, *names):
+        """The version of the first of these packages that is installed, as numbers: (3, 3, 1); () for none."""
+        text = next((self.packages[name] for name in names if name in self.packages), "")
+        return tuple(int(part) for part in re.findall(r"\d+", re.match(r"[\d.]*", text).group()))
+
+    def error(self, module):
+        return self.probes.get(module, Probe()).error
+
+    @property
+    def paddle(self):
+        """The version of Paddle by the metadata, as numbers; () where it has none."""
+        return self.version("paddlepaddle-gpu", "paddlepaddle")
+
+    @property
+    def paddle_info(self):
+        return self.probes.get("paddle", Probe()).info
+
+    @property
+    def opencvs(self):
+        return [name for name in OPENCVS if name in self.packages]
 
 
 @dataclass(frozen=True)
@@ -134,24 +108,26 @@ class Finding:
 
 def look(data="data", weights=None):
     """Gather the facts. Takes a few seconds; writes nothing but a file without a name in the weights folder."""
-    required = dependencies.read("base")
-    needed = [name for name in PROBES if dependencies.is_there(name)]
-    weights = str(weights or os.environ.get("KDSCFNET_WEIGHTS") or _default_weights())
+    from kdscfnet.weights.release import weights_folder
+
+    try:
+        weights = str(weights_folder(weights))
+    except UserError:  # it is a file, which `write_error` will say
+        weights = str(weights or os.environ["KDSCFNET_WEIGHTS"])
     with ThreadPoolExecutor(2) as pool:
-        # the slowest first
-        slowest = ("paddleseg", "paddle", "visualdl", "paddle2onnx")
-        order = sorted(needed, key=lambda name: slowest.index(name) if name in slowest else len(slowest))
-        probes = {name: pool.submit(probe, PROBES[name]) for name in order}
-        files = pool.submit(probe, "import json" + _FILES, json.dumps([data, weights]))
-        probes = {name: probes[name].result() for name in needed}
-        files = files.result()
+        probes = {name: pool.submit(probe, "try_import", name=name) for name in PROBED if dependencies.is_there(name)}
+        files = pool.submit(probe, "look_at_files", data=data, weights=weights)
+        probes, files = {name: future.result() for name, future in probes.items()}, files.result()
+    gpus = nvidia_gpus()
+    read, lacking = dependencies.read, dependencies.lacking
     return Facts(
         python=tuple(sys.version_info[:3]),
         packages=installed(),
         probes=probes,
-        absent=dependencies.lacking(dict(required, **{"paddlepaddle": ""})),
-        absent_optional=dependencies.lacking(dependencies.read("onnx")),
-        gpus=nvidia_gpus(),
+        absent=lacking(read("base")),
+        absent_training=lacking(read("evaluate", "train", "gpu" if gpus else "cpu")),
+        absent_export=lacking(read("onnx")),
+        gpus=gpus,
         weights=weights,
         weights_error=write_error(weights),
         data=data,
@@ -160,10 +136,59 @@ def look(data="data", weights=None):
     )
 
 
-def _default_weights():
-    """As kdscfnet.weights.release.weights_folder, which needs numpy."""
-    clone = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "weights")
-    return clone if not os.path.isdir("weights") and os.path.isfile(os.path.join(clone, "manifest.yaml")) else "weights"
+def probe(function, seconds=180, module="kdscfnet.doctor", **arguments):
+    """Call a function of this module in a process of its own. Returns a Probe; never raises."""
+    try:
+        quiet = {"PYTHONWARNINGS": "ignore"}
+        return Probe(in_child("%s:%s" % (module, function), quiet, seconds, **arguments))
+    except Crashed as crash:
+        return Probe(error=str(crash))
+
+
+def try_import(name):
+    """Import a module and use a little of it, as what needs it does. Returns what is to be known of it, as a dict."""
+    module = importlib.import_module(name)
+    info = {"version": str(getattr(module, "__version__", ""))}
+    if name == "paddleseg":
+        importlib.import_module("paddleseg.models.backbones")
+    elif name == "visualdl":
+        _ = module.LogWriter
+    elif name == "paddle":
+        info.update(cuda=bool(module.is_compiled_with_cuda()), gpus=[], archs=[], capabilities=[])
+        if info["cuda"]:
+            info["cuda_version"] = str(module.version.cuda())
+            info["archs"] = [int(arch) for arch in getattr(module.version, "compiled_cuda_archs", ())]
+            try:
+                for index in range(module.device.cuda.device_count()):
+                    one = module.device.cuda.get_device_properties(index)
+                    info["gpus"].append("%s, %.0f GB" % (one.name, one.total_memory / 2**30))
+                    info["capabilities"].append([one.major, one.minor])
+            except Exception as error:
+                info["gpu_error"] = str(error).strip().splitlines()[-1]
+        module.set_device("cpu")
+        assert float(module.nn.functional.relu(module.ones([2, 2])).sum()) == 4
+    return info
+
+
+def look_at_files(data, weights):
+    """The data sets and weight files of two folders, a line for each. Needs numpy and OpenCV."""
+    from kdscfnet.data.find import find_image_set
+    from kdscfnet.weights.release import weight_files
+    from kdscfnet.weights.weightfile import WeightFile
+
+    info = {"sets": [], "weights": []}
+    for name in sorted(os.listdir(data)) if os.path.isdir(data) else ():
+        folder = os.path.join(data, name)
+        if os.path.isdir(folder) and not name.startswith("."):
+            try:
+                info["sets"].append(find_image_set(folder, masks="partial").describe())
+            except UserError as error:
+                info["sets"].append(str(error))
+    for path in weight_files(weights):
+        found = WeightFile(path)
+        what = found.problem or (found.title if found.entry else " ".join((found.kind, found.backbone)))
+        info["weights"].append("%s (%s)" % (os.path.relpath(str(path), weights), what))
+    return info
 
 
 def _existing(folder):
@@ -174,66 +199,26 @@ def _existing(folder):
     return folder
 
 
-def installed(path=None):
-    """Installed packages, lower-case name with dashes → version, from the metadata on the module path; first wins.
+def installed(**options):
+    """Installed packages, lower-case name with dashes → version, by their metadata; first on the module path wins."""
+    try:
+        from importlib import metadata
+    except ImportError:  # Python 3.7
+        import importlib_metadata as metadata
 
-    Not by importlib.metadata, which Python 3.7 lacks, nor by pkg_resources, which new setuptools lack.
-    """
     found = {}
-    for folder in sys.path if path is None else path:
-        try:
-            entries = sorted(os.listdir(folder or "."))
-        except OSError:
-            continue
-        for entry in entries:
-            if entry.endswith(".dist-info"):
-                file = os.path.join(folder, entry, "METADATA")
-            elif entry.endswith(".egg-info"):
-                file = os.path.join(folder, entry)
-                file = os.path.join(file, "PKG-INFO") if os.path.isdir(file) else file
-            else:
-                continue
-            try:
-                with open(file, encoding="utf-8", errors="replace") as lines:
-                    head = dict(re.findall(r"^(Name|Version): *(\S+)", lines.read(4096), re.M))
-            except OSError:
-                continue
-            if len(head) == 2:
-                found.setdefault(re.sub(r"[-_.]+", "-", head["Name"]).lower(), head["Version"])
+    for distribution in metadata.distributions(**options):
+        name = distribution.metadata["Name"]
+        if name:
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), distribution.version)
     return found
-
-
-def probe(code, *arguments, seconds=180):
-    """Run `code`, which sets `info`, in a Python of its own. Returns a Probe; never raises."""
-    command = [sys.executable, "-W", "ignore", "-c", code + "\n" + _PRINT, *arguments]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return Probe(error="no answer in %d seconds" % seconds)
-    except OSError as error:
-        return Probe(error=str(error))
-    if done.returncode < 0:
-        return Probe(error="the process was killed by signal %d" % -done.returncode)
-    if done.returncode:
-        lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
-        # the error itself, not what some programs print after it
-        errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
-        return Probe(error=(errors or lines or ["exit code %d" % done.returncode])[-1].strip())
-    try:
-        return Probe(info=json.loads(done.stdout.decode(errors="replace").splitlines()[-1]))
-    except (ValueError, IndexError):
-        return Probe(error="it ended without an answer")
 
 
 def nvidia_gpus():
     """Names of the GPUs that the NVIDIA driver sees."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=30,
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return []
     return done.stdout.decode(errors="replace").split("\n")[:-1] if done.returncode == 0 else []
@@ -251,233 +236,296 @@ def write_error(folder):
     return "" if may_be_written(_existing(folder)) else "permission denied to all but root"
 
 
-# diagnosing
-
-
-def pip():
-    """How to call the pip of this Python: `python -m pip`, with the whole path where `python` is another one."""
-    short = shutil.which("python")
-    same = (
-        short
-        and os.path.realpath(short) == os.path.realpath(sys.executable)
-        and (os.path.dirname(short) == os.path.dirname(sys.executable))
-    )
-    return "%s -m pip" % ("python" if same else shlex.quote(sys.executable))
-
-
-def install(*requirements):
-    return "%s install %s" % (pip(), " ".join('"%s"' % requirement for requirement in requirements))
-
-
-def major(version):
-    """The leading numbers of a version: "3.3.1" → (3, 3, 1)."""
-    return tuple(int(part) for part in re.findall(r"\d+", re.match(r"[\d.]*", version).group()))
+# diagnosing: a rule takes the facts and the set of modules of which enough was told, which it may add to
 
 
 def diagnose(facts):
     """Findings, faults first. A fault that explains others stands for them."""
-    findings = []
+    told = set()
+    findings = [finding for finding in (rule(facts, told) for rule in RULES) if finding]
+    return sorted(findings, key=lambda finding: not finding.fault)
 
-    def fault(*args):
-        findings.append(Finding(*args))
 
-    def note(*args):
-        findings.append(Finding(*args, fault=False))
-
-    base = dependencies.read("base")
-    numpy_pin, opencv_pin = base["numpy"], base["opencv-python"]
-    packages, failed = facts.packages, {name: probe.error for name, probe in facts.probes.items() if probe.error}
-    explained = set()  # modules whose failing has been told
-
-    if not (3, 7) <= facts.python[:2] <= (3, 12):
-        fault(
+def python_version(facts, told):
+    if not (3, 7) <= facts.python[:2] <= (3, 13):
+        return Finding(
             "python",
-            "Python %d.%d.%d: Paddle, OpenCV and numpy 1 have common builds for 3.7 to 3.12" % facts.python,
-            "install Python 3.12 and make an environment: python3.12 -m venv .venv && . .venv/bin/activate",
+            "Python %d.%d.%d: Paddle has builds for 3.7 to 3.13" % facts.python,
+            "install Python 3.13 and make an environment: python3.13 -m venv .venv && . .venv/bin/activate",
         )
 
-    # OpenCV and numpy
-    opencvs = [name for name in OPENCVS if name in packages]
-    shown = " and ".join("%s %s" % (name, packages[name]) for name in opencvs)
-    new_numpy = major(packages.get("numpy", "1")) >= (2,)
-    if len(opencvs) > 1:
-        mend = "%s uninstall -y %s && %s" % (pip(), " ".join(opencvs), install(opencv_pin, numpy_pin))
-        if major(packages.get("pysodmetrics", "1")) >= (1, 5):  # it brought the second one and would bring it again
-            mend = "%s uninstall -y %s pysodmetrics && %s" % (
-                pip(),
-                " ".join(opencvs),
-                install(opencv_pin, numpy_pin, base["pysodmetrics"]),
-            )
-        fault("two OpenCV packages", "%s are installed, and they overwrite each other's files" % shown, mend)
-        explained.add("cv2")
-    if new_numpy and any(major(packages[name]) < (4, 10) for name in opencvs):
-        fault(
+
+def numpy_fails(facts, told):
+    if facts.error("numpy"):
+        told.update(PROBED)
+        mend = '%s install --force-reinstall --no-deps "%s"' % (pip(), dependencies.read("base")["numpy"])
+        return Finding("numpy does not import", "import numpy: %s" % facts.error("numpy"), mend)
+
+
+def two_opencvs(facts, told):
+    if len(facts.opencvs) > 1:
+        told.update(("cv2", "paddleseg"))
+        wanted = NUMPY_1 if () < facts.paddle < (3,) else NUMPY_1[1:]
+        return Finding(
+            "two OpenCV packages",
+            "%s are installed, and they overwrite each other's files" % _shown_opencvs(facts),
+            "%s uninstall -y %s && %s" % (pip(), " ".join(facts.opencvs), install(*wanted)),
+        )
+
+
+def old_opencv_with_numpy_2(facts, told):
+    old = [name for name in facts.opencvs if facts.version(name) < (4, 10)]
+    if facts.version("numpy") >= (2,) and old:
+        told.update(("cv2", "paddleseg"))
+        newer = " ".join('"%s>=4.10"' % name for name in old)
+        return Finding(
             "numpy 2 with an old OpenCV",
             "numpy %s is installed with %s, which was built for numpy 1 and does not import"
-            % (packages["numpy"], shown),
-            install(numpy_pin),
+            % (facts.packages["numpy"], _shown_opencvs(facts)),
+            install(NUMPY_1[0]) if () < facts.paddle < (3,) else "%s install --upgrade %s" % (pip(), newer),
         )
-        explained.update(("cv2", "paddleseg"))
 
-    # Paddle
-    cpu, gpu = packages.get("paddlepaddle"), packages.get("paddlepaddle-gpu")
+
+def _shown_opencvs(facts):
+    return " and ".join("%s %s" % (name, facts.packages[name]) for name in facts.opencvs)
+
+
+def system_library(facts, told, module):
+    """A library of the system that OpenCV or Paddle loads is not there."""
+    found = re.search(r"(lib[A-Za-z+]+)[\w.+-]*\.so[\w.]*(?=: cannot open shared object)", facts.error(module))
+    if not found:
+        return None
+    told.update((module, "paddleseg"))
+    name, file = found.group(1), found.group()
+    mend = "apt-get install -y %s" % SYSTEM_LIBRARIES.get(name, "apt-file && apt-file search %s" % file)
+    if module == "cv2":
+        mend = "apt-get install -y libgl1 libglib2.0-0" if name in ("libGL", "libgthread", "libglib") else mend
+        headless = install(dependencies.read("base")["opencv-python"].replace("python", "python-headless"))
+        mend += "   (without root: %s uninstall -y %s && %s)" % (pip(), " ".join(facts.opencvs), headless)
+    what = "%s needs the system's %s, which is not there" % ({"cv2": "OpenCV", "paddle": "Paddle"}[module], file)
+    return Finding("no %s" % name, what, mend)
+
+
+def cpu_paddle_over_gpu_paddle(facts, told):
+    cpu, gpu = (facts.packages.get(name) for name in ("paddlepaddle", "paddlepaddle-gpu"))
     if cpu and gpu:
-        mend = "%s uninstall -y paddlepaddle paddlepaddle-gpu && %s" % (pip(), install("paddlepaddle-gpu==" + gpu))
-        if major(gpu) >= (3,):  # not on the package index
-            mend = (
-                "%s uninstall -y paddlepaddle paddlepaddle-gpu, then install paddlepaddle-gpu %s with the command of "
-                "Paddle's installation page" % (pip(), gpu)
-            )
-        fault(
+        told.update(("paddle", "paddleseg", "gpu"))
+        mend = "%s uninstall -y paddlepaddle paddlepaddle-gpu" % pip()
+        if facts.paddle >= (3,):  # not on the package index
+            mend += ", then install paddlepaddle-gpu %s with the command of Paddle's installation page" % gpu
+        else:
+            mend += " && " + install("paddlepaddle-gpu==" + gpu)
+        return Finding(
             "CPU Paddle over GPU Paddle",
-            "paddlepaddle %s and paddlepaddle-gpu %s are both installed, and the one that "
-            "came last has overwritten the other" % (cpu, gpu),
+            "paddlepaddle %s and paddlepaddle-gpu %s are both installed, and the one that came last has overwritten "
+            "the other" % (cpu, gpu),
             mend,
         )
-        explained.update(("paddle", "paddleseg"))
-    elif "paddlepaddle" in facts.absent:
-        name = "gpu" if facts.gpus else "cpu"
-        fault("no Paddle", "PaddlePaddle is not installed", install(*dependencies.read(name).values(), numpy_pin))
-        explained.update(("paddle", "paddleseg", "paddle2onnx"))
-    elif "paddle" in failed and not explained & {"paddle"}:
-        fault("Paddle does not import", "import paddle: %s" % failed["paddle"], _mend_paddle(facts, failed["paddle"]))
-        explained.update(("paddle", "paddleseg", "paddle2onnx"))
-    paddle = facts.probes.get("paddle", Probe()).info
-    if paddle and facts.gpus and not paddle.get("cuda") and not (cpu and gpu):
-        note(
+
+
+def no_paddle(facts, told):
+    if set(facts.absent_training) & {"paddlepaddle", "paddlepaddle-gpu"} and "paddle" not in told:
+        told.update(("paddle", "paddleseg", "paddle2onnx", "training"))
+        return Finding(
+            "no Paddle",
+            "PaddlePaddle is not installed: exported networks predict, and nothing can be trained or exported",
+            install(*facts.absent_training.values()),
+            fault=False,
+        )
+
+
+def paddle_fails(facts, told):
+    error = facts.error("paddle")
+    if error and "paddle" not in told:
+        told.update(("paddle", "paddleseg", "paddle2onnx"))
+        return Finding("Paddle does not import", "import paddle: %s" % error, _mend_paddle(facts, error))
+
+
+def _mend_paddle(facts, error):
+    """The command for a Paddle that does not import, by what it says."""
+    if "Descriptors cannot" in error or "protobuf" in error:
+        return install("protobuf<3.21")
+    if facts.version("numpy") >= (2,) and facts.paddle < (3,):
+        return install(*NUMPY_1)
+    requirements = dependencies.read("gpu" if "paddlepaddle-gpu" in facts.packages else "cpu")
+    if "_dl_sym" in error:  # Paddle before 2.3 on glibc 2.34 and newer
+        return install(*(one.replace(">=2.2", ">=2.5") for one in requirements.values()))
+    return install(*requirements.values()).replace("install", "install --force-reinstall", 1)
+
+
+def gpu_not_used(facts, told):
+    if facts.paddle_info and facts.gpus and not facts.paddle_info.get("cuda") and "gpu" not in told:
+        return Finding(
             "GPU not used",
             "this machine has %s, and Paddle's CPU build is installed" % ", ".join(facts.gpus),
-            "%s uninstall -y paddlepaddle && %s" % (pip(), install(*dependencies.read("gpu").values())),
+            "%s uninstall -y paddlepaddle && %s" % (pip(), install(*dependencies.read("gpu").values(), NUMPY_1[1])),
+            fault=False,
         )
-    if paddle and paddle.get("cuda") and facts.gpus and not paddle.get("gpus"):
-        fault(
+
+
+def no_gpu_seen(facts, told):
+    info = facts.paddle_info
+    if info.get("cuda") and facts.gpus and not info.get("gpus"):
+        return Finding(
             "Paddle sees no GPU",
             "this machine has %s, and Paddle, built for CUDA %s, cannot use it: %s"
-            % (", ".join(facts.gpus), paddle.get("cuda_version"), paddle.get("gpu_error", "it finds no device")),
+            % (", ".join(facts.gpus), info.get("cuda_version"), info.get("gpu_error", "it finds no device")),
             "install the build for your CUDA version with the command of Paddle's installation page",
         )
 
-    # a system library
-    for module in ("cv2", "paddle"):
-        library = re.search(r"(lib[\w+-]+?)[\w.+-]*\.so[\w.]*: cannot open shared object", failed.get(module, ""))
-        if library:
-            findings[:] = [one for one in findings if one.name != "Paddle does not import"]
-            name = re.match(r"lib[A-Za-z+]+\d*?(?=$|[-.\d])", library.group(0)).group()
-            file = library.group(0).split(":")[0]
-            mend = "apt-get install -y %s" % SYSTEM_LIBRARIES.get(name, "apt-file && apt-file search %s" % file)
-            if module == "cv2":
-                mend = "apt-get install -y libgl1 libglib2.0-0" if name in ("libGL", "libgthread", "libglib") else mend
-                mend += "   (without root: %s uninstall -y %s && %s)" % (
-                    pip(),
-                    " ".join(opencvs),
-                    install(opencv_pin.replace("python", "python-headless"), numpy_pin),
-                )
-            fault(
-                "no %s" % name,
-                "%s needs the system's %s, which is not there" % ({"cv2": "OpenCV", "paddle": "Paddle"}[module], file),
-                mend,
-            )
-            explained.update((module, "paddleseg"))
 
-    # whatever else is missing or does not import
-    absent = {package: requirement for package, requirement in facts.absent.items() if package != "paddlepaddle"}
+def built_for_other_gpus(facts, told):
+    """Code for a compute capability runs on GPUs of the same major number and the same or a higher minor one."""
+    archs = [divmod(arch, 10) for arch in facts.paddle_info.get("archs", ())]
+    for gpu, (major, minor) in zip(facts.paddle_info.get("gpus", ()), facts.paddle_info.get("capabilities", ())):
+        if archs and not any(major == built[0] and minor >= built[1] for built in archs):
+            return Finding(
+                "Paddle built for other GPUs",
+                "%s has compute capability %d.%d, and this Paddle was built for %s"
+                % (gpu, major, minor, ", ".join("%d.%d" % built for built in archs)),
+                "install a build for it with the command of Paddle's installation page (a newer CUDA version has newer "
+                "GPUs), or take the CPU: --device cpu",
+            )
+
+
+def packages_missing(facts, told):
+    absent = {package: one for package, one in facts.absent.items() if package != "onnxruntime"}
+    if "training" not in told:
+        absent.update((package, one) for package, one in facts.absent_training.items() if "paddlepaddle" not in package)
     if absent:
-        fault("packages missing", "not installed: %s" % ", ".join(sorted(absent)), install(*absent.values(), numpy_pin))
-    optional = dict(facts.absent_optional)
-    paddle_2 = major(cpu or gpu or "3") < (3,)
-    if paddle_2 and "paddle2onnx" in optional:
-        optional["paddle2onnx"] = "paddle2onnx<2"
-    if paddle_2 and "paddle2onnx" in failed and major(packages.get("paddle2onnx", "1")) >= (2,):
-        fault(
+        return Finding("packages missing", "not installed: %s" % ", ".join(sorted(absent)), install(*absent.values()))
+
+
+def paddle2onnx_2_with_paddle_2(facts, told):
+    if () < facts.paddle < (3,) and facts.error("paddle2onnx") and facts.version("paddle2onnx") >= (2,):
+        told.add("paddle2onnx")
+        return Finding(
             "paddle2onnx 2 with Paddle 2",
-            "paddle2onnx %s wants Paddle 3, and %s is installed" % (packages["paddle2onnx"], cpu or gpu),
-            install("paddle2onnx<2", numpy_pin),
+            "paddle2onnx %s wants Paddle 3, and %d.%d is installed"
+            % (facts.packages["paddle2onnx"], *facts.paddle[:2]),
+            install("paddle2onnx<2"),
         )
-        explained.add("paddle2onnx")
-    if "onnxruntime" in optional:
-        fault(
+
+
+def onnxruntime_missing(facts, told):
+    if "onnxruntime" in facts.absent:
+        return Finding(
             "onnxruntime missing",
             "ONNX Runtime is not installed: prediction on a CPU is several times slower without",
-            install(*optional.values(), numpy_pin),
+            install(facts.absent["onnxruntime"]),
         )
-    elif optional:
-        note(
+
+
+def no_export(facts, told):
+    absent = {package: one for package, one in facts.absent_export.items() if package != "onnxruntime"}
+    if absent and "training" not in told:
+        if "paddle2onnx" in absent and () < facts.paddle < (3,):
+            absent["paddle2onnx"] = "paddle2onnx<2"
+        return Finding(
             "no export",
             "not installed: %s, without which a network cannot be exported for ONNX Runtime"
-            % ", ".join(sorted(optional)),
-            install(*optional.values(), numpy_pin),
+            % ", ".join(sorted(absent)),
+            install(*absent.values()),
+            fault=False,
         )
-    broken = sorted(name for name, error in failed.items() if error.startswith("zlib.error"))
-    if broken and facts.python[:2] == (3, 8) and major(packages.get("charset-normalizer", "0")) >= (3,):
-        fault(
+
+
+def charset_normalizer_3(facts, told):
+    broken = sorted(name for name in facts.probes if facts.error(name).startswith("zlib.error") and name not in told)
+    if broken and facts.python[:2] == (3, 8) and facts.version("charset-normalizer") >= (3,):
+        told.update(broken)
+        return Finding(
             "Paddle 2 with charset_normalizer 3 on Python 3.8",
             "Paddle's zlib and that of charset_normalizer's compiled files clash; does not import: "
             + ", ".join(broken),
             install("charset_normalizer<3"),
         )
-        explained.update(broken)
-    if "numpy" in failed:
-        explained.update(facts.probes)
-        fault(
-            "numpy does not import",
-            "import numpy: %s" % failed["numpy"],
-            "%s install --force-reinstall --no-deps %s" % (pip(), '"%s"' % numpy_pin),
-        )
-    if "cv2" in failed:
-        explained.add("paddleseg")
-    requirements = dict(base, **dependencies.read("onnx"))
-    for package, requirement in requirements.items():
-        module = dependencies.module_of(package)
-        if module in failed and module not in explained:
-            fault(
-                "%s does not import" % package,
-                "import %s: %s" % (module, failed[module]),
-                '%s install --force-reinstall --no-deps "%s"' % (pip(), requirement),
-            )
-    if packages.get("paddleseg", "2.8.0") != "2.8.0" and "paddleseg" not in failed:
-        note(
-            "another paddleseg",
-            "paddleseg %s: the backbones were checked with 2.8.0" % packages["paddleseg"],
-            '%s install --no-deps "%s"' % (pip(), base["paddleseg"]),
+
+
+def does_not_import(facts, told, module):
+    """Whatever else is there and does not import."""
+    if facts.error(module) and module not in told:
+        told.add("paddleseg" if module == "cv2" else module)
+        requirements = dependencies.read("base", "train", "onnx")
+        package = next(name for name in requirements if dependencies.module_of(name) == module)
+        return Finding(
+            "%s does not import" % package,
+            "import %s: %s" % (module, facts.error(module)),
+            '%s install --force-reinstall --no-deps "%s"' % (pip(), requirements[package]),
         )
 
-    # folders
+
+def another_paddleseg(facts, told):
+    version = facts.packages.get("paddleseg", "2.8.0")
+    if version != "2.8.0" and not facts.error("paddleseg"):
+        what = "paddleseg %s: the backbones were checked with 2.8.0" % version
+        return Finding("another paddleseg", what, install(dependencies.read("train")["paddleseg"]), fault=False)
+
+
+def paddleseg_pin(facts, told):
+    if "paddleseg" in facts.packages and any(facts.version(name) > (4, 6, 1) for name in facts.opencvs):
+        return Finding(
+            "paddleseg's pin",
+            "paddleseg asks for opencv-python<=4.6.0, which pip reports beside %s; the backbones work with both"
+            % _shown_opencvs(facts),
+            "leave it; where paddleseg is installed again: " + install(dependencies.read("train")["paddleseg"]),
+            fault=False,
+        )
+
+
+def onednn(facts, told):
+    if facts.paddle[:2] == (3, 3):
+        return Finding(
+            "oneDNN in Paddle Inference",
+            "Paddle 3.3's oneDNN kernels fail on exported networks in paddle.inference on a CPU; kdscfnet does not use "
+            "them",
+            "in programs of yours: config.disable_mkldnn()",
+            fault=False,
+        )
+
+
+def weights_folder_error(facts, told):
     if facts.weights_error:
-        other = "or use another: export KDSCFNET_WEIGHTS=$HOME/kdscfnet-weights"
-        mend = "chmod u+w %s   (%s)" % (shlex.quote(facts.weights), other)
-        if "ermission" not in facts.weights_error:
-            mend = "export KDSCFNET_WEIGHTS=$HOME/kdscfnet-weights"
-        fault(
-            "weights folder",
-            "nothing can be written to the weights folder %s: %s" % (facts.weights, facts.weights_error),
-            mend,
-        )
-    for folder, free in sorted(facts.free.items()):
-        if free < LOW_DISK:
-            fault(
-                "disk full",
-                "%s has %.1f GB free" % (folder, free / 1e9),
-                "free some space, or let --output and KDSCFNET_WEIGHTS point to another disk",
-            )
-    return sorted(findings, key=lambda finding: not finding.fault)
+        mend = "export KDSCFNET_WEIGHTS=$HOME/kdscfnet-weights"
+        if "ermission" in facts.weights_error:
+            mend = "chmod u+w %s   (or use another: %s)" % (shlex.quote(facts.weights), mend)
+        what = "nothing can be written to the weights folder %s: %s" % (facts.weights, facts.weights_error)
+        return Finding("weights folder", what, mend)
 
 
-def _mend_paddle(facts, error):
-    """The command for a Paddle that does not import, by what it says."""
-    version = facts.packages.get("paddlepaddle-gpu") or facts.packages.get("paddlepaddle") or ""
-    numpy_pin = dependencies.read("base")["numpy"]
-    if "Descriptors cannot" in error or "protobuf" in error:
-        return install("protobuf<3.21")
-    if major(facts.packages.get("numpy", "1")) >= (2,) and major(version) < (3,):
-        return install(numpy_pin)
-    kind = "gpu" if "paddlepaddle-gpu" in facts.packages else "cpu"
-    if "_dl_sym" in error:  # Paddle before 2.3 on glibc 2.34 and newer
-        package, requirement = next(iter(dependencies.read(kind).items()))
-        return install(requirement.replace(">=2.2", ">=2.5"), numpy_pin)
-    return "%s install --force-reinstall %s" % (
-        pip(),
-        " ".join('"%s"' % one for one in [*dependencies.read(kind).values(), numpy_pin]),
-    )
+def disk_full(facts, told):
+    full = ["%s has %.1f GB free" % (folder, free / 1e9) for folder, free in facts.free.items() if free < LOW_DISK]
+    if full:
+        mend = "free some space, or let --output and KDSCFNET_WEIGHTS point to another disk"
+        return Finding("disk full", ", ".join(sorted(full)), mend)
+
+
+# The order is precedence: what an earlier rule has told, a later one does not tell again.
+RULES = (
+    python_version,
+    numpy_fails,
+    two_opencvs,
+    old_opencv_with_numpy_2,
+    cpu_paddle_over_gpu_paddle,
+    no_paddle,
+    partial(system_library, module="cv2"),
+    partial(system_library, module="paddle"),
+    paddle_fails,
+    gpu_not_used,
+    no_gpu_seen,
+    built_for_other_gpus,
+    packages_missing,
+    paddle2onnx_2_with_paddle_2,
+    onnxruntime_missing,
+    no_export,
+    charset_normalizer_3,
+    *(partial(does_not_import, module=module) for module in PROBED),
+    another_paddleseg,
+    paddleseg_pin,
+    onednn,
+    weights_folder_error,
+    disk_full,
+)
 
 
 # reporting
@@ -486,65 +534,45 @@ def _mend_paddle(facts, error):
 def describe(facts):
     """What is there, as (title, text) in the order of printing."""
 
-    def version(package):
-        module = dependencies.module_of(package)
-        probe = facts.probes.get(module)
-        if probe is None:
+    def version(module, package=None):
+        found = facts.probes.get(module)
+        if found is None:
             return "-"
-        text = probe.info.get("version") or facts.packages.get(package, "")
-        return "%s (does not import)" % text if probe.error else text or "there"
+        text = found.info.get("version") or facts.packages.get(package or module, "")
+        return "%s (does not import)" % text if found.error else text or "there"
 
-    paddle = facts.probes.get("paddle", Probe()).info
-    kind = "-"
-    if paddle:
-        kind = "%s, CPU build" % paddle["version"]
-        if paddle["cuda"]:
-            kind = "%s, GPU build (CUDA %s): %s" % (
-                paddle["version"],
-                paddle["cuda_version"],
-                "; ".join(paddle["gpus"]) or "no GPU that it can use",
-            )
-    elif "paddle" in facts.probes:
-        kind = "%s (does not import)" % (facts.packages.get("paddlepaddle-gpu") or facts.packages.get("paddlepaddle"))
-    opencvs = [name for name in OPENCVS if name in facts.packages]
-    lines = [
-        ("kdscfnet", "%s in %s" % (kdscfnet.__version__, os.path.dirname(os.path.abspath(kdscfnet.__file__)))),
-        (
-            "system",
-            "%s, %d cores, %s" % (platform.platform(), os.cpu_count() or 1, ", ".join(facts.gpus) or "no NVIDIA GPU"),
-        ),
-        ("Python", "%d.%d.%d, %s" % (*facts.python, sys.executable)),
-        ("Paddle", kind),
-        ("OpenCV", "%s%s" % (version("opencv-python"), " (%s)" % ", ".join(opencvs) if opencvs else "")),
-    ]
-    for package in ("numpy", "paddleseg", "visualdl", "pysodmetrics", "onnxruntime", "paddle2onnx"):
-        lines.append((package, version(package)))
+    paddle = version("paddle", "paddlepaddle-gpu" if "paddlepaddle-gpu" in facts.packages else "paddlepaddle")
+    if facts.paddle_info.get("cuda"):
+        gpus = "; ".join(facts.paddle_info["gpus"]) or "no GPU that it can use"
+        paddle += ", GPU build (CUDA %s): %s" % (facts.paddle_info["cuda_version"], gpus)
+    elif facts.paddle_info:
+        paddle += ", CPU build"
+    opencvs = " (%s)" % ", ".join(facts.opencvs) if facts.opencvs else ""
     files = facts.files.info
     not_read = "not looked through: %s" % facts.files.error if facts.files.error else "nothing there"
-    lines.append(
-        ("weights", "%s: %s" % (os.path.abspath(facts.weights), "; ".join(files.get("weights", ())) or not_read))
-    )
-    lines.append(("data sets", "%s: %s" % (os.path.abspath(facts.data), "; ".join(files.get("sets", ())) or not_read)))
-    lines.append(
-        (
-            "disk space",
-            "; ".join("%.1f GB free in %s" % (free / 1e9, folder) for folder, free in sorted(facts.free.items())),
-        )
-    )
-    return lines
+    free = ["%.1f GB free in %s" % (free / 1e9, folder) for folder, free in sorted(facts.free.items())]
+    gpus = ", ".join(facts.gpus) or "no NVIDIA GPU"
+    return [
+        ("kdscfnet", "%s in %s" % (kdscfnet.__version__, os.path.dirname(os.path.abspath(kdscfnet.__file__)))),
+        ("system", "%s, %d cores, %s" % (platform.platform(), os.cpu_count() or 1, gpus)),
+        ("Python", "%d.%d.%d, %s" % (*facts.python, sys.executable)),
+        ("Paddle", paddle),
+        ("OpenCV", version("cv2", "opencv-python") + opencvs),
+        *((name, version(name)) for name in ("numpy", "paddleseg", "visualdl", "onnxruntime", "paddle2onnx")),
+        ("weights", "%s: %s" % (os.path.abspath(facts.weights), "; ".join(files.get("weights", ())) or not_read)),
+        ("data sets", "%s: %s" % (os.path.abspath(facts.data), "; ".join(files.get("sets", ())) or not_read)),
+        ("disk space", "; ".join(free)),
+    ]
 
 
 def report(facts, findings):
     """The whole as text."""
-    lines = ["%-13s %s" % line for line in describe(facts)]
-    faults = [finding for finding in findings if finding.fault]
-    lines.append("")
+    lines = ["%-13s %s" % line for line in describe(facts)] + [""]
     for number, finding in enumerate(findings, 1):
         lines.append("%d. %s%s: %s" % (number, "" if finding.fault else "(a note) ", finding.name, finding.what))
         lines.append("   %s" % finding.mend)
-    lines.append(
-        "%d problem%s found" % (len(faults), "" if len(faults) == 1 else "s") if faults else "no problem found"
-    )
+    faults = sum(finding.fault for finding in findings)
+    lines.append("%d problem%s found" % (faults, "" if faults == 1 else "s") if faults else "no problem found")
     return "\n".join(lines)
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import struct
 
 import cv2
 import numpy as np
 
-from kdscfnet.errors import BadImageError
+from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.files import write_bytes
 
 HEIF_SUFFIXES = (".heic", ".heif")
@@ -57,6 +58,38 @@ def decode_any(data, path):
     """Decode the bytes of an image file; `path` is for the message. Returns like `read_any`."""
     image, notes = _decode(data, path, cv2.IMREAD_COLOR)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), "; ".join(notes) or None
+
+
+def as_rgb_array(image):
+    """What people have → uint8 H×W×3, RGB.
+
+    Args:
+        image: a path; the bytes of an image file; a binary file object; a PIL image; an array H×W or H×W×1 (grey),
+            H×W×3 (RGB) or H×W×4 (RGBA), uint8 from 0 to 255 or real numbers from 0 to 1. Alpha is dropped, as in files.
+
+    Raises BadImageError for what cannot be decoded, UserError for an array that is no image.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(image)
+    if hasattr(image, "getbands"):  # of PIL
+        return cv2.cvtColor(_from_pillow(image, "the PIL image", cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    if hasattr(image, "read"):
+        return decode_any(image.read(), getattr(image, "name", "the file object"))[0]
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return decode_any(bytes(image), "the bytes")[0]
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.dtype.kind == "f" and array.size and 0 <= array.min() and array.max() <= 1:  # not where one is NaN
+        array = np.rint(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
+        raise UserError(
+            "an image must be a path, bytes, a file object, a PIL image, or H×W, H×W×3 or H×W×4 in uint8 or in real "
+            "numbers from 0 to 1, not %s %s" % (array.dtype, np.shape(image))
+        )
+    if array.shape[2] == 1:
+        return np.repeat(array, 3, axis=2)
+    return np.ascontiguousarray(array[..., :3])
 
 
 def read_mask(path):
@@ -296,7 +329,7 @@ def _decode_with_opencv(data, path, flags):
 
 
 def _decode_with_pillow(data, path, flags):
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if _heif_brand(data) not in (b"", b"avif", b"avis"):
         if not _HEIF:
@@ -306,16 +339,7 @@ def _decode_with_pillow(data, path, flags):
         pillow_heif.register_heif_opener()
     try:
         with Image.open(io.BytesIO(data)) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I;16") or image.mode == "I":
-                levels = np.asarray(image).astype(np.int64)
-                grey = (np.clip(levels, 0, 65535) >> 8).astype(np.uint8)
-                return cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-            if image.mode == "F":
-                raise BadImageError(path, _REAL_NUMBERS)
-            if flags == cv2.IMREAD_UNCHANGED and (image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info):
-                return cv2.cvtColor(np.array(image.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
-            return cv2.cvtColor(np.array(image.convert("RGB")), cv2.COLOR_RGB2BGR)
+            return _from_pillow(opened, path, flags)
     except BadImageError:
         raise
     except MemoryError:
@@ -326,6 +350,22 @@ def _decode_with_pillow(data, path, flags):
         raise BadImageError(
             path, "not an image that OpenCV or Pillow can decode (%s)" % str(error).splitlines()[0][:100]
         )
+
+
+def _from_pillow(image, path, flags):
+    """A PIL image as OpenCV has its pixels, upright."""
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or image.mode == "I":
+        levels = np.asarray(image).astype(np.int64)
+        grey = (np.clip(levels, 0, 65535) >> 8).astype(np.uint8)
+        return cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    if image.mode == "F":
+        raise BadImageError(path, _REAL_NUMBERS)
+    if flags == cv2.IMREAD_UNCHANGED and (image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info):
+        return cv2.cvtColor(np.array(image.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
+    return cv2.cvtColor(np.array(image.convert("RGB")), cv2.COLOR_RGB2BGR)
 
 
 _MOST_PIXELS = 1 << 30  # OpenCV's own limit

@@ -3,7 +3,7 @@
 #
 # - An active environment (venv or conda), or a python that has Paddle already, as on AI Studio, is used as it is: what
 #   lacks is added (scripts/add_missing.py), and nothing that is there is replaced.
-# - Otherwise .venv in this folder is made, once, with the newest Python from 3.12 to 3.8 that is found.
+# - Otherwise .venv in this folder is made, once, with the newest Python from 3.13 to 3.8 that is found.
 #
 # KDSCFNET_PYTHON=/path/to/python   make .venv with this one
 # KDSCFNET_VENV=/path               use this instead of .venv
@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 say() { printf '%s\n' "$*" >&2; }
 die() { say "${0##*/}: $*"; exit 2; }
 
-fits() { "$1" -c 'import sys; sys.exit(not (3, 7) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1; }
+fits() { "$1" -c 'import sys; sys.exit(not (3, 7) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; }
 # found, not imported (that takes seconds); a mere folder named paddle has no origin
 has_paddle() {
     "$1" -c 'import sys, importlib.util as util; sys.exit(not getattr(util.find_spec("paddle"), "origin", None))' \
@@ -78,15 +78,24 @@ make_venv() { # make_venv cpu|gpu
     fi
     if [ -n "${KDSCFNET_PYTHON:-}" ]; then
         python=$KDSCFNET_PYTHON
-        fits "$python" || die "KDSCFNET_PYTHON=$python is not a Python from 3.7 to 3.12 that runs"
-    elif ! python=$(find_python 3.12 3.11 3.10 3.9 3.8); then
-        for found in python3.12 python3.11 python3.10 python3.9 python3.8 python3; do
-            if fits "$found"; then
-                die "$found has no venv module: install it (Debian, Ubuntu: apt-get install $found-venv)," \
-                    "then run this again"
+        fits "$python" || die "KDSCFNET_PYTHON=$python is not a Python from 3.7 to 3.13 that runs"
+    else
+        local -a versions=(3.13 3.12 3.11 3.10 3.9 3.8)
+        # the package index has GPU builds of Paddle up to Python 3.12
+        if [ "$1" = gpu ]; then versions=("${versions[@]:1}"); fi
+        if ! python=$(find_python "${versions[@]}"); then
+            for found in "${versions[@]/#/python}" python3; do
+                if fits "$found" && ! "$found" -c 'import venv, ensurepip' >/dev/null 2>&1; then
+                    die "$found has no venv module: install it (Debian, Ubuntu: apt-get install $found-venv)," \
+                        "then run this again"
+                fi
+            done
+            if [ "$1" = gpu ] && find_python 3.13 >/dev/null; then
+                die "the package index has no GPU build of Paddle for Python 3.13: install one with the command of" \
+                    "Paddle's installation page in an environment of yours, or take the CPU's: KDSCFNET_PADDLE=cpu"
             fi
-        done
-        die "no Python from 3.8 to 3.12 found: install one, or name it with KDSCFNET_PYTHON=/path/to/python"
+            die "no Python from 3.8 to ${versions[0]} found: install one, or name it with KDSCFNET_PYTHON=/path/to/python"
+        fi
     fi
     say "making ${KDSCFNET_VENV} with $("$python" --version 2>&1) (once; some minutes, about 2 GB)"
     "$python" -m venv --clear "$KDSCFNET_VENV" </dev/null >&2 ||
@@ -94,52 +103,63 @@ make_venv() { # make_venv cpu|gpu
     printf '%s\n' "$1" >"$KDSCFNET_VENV/kdscfnet-paddle"
 }
 
-# kdscfnet_setup [NAME...]: NAMEs are of further files in requirements/, besides what the package itself needs.
+# pip_install PYTHON NAME... -- ARGUMENTS-OF-PIP...: NAMEs are of files in requirements/. ONE command weighs what they ask
+# for together. The packages of NAME-no-deps.txt come after it, alone: each would bring another OpenCV or numpy.
+pip_install() {
+    local python=$1 file
+    local -a together=() alone=()
+    shift
+    for ((; $# > 0; )); do
+        if [ "$1" = -- ]; then shift && break; fi
+        file=$KDSCFNET_ROOT/requirements/$1
+        together+=(-r "$file.txt")
+        if [ -e "$file-no-deps.txt" ]; then alone+=(-r "$file-no-deps.txt"); fi
+        shift
+    done
+    "$python" -m pip install "${together[@]}" "$@" </dev/null >&2 &&
+        "$python" -m pip install -q --no-deps "${alone[@]}" </dev/null >&2
+}
+
+# kdscfnet_setup [NAME...]: NAMEs are of further files in requirements/, besides what training needs.
 kdscfnet_setup() {
-    local file stamp paddle=cpu
-    local -a files arguments
+    local stamp paddle=cpu
+    local -a names options=()
     # this clone's code is what runs, from any directory
     export PYTHONPATH="$KDSCFNET_ROOT${PYTHONPATH:+:$PYTHONPATH}"
 
     if nvidia-smi -L 2>/dev/null | grep '^GPU' >/dev/null; then paddle=gpu; fi
     paddle=${KDSCFNET_PADDLE:-$paddle}
     case $paddle in
-        cpu) files=("$KDSCFNET_ROOT/requirements.txt") ;;
-        gpu) files=("$KDSCFNET_ROOT/requirements-gpu.txt") ;;
+        cpu | gpu) names=(base evaluate train "$paddle" onnx "$@") ;;
         *) die "KDSCFNET_PADDLE is '$paddle': cpu or gpu" ;;
     esac
 
     if PYTHON=$(python_in_use); then
         fits "$PYTHON" || has_paddle "$PYTHON" ||
-            die "the active environment has $("$PYTHON" --version 2>&1), and 3.7 to 3.12 are needed: deactivate it," \
+            die "the active environment has $("$PYTHON" --version 2>&1), and 3.7 to 3.13 are needed: deactivate it," \
                 "then run this again"
         "$PYTHON" "$KDSCFNET_ROOT/scripts/add_missing.py" "$paddle" "$@" </dev/null >&2 || exit $?
         return
     fi
 
-    for file in "$@"; do files+=("$KDSCFNET_ROOT/requirements/$file.txt"); done
-
     PYTHON=$KDSCFNET_VENV/bin/python
     # the two builds of Paddle overwrite each other, so a change from one to the other is a new environment
     if ! fits "$PYTHON" || [ "$(cat "$KDSCFNET_VENV/kdscfnet-paddle")" != "$paddle" ]; then make_venv "$paddle"; fi
     # One stamp for each set of requirements: written when pip has ended well, compared before anything is started.
-    stamp=$KDSCFNET_VENV/kdscfnet-$(printf '%s\n' "${files[@]##*/}" | cksum | cut -d' ' -f1).stamp
+    stamp=$KDSCFNET_VENV/kdscfnet-$(printf '%s\n' "${names[@]}" | cksum | cut -d' ' -f1).stamp
     if [ "$(cat "$stamp" 2>/dev/null)" = "$(state)" ]; then return; fi
-    say "installing ${files[*]##*/} into $KDSCFNET_VENV"
-    arguments=(-e "$KDSCFNET_ROOT")
-    for file in "${files[@]}"; do arguments+=(-r "$file"); done
-    if [ ! -t 2 ]; then arguments+=(-q); fi
+    say "installing what ${names[*]} need (requirements/) into $KDSCFNET_VENV"
+    if [ ! -t 2 ]; then options=(-q); fi
     # pip 21 and older does not know today's wheel tags
     "$PYTHON" -c 'import pip, sys; sys.exit(int(pip.__version__.split(".")[0]) < 22)' </dev/null ||
         "$PYTHON" -m pip install -q --upgrade pip </dev/null >&2
-    # ONE command: paddleseg's limit on OpenCV, OpenCV's on numpy and Paddle must be weighed together
-    "$PYTHON" -m pip install "${arguments[@]}" </dev/null >&2 ||
-        die "pip could not install ${files[*]##*/}: its last lines say why; run this again when that is mended"
+    pip_install "$PYTHON" "${names[@]}" -- -e "$KDSCFNET_ROOT" ${options[@]+"${options[@]}"} ||
+        die "pip could not install what ${names[*]} need: its last lines say why; run this again when that is mended"
     state >"$stamp"
 }
 
 # What the installation depends on.
 state() {
     printf '%s\n' "$KDSCFNET_ROOT"
-    cat "$KDSCFNET_ROOT"/setup.py "$KDSCFNET_ROOT"/requirements*.txt "$KDSCFNET_ROOT"/requirements/*.txt | cksum
+    cat "$KDSCFNET_ROOT"/setup.py "$KDSCFNET_ROOT"/requirements/*.txt | cksum
 }

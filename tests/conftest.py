@@ -44,10 +44,24 @@ def golden():
 
 
 def pytest_sessionfinish(session):
-    """In CI a skipped test is a failure (scripts/run_tests.sh sets KDSCFNET_NO_SKIPS there)."""
+    """In CI a skipped test is a failure (scripts/run_tests.sh sets KDSCFNET_NO_SKIPS there), but for those that need
+    paddle2onnx on a Python that it has no build for: they are counted, and run on CI's older stack."""
+    from kdscfnet import dependencies
+
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("KDSCFNET_NO_SKIPS") and reporter and reporter.stats.get("skipped"):
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if not os.environ.get("KDSCFNET_NO_SKIPS") or not skipped:
+        return
+    excused = (
+        []
+        if "paddle2onnx" in dependencies.read("onnx")
+        else [one for one in skipped if "paddle2onnx" in str(one.longrepr)]
+    )
+    if excused:
+        reporter.write_line("%d tests need paddle2onnx, which has no build for this Python" % len(excused))
+    if len(skipped) > len(excused):
         reporter.write_line("CI skips no test: these were", red=True)
-        for report in reporter.stats["skipped"]:
-            reporter.write_line("  %s" % report.nodeid, red=True)
+        for report in skipped:
+            if report not in excused:
+                reporter.write_line("  %s" % report.nodeid, red=True)
         session.exitstatus = 1

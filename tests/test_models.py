@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 import pytest
 from golden_models import KINDS, golden_model, tensor
+from paddle import nn
 
 from kdscfnet.models.backbones import BACKBONES, shift_mask
 from kdscfnet.models.scfnet import SCFNet
@@ -63,15 +64,49 @@ def test_outputs_equal_the_recorded(kind_and_model, golden):
             assert np.abs(np.array(stats) - expected[4:]).max() <= tolerance
 
 
+def operations(model, size):
+    """(multiply-adds, parameters of the layers that ran) of one square image, by the rules of paddle.flops.
+
+    Layers without sublayers count; attention, activations and normalisation other than BatchNorm count nothing.
+    """
+    ran, handles = {}, []
+
+    def count(layer, inputs, output):
+        if isinstance(layer, nn.Conv2D):
+            kernel = int(np.prod(layer.weight.shape[1:]))  # input channels of a group, height, width
+            each = kernel + (layer.bias is not None)
+        elif isinstance(layer, nn.Linear):
+            each = layer.weight.shape[0]
+        elif isinstance(layer, (nn.BatchNorm, nn.BatchNorm2D)):
+            each = 2
+        elif isinstance(layer, nn.AdaptiveAvgPool2D):
+            each = int(np.prod(np.array(inputs[0].shape[2:]) // np.array(output.shape[2:]))) + 1
+        else:
+            each = 0
+        parameters = sum(int(np.prod(parameter.shape)) for parameter in layer.parameters())
+        ran[id(layer)] = ran.get(id(layer), (0,))[0] + each * int(np.prod(output.shape)) * (each > 0), parameters
+
+    for layer in model.sublayers():
+        if not list(layer.children()):
+            handles.append(layer.register_forward_post_hook(count))
+    model.eval()
+    with paddle.no_grad():
+        model(paddle.zeros([1, 3, size, size]))
+    for handle in handles:
+        handle.remove()
+    return tuple(sum(column) for column in zip(*ran.values()))
+
+
 @pytest.mark.parametrize("kind,size,parameters,total,flops", COUNTS)
-def test_parameters_and_flops_are_the_cards(kind, size, parameters, total, flops, capsys):
+def test_parameters_and_flops_are_the_papers(kind, size, parameters, total, flops, capsys):
     model = SCFNet(KINDS[kind])
     buffers = golden_inputs.DERIVED_BUFFERS
     counted = sum(int(np.prod(v.shape)) for k, v in model.state_dict().items() if not k.endswith(buffers))
     assert counted == parameters
-    assert paddle.flops(model, [1, 3, size, size]) == flops
-    printed = capsys.readouterr().out
-    assert "Total Params: %d" % total in printed
+    assert operations(model, size) == (flops, total)
+    if np.__version__.startswith("1."):  # paddle.flops fails with the newest numpy
+        assert paddle.flops(model, [1, 3, size, size]) == flops
+        assert "Total Params: %d" % total in capsys.readouterr().out
 
 
 def test_out_channels_are_what_the_backbones_return():

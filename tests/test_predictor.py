@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from predicting import exported_file, needs_export, picture, predictor, save, weight_file
 
+import kdscfnet
 from kdscfnet import Predictor
 from kdscfnet.errors import BadImageError, UserError, WeightsError
+from kdscfnet.images import as_rgb_array
 
 ENGINES = ("paddle", "onnxruntime")
 
@@ -100,17 +103,63 @@ def test_a_bad_image_in_a_batch_is_named(tmp_path):
         predictor("paddle", 64).batch([good, bad])
 
 
+def test_whatever_people_have_gives_the_map_of_the_file(tmp_path):
+    """Path, bytes, file objects, PIL images; arrays with alpha, in real numbers and in grey: one picture, one map."""
+    from PIL import Image
+
+    pixels = picture()
+    path = save(tmp_path / "a.png", pixels)
+    data = path.read_bytes()
+    run = predictor("paddle", 64)
+    expected = run(pixels)
+    alpha = np.dstack([pixels, np.full(pixels.shape[:2], 7, np.uint8)])
+    with open(str(path), "rb") as file, Image.open(str(path)) as opened:
+        kinds = [path, str(path), data, bytearray(data), io.BytesIO(data), file, opened, Image.fromarray(alpha), alpha]
+        kinds += [pixels / 255.0, (pixels / 255.0).astype(np.float32), pixels[:, ::-1][:, ::-1], pixels.tolist()]
+        for image in kinds[:-1] + [np.array(kinds[-1], np.uint8)]:
+            np.testing.assert_array_equal(run(image), expected)
+    np.testing.assert_array_equal(run.batch([data, alpha, path])[1], expected)
+    grey = pixels[..., 0]
+    expected = run(np.repeat(grey[..., None], 3, axis=2))
+    for image in (grey, grey[..., None], grey / 255.0, Image.fromarray(grey)):
+        np.testing.assert_array_equal(run(image), expected)
+
+
+def test_a_pil_image_is_turned_as_its_file_is(tmp_path):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    path = tmp_path / "turned.jpg"
+    Image.fromarray(picture(48, 64)).save(str(path), exif=exif.tobytes())
+    with Image.open(str(path)) as opened:
+        turned = as_rgb_array(opened)
+    assert turned.shape == as_rgb_array(path).shape == (64, 48, 3)
+
+
 @pytest.mark.parametrize(
     "image",
     [
-        np.zeros((4, 4), np.uint8),
-        np.zeros((4, 4, 4), np.uint8),
-        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((4, 4, 3), np.int64),
+        np.full((4, 4, 3), 1.01),
+        np.full((4, 4, 3), -0.1, np.float32),
+        np.full((4, 4, 3), np.nan),
         np.zeros((0, 4, 3), np.uint8),
+        np.zeros((0, 4, 3)),
+        np.zeros((1, 4, 4, 3), np.uint8),
+        None,
+        {"image": 1},
     ],
 )
 def test_other_arrays_are_refused(image):
-    with pytest.raises(UserError, match="uint8 H×W×3"):
+    with pytest.raises(kdscfnet.UserError, match="uint8 or in real numbers from 0 to 1, not"):
+        predictor("paddle", 64)(image)
+
+
+@pytest.mark.parametrize("image", [b"", b"no image", io.BytesIO(b"no image")])
+def test_bytes_that_are_no_image_are_refused(image):
+    with pytest.raises(kdscfnet.BadImageError, match="^the (bytes|file object): "):
         predictor("paddle", 64)(image)
 
 

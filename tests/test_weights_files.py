@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import collections
+import importlib
 import json
 import os
 import pickle
@@ -174,7 +175,9 @@ def test_the_hostile_files_are_hostile(corpus, tmp_path):
             file.unlink()
         else:
             harmless.append(case.name)
-    assert harmless == []
+    # the newest numpy keeps no `os` where this one looks for it
+    gone = [] if hasattr(importlib.import_module("numpy.core.multiarray").overrides, "os") else ["dotted-multiarray"]
+    assert harmless == gone
 
 
 def test_no_permission(tmp_path, model, arrays):

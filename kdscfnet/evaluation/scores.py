@@ -67,7 +67,15 @@ class SetScores(dict):
     expected = 0
 
 
-def evaluate(maps_dir, masks_dir, scores="all", allow_missing=False, resize=False, threads=None, show_progress=False):
+def evaluate(
+    maps_dir: str | os.PathLike,
+    masks_dir: str | os.PathLike,
+    scores: str = "all",
+    allow_missing: bool = False,
+    resize: bool = False,
+    threads: int | None = None,
+    show_progress: bool = False,
+) -> SetScores:
     """Score a folder of saliency maps against a folder of masks.
 
     Args:

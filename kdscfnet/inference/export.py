@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import kdscfnet
+from kdscfnet import dependencies
 from kdscfnet.child import Crashed, in_child
 from kdscfnet.device import import_paddle, paddle_version
 from kdscfnet.errors import UserError
@@ -33,9 +34,10 @@ class CannotExport(UserError):
 def find_or_export(weights, backbone=None, size=None):
     """The exported network of a weight file: (path of the .onnx file, its sidecar as a dict).
 
-    It is kept beside the weights, named by their hash, or in the user's cache where that folder is read-only or belongs
-    to an installed package (the bundled weights of a wheel). One that is there is verified before it is used, and
-    exported anew where it is not what it should be.
+    It is the one beside the weights with their name, as the bundled student has it, where that was made from them.
+    Otherwise it is kept beside the weights, named by their hash, or in the user's cache where that folder is read-only
+    or belongs to an installed package. One that is there is verified before it is used, and exported anew where it is
+    not what it should be.
 
     Args:
         weights: a weight file, or an exported network (.onnx): a WeightFile, or its path.
@@ -54,11 +56,11 @@ def find_or_export(weights, backbone=None, size=None):
         return "%s.%s%s.onnx" % (weights.stem, digest[:16], ".%dx%d" % size if size else "")
 
     swin_size = weight_file.test_size(size)
-    for folder in (weights.parent, cache_folder()):
-        for path in (folder / name(None), folder / name(swin_size)):
-            about = verified(path, digest, backbone)
-            if about is not None:
-                return path, about
+    kept = [folder / name(side) for folder in (weights.parent, cache_folder()) for side in (None, swin_size)]
+    for path in (weights.with_suffix(".onnx"), *kept):  # the bundled student comes with the first
+        about = verified(path, digest, backbone)
+        if about is not None and about["input"]["shape"][2:] in ([None, None], list(swin_size)):
+            return path, about
     backbone = backbone or weight_file.network()
     installed = Path(__file__).resolve().parents[1] in weights.resolve().parents
     folder = weights.parent if may_be_written(weights.parent) and not installed else cache_folder()
@@ -104,18 +106,21 @@ def export_in_child(kind, weight_file, backbone, target, size=None):
 
 
 def what_lacks():
-    """What keeps this machine from exporting, as a line with the command that installs it; "" where nothing does."""
-    from kdscfnet.inference.export import install_onnx
-
-    names = [
-        name for name in ("onnx", "onnxruntime", "paddle", "paddle2onnx") if importlib.util.find_spec(name) is None
-    ]
+    """What keeps this machine from exporting, as a line that says what to do; "" where nothing does."""
+    modules = ("onnx", "onnxruntime", "paddle", "paddleseg", "paddle2onnx")
+    names = [name for name in modules if importlib.util.find_spec(name) is None]
     if not names:
         return ""
-    return "the network cannot be exported without %s: %s" % (
-        " and ".join(names),
-        "pip install paddlepaddle" if names == ["paddle"] else install_onnx(),
-    )
+    if "paddle2onnx" in names and "paddle2onnx" not in dependencies.read("onnx"):
+        return (
+            "the network cannot be exported on Python %d.%d, for which paddle2onnx has no build: "
+            "`kdscfnet export` on Python 3.12 makes the .onnx file, which runs here" % sys.version_info[:2]
+        )
+    training = dependencies.lacking(dependencies.read("train", "cpu")) if {"paddle", "paddleseg"} & set(names) else {}
+    commands = [dependencies.install(*training.values())] if training else []
+    if set(names) - {"paddle", "paddleseg"}:
+        commands.append(install_onnx())
+    return "the network cannot be exported without %s: %s" % (" and ".join(names), " && ".join(commands))
 
 
 def cache_folder():

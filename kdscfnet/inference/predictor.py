@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any, Iterable, Sequence
 
 import numpy as np
 
 from kdscfnet.errors import BadImageError, UserError
+from kdscfnet.images import as_rgb_array
 from kdscfnet.inference.networks import open_network
 from kdscfnet.inference.pipeline import predict_stream
 from kdscfnet.processing import prepare_image, to_map
@@ -29,11 +31,20 @@ class Predictor:
         threads: cores to use; default: all.
         device: for Paddle: "cpu", "gpu", "gpu:0"; default: a GPU where there is one.
 
-    predictor(image): a path, or uint8 H×W×3 RGB → uint8 H×W, 0 (background) to 255 (salient).
+    predictor(image): what kdscfnet.images.as_rgb_array takes (a path, bytes, a file object, a PIL image, an array H×W,
+    H×W×3 or H×W×4) → uint8 H×W, 0 (background) to 255 (salient).
     Raises UserError (wrong use), WeightsError, BadImageError (an image that cannot be read).
     """
 
-    def __init__(self, weights=None, backbone="mobilenetv3", engine="auto", size=None, threads=None, device=None):
+    def __init__(
+        self,
+        weights: str | os.PathLike | None = None,
+        backbone: str = "mobilenetv3",
+        engine: str = "auto",
+        size: int | str | tuple[int, int] | None = None,
+        threads: int | None = None,
+        device: str | None = None,
+    ) -> None:
         if backbone not in BACKBONES + ("auto",):
             raise UserError("backbone is %r: one of %s, auto" % (backbone, ", ".join(BACKBONES)))
         if size is not None:
@@ -55,16 +66,16 @@ class Predictor:
             )
 
     @property
-    def engine(self):
+    def engine(self) -> str:
         """The engine that runs the network: "paddle" or "onnxruntime"."""
         return self.network.name
 
-    def __call__(self, image):
-        image = self.read(image)
+    def __call__(self, image: Any) -> np.ndarray:
+        image = as_rgb_array(image)
         return to_map(self.logits([image])[0, 0], image.shape[0], image.shape[1])
 
-    def batch(self, images):
-        """Maps of several images (paths or arrays, of any sizes), in their order: a list of uint8 H×W.
+    def batch(self, images: Iterable[Any]) -> list[np.ndarray]:
+        """Maps of several images of any kinds and sizes, in their order: a list of uint8 H×W.
 
         Spreads the images over the cores (ONNX Runtime) or runs them in batches (Paddle).
         """
@@ -72,7 +83,7 @@ class Predictor:
         for image, saliency, _, failure in predict_stream(
             self,
             images,
-            lambda image: (self.read(image), None),
+            lambda image: (as_rgb_array(image), None),
             lambda item, image, saliency: saliency,
             keep_image=False,
         ):
@@ -81,20 +92,9 @@ class Predictor:
             maps.append(saliency)
         return maps
 
-    def logits(self, images, threads=None):
+    def logits(self, images: Sequence[np.ndarray], threads: int | None = None) -> np.ndarray:
         """The finest logits of several images, uint8 H×W×3 RGB: float32 N×1×h×w at the network's size."""
         prepared = np.empty((len(images), 3) + self.size, np.float32)
         for image, out in zip(images, prepared):
             prepare_image(image, self.size, out)
         return self.network(prepared, threads)
-
-    def read(self, image):
-        """A path or an array → uint8 H×W×3 RGB."""
-        if isinstance(image, (str, os.PathLike)):
-            from kdscfnet.images import read_any
-
-            return read_any(image)[0]
-        image = np.asarray(image)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise UserError("an image must be uint8 H×W×3 (RGB) or a path, not %s %s" % (image.dtype, image.shape))
-        return image

@@ -65,7 +65,7 @@ class SCFNet(nn.Layer):
     N×1×H×W, finest first. A saliency map is the sigmoid of the first.
     """
 
-    def __init__(self, backbone):
+    def __init__(self, backbone: str) -> None:
         super().__init__()
         if backbone not in BACKBONES:
             raise ValueError("backbone is %r: one of %s" % (backbone, ", ".join(map(repr, BACKBONES))))
@@ -87,7 +87,7 @@ class SCFNet(nn.Layer):
                 kaiming(layer.weight)
                 zero(layer.bias)
 
-    def forward(self, x):
+    def forward(self, x: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
         _, f2, f3, f4, f5 = self.bkbone(x)
         x2, x3, x4, x5 = self.mp(f2, f3, f4, f5)  # N×C at strides 4, 8, 16, 32
         x5 = self.cv1(x5)

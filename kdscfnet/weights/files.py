@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class LoadReport:
         return "; ".join(parts)
 
 
-def load_weights(model, path):
+def load_weights(model: Any, path: str | os.PathLike) -> LoadReport:
     """Load a weight file into `model`, all of it or nothing.
 
     Args:
@@ -272,7 +273,7 @@ def _read_safetensors(path, name, lazy):
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def save_weights(model, path):
+def save_weights(model: Any, path: str | os.PathLike) -> None:
     """Write the weights of `model` (a paddle.nn.Layer) to `path`, whole or not at all; the suffix chooses the format.
 
     A .pdparams file has the keys of the authors' files and loads with plain paddle.load from Paddle 2.0 on. The same

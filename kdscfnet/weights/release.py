@@ -48,6 +48,7 @@ class Entry:
     cache: str = ""
     sha256: str = ""
     md5: str = ""
+    onnx_sha256: str = ""  # of the exported network that comes with the bundled student
 
     @property
     def names(self):
