@@ -21,7 +21,7 @@ def requirements(name):
 
 
 class BuildWithData(build_py):
-    """Carries what stands elsewhere in a clone: the release as data, the bundled weights, the requirement files."""
+    """Carries what stands elsewhere in a clone: the release as data, the bundled weights, the page, the requirement files."""
 
     def run(self):
         super().run()
@@ -33,6 +33,11 @@ class BuildWithData(build_py):
         }
         for name in os.listdir(os.path.join(ROOT, "requirements")):
             sources[os.path.join("requirements", name)] = os.path.join("_requirements", name)
+        for folder, folders, names in os.walk(os.path.join(ROOT, "web")):
+            folders[:] = set(folders) - {"node_modules"}
+            for name in names:
+                source = os.path.relpath(os.path.join(folder, name), ROOT)
+                sources[source] = os.path.join("_web", os.path.relpath(source, "web"))
         for source, target in sources.items():
             target = os.path.join(self.build_lib, "kdscfnet", target)
             self.mkpath(os.path.dirname(target))
