@@ -21,7 +21,7 @@ def requirements(name):
 
 
 class BuildWithData(build_py):
-    """Carries what stands elsewhere in a clone: the release as data, the bundled weights, the page, the requirement files."""
+    """Carries what stands elsewhere in a clone: the release as data, the bundled weights, requirement files, the page."""
 
     def run(self):
         super().run()

@@ -82,9 +82,7 @@ def exported(weights):
     weights = Path(resolve(weights))
     beside = weights.with_suffix(".onnx")  # the bundled student comes with its export
     about = export.verified(beside, file_sha256(weights), None) if beside != weights else None
-    if about:
-        return beside, about
-    network, about = export.find_or_export(weights)
+    network, about = (beside, about) if about else export.find_or_export(weights)
     if not about:
         raise UserError("%s has no sidecar, which says what to feed it: export it with kdscfnet export" % network)
     return network, dict(about, file=dict(about["file"], name=network.name))
@@ -183,12 +181,12 @@ def web_command(args):
         return 0
     with server(files, args.port) as serving:
         address = "http://127.0.0.1:%d/" % serving.server_address[1]
-        print("the page is at %s, for this machine alone; Ctrl-C ends it" % address, flush=True)
-        # without a screen the standard library would start a browser of text in this very terminal
-        screen = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        if not args.no_browser and screen:
-            webbrowser.open(address)
         try:
+            print("the page is at %s, for this machine alone; Ctrl-C ends it" % address, flush=True)
+            # without a screen the standard library would start a browser of text in this very terminal
+            screen = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+            if not args.no_browser and screen:
+                webbrowser.open(address)
             serving.serve_forever()
         except KeyboardInterrupt:
             print()

@@ -6,8 +6,6 @@ const MOST_THREADS = 4; // more gain nothing on a network this small
 
 const $ = (id) => document.getElementById(id);
 const body = document.body;
-const before = $("before").getContext("bitmaprenderer");
-const after = $("after").getContext("bitmaprenderer");
 
 let language = remembered() ?? (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
 let spoken = ["loading", {}]; // what the status says: a key of WORDS and its values
@@ -158,11 +156,22 @@ function preview() {
   return drawing;
 }
 
+function draw(canvas, bitmap) {
+  if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
+    canvas.width = bitmap.width;
+    canvas.height = bitmap.height;
+  }
+  const context = canvas.getContext("2d");
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close(); // at once: garbage is collected too rarely for a megabyte a frame
+}
+
 function show(made) {
   const {width, height} = made.after;
   $("view").style.setProperty("--ratio", width / height);
-  before.transferFromImageBitmap(made.before);
-  after.transferFromImageBitmap(made.after);
+  draw($("before"), made.before);
+  draw($("after"), made.after);
   $("after").setAttribute("aria-label", say(kind));
   if (made.threshold !== undefined && kind === "mask") {
     $("threshold-value").textContent = made.threshold.toFixed(2);
