@@ -28,7 +28,7 @@ def bundled():
 
 
 class BuildWithData(build_py):
-    """Carries what stands elsewhere in a clone: the release as data, the bundled student, the requirement files."""
+    """Carries what stands elsewhere in a clone: release and bundled student, requirement files, the page."""
 
     def run(self):
         super().run()
@@ -37,6 +37,11 @@ class BuildWithData(build_py):
         sources = {source: source for source in [os.path.join("weights", "manifest.yaml"), *bundled()]}
         for name in os.listdir(os.path.join(ROOT, "requirements")):
             sources[os.path.join("requirements", name)] = os.path.join("_requirements", name)
+        for folder, folders, names in os.walk(os.path.join(ROOT, "web")):
+            folders[:] = set(folders) - {"node_modules"}
+            for name in names:
+                source = os.path.relpath(os.path.join(folder, name), ROOT)
+                sources[source] = os.path.join("_web", os.path.relpath(source, "web"))
         for source, target in sources.items():
             target = os.path.join(self.build_lib, "kdscfnet", target)
             self.mkpath(os.path.dirname(target))

@@ -19,6 +19,7 @@ VERBS = {
     "predict": "saliency maps, masks and cut-outs of images, folders and videos",
     "evaluate": "scores of saliency maps that exist already",
     "export": "write the network as ONNX or as a Paddle inference model",
+    "web": "a page that does it in the browser, on this machine or on any static host",
     "weights": "list, fetch, verify and convert weight files",
     "benchmark": "where the time goes: read, prepare, network, finish, write",
     "doctor": "versions, devices, known clashes, and what to do about them",

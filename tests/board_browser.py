@@ -1,4 +1,4 @@
-"""The board of a run in headless Chromium: for tests/test_board.py, and for the picture in docs/.
+"""Headless Chromium for tests/test_board.py and tests/test_web.py, and for the picture of the board in docs/.
 
 python tests/board_browser.py RUN PICTURE.png [/sample/image]      a screenshot of what `visualdl --logdir RUN` shows
 """
@@ -61,15 +61,19 @@ def board(logdir):
 
 
 @contextlib.contextmanager
-def chromium(width=1400, height=900):
-    """A headless Chromium with a profile of its own; yields Selenium's driver."""
+def chromium(width=1400, height=900, flags=(), downloads=None):
+    """A headless Chromium with a profile of its own, which saves to the folder `downloads`; yields Selenium's driver."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     with tempfile.TemporaryDirectory() as profile:
         options = webdriver.ChromeOptions()
         options.binary_location = shutil.which("chromium")
-        for flag in [*CHROMIUM_FLAGS, "--window-size=%d,%d" % (width, height), "--user-data-dir=" + profile]:
+        if downloads:
+            preferences = {"download.default_directory": str(downloads)}
+            preferences["profile.default_content_setting_values.automatic_downloads"] = 1  # more than one, unasked
+            options.add_experimental_option("prefs", preferences)
+        for flag in [*CHROMIUM_FLAGS, *flags, "--window-size=%d,%d" % (width, height), "--user-data-dir=" + profile]:
             options.add_argument(flag)
         driver = webdriver.Chrome(service=Service(shutil.which("chromedriver")), options=options)
         try:
