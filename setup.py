@@ -21,7 +21,7 @@ def requirements(name):
 
 
 class BuildWithData(build_py):
-    """Carries what stands elsewhere in a clone: the release as data, the bundled weights, the requirement files."""
+    """Carries what stands elsewhere in a clone: release, bundled weights, selfcheck's goldens, requirement files."""
 
     def run(self):
         super().run()
@@ -31,6 +31,8 @@ class BuildWithData(build_py):
             os.path.join("weights", name): os.path.join("weights", name)
             for name in ("manifest.yaml", "scfnet_mobilenetv3_duts4k.pdparams", "scfnet_mobilenetv3_duts4k.md")
         }
+        for name in ("forward.npz", "train.json", "gradients.json", "sensitivities.json", "golden_inputs.py"):
+            sources[os.path.join("tests", "golden", name)] = os.path.join("selfcheck", "golden", name)
         for name in os.listdir(os.path.join(ROOT, "requirements")):
             sources[os.path.join("requirements", name)] = os.path.join("_requirements", name)
         for source, target in sources.items():

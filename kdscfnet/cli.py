@@ -21,6 +21,7 @@ VERBS = {
     "export": "write the network as ONNX or as a Paddle inference model",
     "weights": "list, fetch, verify and convert weight files",
     "benchmark": "where the time goes: read, prepare, network, finish, write",
+    "selfcheck": "whether this machine computes what the authors' code did, and how fast",
     "doctor": "versions, devices, known clashes, and what to do about them",
 }
 

@@ -2,6 +2,7 @@
 
 One kind of result goes to OUT/<name>.png, several to OUT/<kind>/<name>.png; sub-folders of inputs are kept. A result
 that is there already is not made again. `kdscfnet predict - < photo.jpg > map.png` reads and writes streams.
+python -m paddle.distributed.launch "$(command -v kdscfnet)" predict … spreads the images over its processes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ def add_arguments(parser):
     )
     parser.add_argument("--frames", action="store_true", help="a video becomes a folder of pictures, not a video")
     parser.add_argument("--overwrite", action="store_true", help="make results again that are there already")
+    parser.add_argument(
+        "--part",
+        metavar="K/N",
+        help="make every N-th result from the K-th on, as in 2/8: for the tasks of a job array",
+    )
     add_network_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no summary; failures are still told")
 

@@ -59,7 +59,7 @@ def plan(inputs, output, kinds, frames=False):
 
     Returns (image jobs, video jobs). Raises UserError for what is not there, and where an input would be overwritten.
     """
-    single = _is_file_name(output)
+    single = is_file_name(output)
     images, videos = find(inputs, None if single else output, frames)
     if single:
         jobs = _one_result(images, videos, output, kinds, frames)
@@ -211,7 +211,8 @@ def _fixed_part(pattern):
     return folder or "."
 
 
-def _is_file_name(output):
+def is_file_name(output):
+    """Whether -o names a single result rather than a folder."""
     return not os.path.isdir(output) and os.path.splitext(output)[1].lower() in PICTURE_SUFFIXES + VIDEO_SUFFIXES
 
 

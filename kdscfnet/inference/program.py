@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.inference import outputs
-from kdscfnet.text import say, shown_path
+from kdscfnet.shares import Meeting, Shares
+from kdscfnet.text import progress, say, shown_path
 
 FOLDER = "saliency"  # of results, where none is named
 
@@ -19,6 +21,8 @@ def predict(args):
     if args.output == "":
         raise UserError("-o is empty: name a folder for the results")
     if args.inputs == ["-"]:
+        if args.part:
+            raise UserError("--part %s: standard input is one image, which has no parts" % args.part)
         return _stream(args, kinds, threshold)
     if "-" in args.inputs:
         raise UserError("- (standard input) goes alone, without other inputs")
@@ -26,35 +30,81 @@ def predict(args):
         raise UserError("only the result of standard input goes to standard output: name a folder for -o")
     args.output = args.output or FOLDER
 
-    from kdscfnet.inference.inputs import plan
+    from kdscfnet.inference.inputs import is_file_name, plan
+
+    shares = Shares(args.part)
+    images, videos = plan(args.inputs, args.output, kinds, args.frames)
+    folder = (os.path.dirname(args.output) or ".") if is_file_name(args.output) else args.output
+    with Meeting(shares, folder) as meeting:
+        report = _predict_share(images, videos, args, threshold, shares, meeting)
+        if not shares.first:
+            meeting.end(asdict(report))
+            return 0  # process 0 tells for all: an exit code of 1 would let the launcher end it
+        return _summary(report, args)
+
+
+def _predict_share(images, videos, args, threshold, shares, meeting):
+    """The Report of this process's share of the jobs; in process 0 of a launch, of everybody's."""
     from kdscfnet.inference.pipeline import Report, predict_files
 
-    images, videos = plan(args.inputs, args.output, kinds, args.frames)
-    pending = (
-        images + videos
-        if args.overwrite or args.frames and videos
-        else [job for job in images + videos if not all(os.path.exists(path) for path in job.outputs.values())]
-    )
-    report = Report(skipped=[job.input for job in images + videos])
-    if pending:  # otherwise the network is not needed
-        predictor = _open(args)
-        if not args.quiet:
-            say(
-                "%s, %s, %d×%d, on %s"
-                % (
-                    shown_path(os.path.basename(predictor.weights)),
-                    predictor.backbone,
-                    predictor.size[1],
-                    predictor.size[0],
-                    _where(predictor),
+    def lack(jobs):
+        if args.overwrite:
+            return jobs
+        return [
+            job
+            for job in jobs
+            if args.frames and job in videos or not all(os.path.exists(path) for path in job.outputs.values())
+        ]
+
+    mine = shares.mine(images + videos)
+    todo = lack(images + videos) if shares.together else lack(mine)
+    quiet = args.quiet or not shares.first
+    report = Report(skipped=[job.input for job in mine])
+    bar = progress(total=len(todo), desc="predict", disable=quiet or not shares.together)
+
+    def show():
+        bar.update(meeting.done_by_all() - bar.n)
+
+    def each():
+        meeting.done += 1
+        show()
+
+    with bar:
+        if todo:  # otherwise the network is not needed
+            meeting.wait_for_first(1)  # it exports the network, where that is needed
+            args.threads = shares.threads(args.threads)
+            predictor = _open(args, quiet)
+            meeting.reach(1)
+            if not quiet:
+                say(
+                    "%s, %s, %d×%d, on %s%s"
+                    % (
+                        shown_path(os.path.basename(predictor.weights)),
+                        predictor.backbone,
+                        predictor.size[1],
+                        predictor.size[0],
+                        _where(predictor),
+                        ", in each of %d processes" % shares.world if shares.together else "",
+                    )
                 )
-            )
-        report = predict_files(
-            predictor, images, args.overwrite, threshold, show_progress=not args.quiet and len(images) > 1
-        )
-        for job in videos:
-            _video(predictor, job, args, threshold, report)
-    return _summary(report, args)
+            pictures = [job for job in mine if job not in videos]
+            alone = not quiet and not shares.together and len(pictures) > 1
+            report = predict_files(predictor, pictures, args.overwrite, threshold, show_progress=alone, each=each)
+            for job in mine:
+                if job in videos:
+                    _video(predictor, job, args, threshold, report, quiet)
+                    each()
+        if shares.together and shares.first:
+            meeting.reach(1)
+            for other in meeting.wait_for_others(show):
+                for kind, found in other.items():
+                    getattr(report, kind).extend(map(_as_in_report, found))
+            bar.update(bar.total - bar.n)  # the last beats of the others may have been read before their end
+    return report
+
+
+def _as_in_report(item):
+    return tuple(item) if isinstance(item, list) else item  # pairs, which JSON has as lists
 
 
 def _kinds(text):
@@ -65,11 +115,11 @@ def _kinds(text):
     return kinds
 
 
-def _open(args):
+def _open(args, quiet=False):
     from kdscfnet.inference.predictor import Predictor
 
     predictor = Predictor(args.weights, args.backbone, args.engine, args.size, args.threads, args.device)
-    if args.weights is None and not args.quiet:
+    if args.weights is None and not (args.quiet or quiet):
         from kdscfnet.weights import release
 
         if predictor.weight_file.is_bundled:
@@ -83,11 +133,11 @@ def _where(predictor):
     return "Paddle, %s" % ("GPU" if predictor.network.on_gpu else "CPU")
 
 
-def _video(predictor, job, args, threshold, report):
+def _video(predictor, job, args, threshold, report, quiet):
     from kdscfnet.inference.video import predict_video
 
     try:
-        count, note = predict_video(predictor, job, args.overwrite, threshold, args.frames, not args.quiet)
+        count, note = predict_video(predictor, job, args.overwrite, threshold, args.frames, not quiet)
     except BadImageError as error:
         report.failed.append((job.input, error.reason))
         return

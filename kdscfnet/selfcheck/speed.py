@@ -1,0 +1,218 @@
+"""Images per second, peak memory by batch size, and the largest batch that fits."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from kdscfnet.selfcheck.report import left_out, measured
+
+SIDE = 352
+PAPER_FPS = "174 in the paper, on its GPU"
+
+
+def speed(goldens, seconds):
+    """Rows of the student's inference, of both training steps and of memory; each figure takes about `seconds`."""
+    import paddle
+
+    on_gpu = paddle.device.get_device().startswith("gpu")
+    yield from inference(goldens, seconds, (1, 32) if on_gpu else (1,))
+    yield from steps(goldens, seconds, 32 if on_gpu else 2)
+    yield from memory(goldens, on_gpu)
+
+
+def rate(work, images, seconds):
+    """Images per second of `work`, which takes `images` images a call and returns a tensor to wait for.
+
+    The median of five rounds, after a first call that is not counted.
+    """
+    began = time.perf_counter()
+    work().numpy()
+    once = time.perf_counter() - began
+    began = time.perf_counter()
+    work().numpy()
+    once = min(once, time.perf_counter() - began)
+    calls = max(1, int(seconds / 5 / once))
+    rounds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        for _ in range(calls):
+            result = work()
+        result.numpy()
+        rounds.append(images * calls / (time.perf_counter() - began))
+    return sorted(rounds)[2]
+
+
+def inference(goldens, seconds, batches):
+    import paddle
+
+    model = goldens.network("M3_0.5")
+    model.eval()
+    for batch in batches:
+        images = paddle.to_tensor(goldens.image(0, batch, SIDE, SIDE))
+
+        def work(images=images):
+            with paddle.no_grad():
+                return model(images)[0]
+
+        yield measured(
+            "speed",
+            "student's inference at %d², batch %d, images/s" % (SIDE, batch),
+            rate(work, batch, seconds),
+            PAPER_FPS if batch == 1 else "–",
+            "the network alone, by Paddle",
+        )
+
+
+def trainer(goldens, name):
+    """A function (batch) → (a function that takes one training step and returns its loss)."""
+    import paddle
+
+    from kdscfnet.optim import build_optimizer
+    from kdscfnet.training.steps import DistillationStep, PaddleTeacher, SupervisedStep
+
+    model = goldens.network("M3_0.5")
+    model.train()
+    optimizer = build_optimizer(model, 1e-4)
+    function = SupervisedStep() if name == "supervised" else DistillationStep(PaddleTeacher(goldens.network("R50")))
+
+    def of_batch(batch):
+        images, masks = paddle.to_tensor(goldens.image(0, batch, SIDE, SIDE)), paddle.ones([batch, 1, SIDE, SIDE])
+
+        def step():
+            total, _ = function(model, images, masks, 0)
+            total.backward()
+            optimizer.step()
+            optimizer.clear_grad()
+            return total
+
+        return step
+
+    return of_batch
+
+
+def steps(goldens, seconds, batch):
+    for name, note in (("supervised", ""), ("distillation", "with ResNet-50 as the teacher")):
+        yield measured(
+            "speed",
+            "%s steps at %d², batch %d, images/s" % (name, SIDE, batch),
+            rate(trainer(goldens, name)(batch), batch, seconds),
+            note=note,
+        )
+
+
+def memory(goldens, on_gpu):
+    """Peak memory of supervised steps by batch size, and the largest batch: tried on a GPU, extrapolated on a CPU."""
+    of_batch = trainer(goldens, "supervised")
+    peak = gpu_peak if on_gpu else cpu_peak
+    peaks = {}
+    for batch in (8, 16, 32, 64, 128) if on_gpu else (1, 2, 4):
+        try:
+            peaks[batch] = peak(of_batch(batch))
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            yield left_out("memory", "peak of a supervised step, batch %d" % batch, "does not fit")
+            break
+        if peaks[batch] is None:
+            yield left_out("memory", "peak by batch size", "this system or this Paddle does not tell")
+            break
+        yield measured("memory", "peak of a supervised step at %d², batch %d, MB" % (SIDE, batch), peaks[batch] / 2**20)
+    if on_gpu:
+        largest = largest_batch(lambda batch: fits(of_batch, batch))
+        yield measured("memory", "largest batch of supervised steps at %d²" % SIDE, largest, note="tried, by eights")
+    elif len(peaks) == 3 and peaks[4] and available():
+        each = (peaks[4] - peaks[2]) / 2
+        largest = int((available() + peaks[4]) / each) if each > 0 else 0
+        yield measured(
+            "memory",
+            "largest batch of supervised steps at %d²" % SIDE,
+            largest or "–",
+            note="extrapolated from the peaks and the memory that is free: a CPU's system ends a process beyond it",
+        )
+
+
+def largest_batch(fits, unit=8, limit=4096):
+    """The largest multiple of `unit` up to `limit` for which fits(batch) holds, 0 for none; `fits` is monotonous."""
+    good, bad = 0, None
+    batch = unit
+    while bad is None:
+        if batch <= limit and fits(batch):
+            good, batch = batch, batch * 2
+        else:
+            bad = min(batch, limit + unit)
+    while bad - good > unit:
+        middle = (good + bad) // 2 // unit * unit
+        if fits(middle):
+            good = middle
+        else:
+            bad = middle
+    return good
+
+
+def fits(of_batch, batch):
+    """Whether a step of this batch runs; the GPU's memory is free again afterwards."""
+    import gc
+
+    import paddle
+
+    try:
+        of_batch(batch)().numpy()
+        return True
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        return False
+    finally:
+        gc.collect()
+        with contextlib.suppress(AttributeError):
+            paddle.device.cuda.empty_cache()
+
+
+def out_of_memory(error):
+    """Whether an error of Paddle's, which has no type of its own for it in every version, is that memory ran out."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        word in text for word in ("out of memory", "resourceexhausted", "alloc_failed", "cuda error(2)")
+    )
+
+
+def gpu_peak(step):
+    """Bytes of GPU memory at most in two steps, or None; batches must come in rising order."""
+    import paddle
+
+    step()
+    step().numpy()
+    ask = getattr(paddle.device.cuda, "max_memory_allocated", None)  # since Paddle 2.3
+    return ask() if ask else None
+
+
+def cpu_peak(step):
+    """Bytes of memory at most in two steps beyond those before, or None where the system is not Linux."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # forgets the peak so far
+        before = _status("VmRSS")
+    except OSError:
+        return None
+    step()
+    step().numpy()
+    return max(1, _status("VmHWM") - before)
+
+
+def _status(name):
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith(name + ":"):
+                return int(line.split()[1]) * 1024
+    raise OSError("no %s in /proc/self/status" % name)
+
+
+def available():
+    """Bytes of memory that are free, or 0 where that is not known."""
+    with contextlib.suppress(OSError):
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    return 0
