@@ -28,13 +28,15 @@ def bundled():
 
 
 class BuildWithData(build_py):
-    """Carries what stands elsewhere in a clone: release and bundled student, requirement files, the page."""
+    """Carries what stands elsewhere in a clone: release, bundled student, goldens, requirement files, the page."""
 
     def run(self):
         super().run()
         if getattr(self, "editable_mode", False):
             return
         sources = {source: source for source in [os.path.join("weights", "manifest.yaml"), *bundled()]}
+        for name in ("forward.npz", "train.json", "gradients.json", "sensitivities.json", "golden_inputs.py"):
+            sources[os.path.join("tests", "golden", name)] = os.path.join("selfcheck", "golden", name)
         for name in os.listdir(os.path.join(ROOT, "requirements")):
             sources[os.path.join("requirements", name)] = os.path.join("_requirements", name)
         for folder, folders, names in os.walk(os.path.join(ROOT, "web")):

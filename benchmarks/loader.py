@@ -1,6 +1,9 @@
-"""What one training sample costs, against the decoding of its two files, both in one run.
+"""What one training sample costs, against the decoding of its two files, and images per second by number of workers.
 
-python benchmarks/loader.py data/DUTS-TR [--images 300] [--rounds 5]
+python benchmarks/loader.py data/DUTS-TR [--images 300] [--rounds 5] [--workers 0,1,2,4]
+
+All in one run, by turns. Batches of 32 at one of the five sizes each; a number of workers starts them once and is timed
+from the first batch to the last.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import time
 import cv2
 import numpy as np
 
-from kdscfnet.data.batches import BatchPlan, TrainingSamples, Turns
+from kdscfnet.data.batches import BatchPlan, TrainingSamples, Turns, batches
 from kdscfnet.data.find import find_image_set
 from kdscfnet.recipes import MULTI_SCALE
 
@@ -22,11 +25,22 @@ def decode(path, flags):
         return cv2.imdecode(np.frombuffer(file.read(), np.uint8), flags)
 
 
+def images_per_second(samples, plan, workers):
+    """Of the loader with `workers` processes, without the first batch, in which they start."""
+    loader = batches(samples, plan, workers)
+    next(loader)
+    began, images = time.perf_counter(), 0
+    for batch, _, _, _ in loader:
+        images += batch.shape[0]
+    return images / (time.perf_counter() - began)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data")
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", default="0,1,2,4", help="numbers of the loader's processes, with commas")
     args = parser.parse_args()
     cv2.setNumThreads(0)  # one core, as in a worker
     found = find_image_set(args.data)
@@ -52,7 +66,17 @@ def main():
     print(
         "read, augment, resize, stack      %6.2f ms  (%.2f times the decoding)" % (statistics.median(sampling), ratio)
     )
-    print("images a second with four workers %6.0f" % (4000 / statistics.median(sampling)))
+    rates = {int(workers): [] for workers in args.workers.split(",")}
+    for round_number in range(args.rounds):
+        for workers, found_rates in rates.items():
+            plan = BatchPlan(count, 32, MULTI_SCALE, 2, seed=round_number)
+            found_rates.append(images_per_second(TrainingSamples(images, masks, 0), plan, workers))
+    for workers, found_rates in rates.items():
+        ratio = statistics.median(rate / first for rate, first in zip(found_rates, next(iter(rates.values()))))
+        print(
+            "images a second, %2d workers       %6.1f     (%.2f times those of the first)"
+            % (workers, statistics.median(found_rates), ratio)
+        )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ VERBS = {
     "web": "a page that does it in the browser, on this machine or on any static host",
     "weights": "list, fetch, verify and convert weight files",
     "benchmark": "where the time goes: read, prepare, network, finish, write",
+    "selfcheck": "whether this machine computes what the authors' code did, and how fast",
     "doctor": "versions, devices, known clashes, and what to do about them",
 }
 

@@ -62,7 +62,7 @@ def board(logdir):
 
 @contextlib.contextmanager
 def chromium(width=1400, height=900, flags=(), downloads=None):
-    """A headless Chromium with a profile of its own, which saves to the folder `downloads`; yields Selenium's driver."""
+    """A headless Chromium with a profile of its own, which saves to `downloads`, a folder; yields Selenium's driver."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

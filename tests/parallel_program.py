@@ -3,6 +3,8 @@
 train …            kdscfnet train …, and the weights of every rank at the end of each training
 demo …             the same with --demo, of a handful of scenes and steps
 failing WHERE      a demo in which one process fails; how it ends in every rank goes to the file rank<N>
+predict …, test …  kdscfnet predict …, kdscfnet test …
+slowly predict …   the same, a tenth of a second an image
 gradients FOLDER   the averaged gradient of a batch of eight, four images a process
 """
 
@@ -98,11 +100,36 @@ def failing_demo(where):
     Path("rank%d" % rank).write_text("%d: %s" % (code, errors.getvalue().splitlines()[-1]))  # after Paddle's remarks
 
 
+def slowly(words):
+    import time
+
+    from kdscfnet.inference import outputs
+
+    real = outputs.write
+
+    def write(*rest):
+        time.sleep(0.1)
+        return real(*rest)
+
+    outputs.write = write
+    return command(words)
+
+
+def command(words):
+    from kdscfnet.cli import main
+
+    return main(words)
+
+
 if __name__ == "__main__":
     Path("pid-%d" % os.getpid()).touch()  # for a test that kills this process
     if sys.argv[1] == "gradients":
         gradients(sys.argv[2])
     elif sys.argv[1] == "failing":
         failing_demo(sys.argv[2])
+    elif sys.argv[1] == "slowly":
+        sys.exit(slowly(sys.argv[2:]))
+    elif sys.argv[1] in ("predict", "test"):
+        sys.exit(command(sys.argv[1:]))
     else:
         sys.exit({"train": train, "demo": small_demo}[sys.argv[1]](sys.argv[2:]))

@@ -100,6 +100,8 @@ def test_the_source_distribution_builds(tmp_path):
     built = tmp_path / "built" / "kdscfnet"
     for name in ("manifest.yaml", *BUNDLED):
         assert (built / "weights" / name).read_bytes() == (ROOT / "weights" / name).read_bytes()
+    for name in ("forward.npz", "train.json", "gradients.json", "sensitivities.json", "golden_inputs.py"):
+        assert (built / "selfcheck" / "golden" / name).read_bytes() == (ROOT / "tests" / "golden" / name).read_bytes()
     assert (built / "_requirements" / "base.txt").is_file() and (built / "cli.py").is_file()
 
 

@@ -293,7 +293,9 @@ def saved(page, downloads, kind):
 def scene(height, width, seed=0):
     """Something that stands out, with texture everywhere: uint8 height×width×3."""
     rng = np.random.default_rng(seed)
-    image = cv2.resize(rng.integers(60, 120, (9, 12, 3)).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(
+        rng.integers(60, 120, (9, 12, 3)).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC
+    )
     centre, axes = (int(width * 0.45), int(height * 0.55)), (max(1, width // 5), max(1, height // 4))
     cv2.ellipse(image, centre, axes, 20, 0, 360, (230, 70, 40), -1, cv2.LINE_AA)
     noise = rng.integers(-12, 13, image.shape)
@@ -616,6 +618,8 @@ def test_nothing_leaves_and_nothing_is_needed(tmp_path):
             assert len(messages) == 2 and all("example.org" in one for one in messages), messages
     events = json.loads(log.read_text(encoding="utf-8"))
     start = events["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
-    asked = {one["params"]["url"] for one in events["events"] if one["type"] == start and "url" in one.get("params", {})}
+    asked = {
+        one["params"]["url"] for one in events["events"] if one["type"] == start and "url" in one.get("params", {})
+    }
     assert address + "model.json" in asked and len(asked) >= 14
     assert not [url for url in asked if not url.startswith((address, "blob:" + address))]

@@ -2,6 +2,7 @@
 
 One kind of result goes to OUT/<name>.png, several to OUT/<kind>/<name>.png; sub-folders of inputs are kept. A result
 that is there already is not made again. `kdscfnet predict - < photo.jpg > map.png` reads and writes streams.
+python -m paddle.distributed.launch "$(command -v kdscfnet)" predict … spreads the images over its processes.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import collections
 import os
 import sys
+from dataclasses import asdict
 
 from kdscfnet.errors import BadImageError, UserError
-from kdscfnet.text import say, shown_path
+from kdscfnet.text import progress, say, shown_path
 
 KINDS = "map, mask, cutout, overlay, grid"
 FOLDER = "saliency"  # of results, where none is named
@@ -38,6 +40,11 @@ def add_arguments(parser):
     )
     parser.add_argument("--frames", action="store_true", help="a video becomes a folder of pictures, not a video")
     parser.add_argument("--overwrite", action="store_true", help="make results again that are there already")
+    parser.add_argument(
+        "--part",
+        metavar="K/N",
+        help="make every N-th result from the K-th on, as in 2/8: for the tasks of a job array",
+    )
     add_network_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no summary; failures are still told")
 
@@ -102,6 +109,8 @@ def run(args):
     common = {"weights": weight_file.sha256, "size": list(weight_file.test_size(args.size))}
     made_by = {kind: dict(common, threshold=threshold) if kind == "mask" else common for kind in kinds}
     if args.inputs == ["-"]:
+        if args.part:
+            raise UserError("--part %s: standard input is one image, which has no parts" % args.part)
         return _stream(args, weight_file, made_by, threshold)
     left_out = collections.Counter()
     images, videos = plan_results(args.inputs, args.output, kinds, args.frames, left_out)
@@ -110,31 +119,75 @@ def run(args):
 
 def _predict(args, weight_file, made_by, threshold, images, videos, left_out):
     """Make the results that are not there, or are not what is asked for any more. Returns the exit code."""
-    from kdscfnet.inference.pipeline import Report, predict_files
-    from kdscfnet.inference.record import Choice, Record, fingerprint
+    from kdscfnet.inference.record import Choice, Record
+    from kdscfnet.shares import Meeting, Shares
 
-    record = Record(_folder(args.output, images + videos), made_by)
+    shares = Shares(args.part)
+    folder = _folder(args.output, images + videos)
+    record = Record(folder, made_by)
     chosen = Choice(record, args.overwrite)
-    images, videos = chosen.of(images), chosen.of(videos, always=args.frames)
+    mine = {job.input for job in shares.mine(images + videos)}  # of all, which is the same list in every process
+    if not shares.together:
+        images, videos = ([job for job in jobs if job.input in mine] for jobs in (images, videos))
+    pending = chosen.of(images), chosen.of(videos, always=args.frames)
+    with Meeting(shares, folder) as meeting:
+        report = _predict_share(args, weight_file, threshold, shares, meeting, record, pending, mine)
+        if not shares.first:
+            meeting.end(asdict(report))
+            return 0  # process 0 tells for all: an exit code of 1 would let the launcher end it
+        report.skipped += chosen.kept
+        return _summary(report, args, chosen, left_out)
+
+
+def _predict_share(args, weight_file, threshold, shares, meeting, record, pending, mine):
+    """Make those of the `pending` (images, videos) whose inputs are `mine`; returns the Report, in process 0 of a launch
+    of what all have made."""
+    from kdscfnet.inference.pipeline import Report, predict_files
+    from kdscfnet.inference.record import fingerprint
+
+    images, videos = ([job for job in jobs if job.input in mine] for jobs in pending)
+    total = len(pending[0]) + len(pending[1])
+    quiet = args.quiet or not shares.first
     report = Report()
-    if images or videos:  # otherwise the network is not needed
-        predictor = _open(args, weight_file)
-        if not args.quiet:
-            name, size = shown_path(os.path.basename(predictor.weights)), predictor.size[::-1]
-            say("%s, %s, %d×%d, on %s" % ((name, predictor.backbone) + size + (_where(predictor),)))
-        sources = {job.input: fingerprint(job.input) for job in images}  # before they are read
-        report = predict_files(
-            predictor,
-            images,
-            True,
-            threshold,
-            show_progress=not args.quiet and len(images) > 1,
-            made=lambda job: record.add(job.outputs, sources[job.input]),
-        )
-        for job in videos:
-            _video(predictor, job, args, threshold, report, record)
-    report.skipped += chosen.kept
-    return _summary(report, args, chosen, left_out)
+    bar = progress(total=total, desc="predict", disable=quiet or not shares.together)
+
+    def show():
+        bar.update(meeting.done_by_all() - bar.n)
+
+    def each():
+        meeting.done += 1
+        show()
+
+    with bar:
+        if total:  # otherwise the network is not needed
+            meeting.wait_for_first(1)  # it exports the network, where that is needed
+            args.threads = shares.threads(args.threads)
+            predictor = _open(args, weight_file, quiet)
+            meeting.reach(1)
+            if not quiet:
+                name, size = shown_path(os.path.basename(predictor.weights)), predictor.size[::-1]
+                many = ", in each of %d processes" % shares.world if shares.together else ""
+                say("%s, %s, %d×%d, on %s%s" % ((name, predictor.backbone) + size + (_where(predictor), many)))
+            sources = {job.input: fingerprint(job.input) for job in images}  # before they are read
+            report = predict_files(
+                predictor,
+                images,
+                True,
+                threshold,
+                show_progress=not quiet and not shares.together and len(images) > 1,
+                made=lambda job: record.add(job.outputs, sources[job.input]),
+                each=each,
+            )
+            for job in videos:
+                _video(predictor, job, args, threshold, report, record, quiet)
+                each()
+        if shares.together and shares.first:
+            meeting.reach(1)
+            for other in meeting.wait_for_others(show):
+                for kind, items in other.items():  # pairs come as lists by JSON
+                    getattr(report, kind).extend(tuple(item) if isinstance(item, list) else item for item in items)
+            bar.update(bar.total - bar.n)  # the last beats of the others may have been read before their end
+    return report
 
 
 def _folder(output, jobs):
@@ -153,11 +206,11 @@ def _kinds(text):
     return kinds
 
 
-def _open(args, weight_file):
+def _open(args, weight_file, quiet=False):
     from kdscfnet.inference.predictor import Predictor
 
     predictor = Predictor(weight_file, args.backbone, args.engine, args.size, args.threads, args.device)
-    if args.weights is None and not args.quiet and weight_file.is_bundled:
+    if args.weights is None and not (args.quiet or quiet) and weight_file.is_bundled:
         from kdscfnet.weights import release
 
         say(release.bundled_notice())
@@ -170,7 +223,7 @@ def _where(predictor):
     return "Paddle, %s" % ("GPU" if predictor.network.on_gpu else "CPU")
 
 
-def _video(predictor, job, args, threshold, report, record):
+def _video(predictor, job, args, threshold, report, record, quiet):
     from kdscfnet.inference.record import FITS, STALE, fingerprint
     from kdscfnet.inference.video import predict_video, remove_frames
 
@@ -183,7 +236,7 @@ def _video(predictor, job, args, threshold, report, record):
                 remove_frames(job)
             if FITS not in states.values():  # before the first frame: each that is there then fits
                 record.add(job.outputs, source)
-        count, note = predict_video(predictor, job, overwrite, threshold, args.frames, not args.quiet)
+        count, note = predict_video(predictor, job, overwrite, threshold, args.frames, not quiet)
     except (BadImageError, UserError) as error:  # the other videos are done
         report.failed.append((job.input, error.reason if isinstance(error, BadImageError) else str(error)))
         return

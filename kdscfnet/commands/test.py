@@ -4,7 +4,8 @@
   kdscfnet test --weights model.pdparams --sets ECSSD
 
 Maps go to maps/<model>/<SET>/, scores to scores/<model>.json, tables, curves and report.html to report/. Maps that are
-there already are not made again, so an interrupted run goes on where it stopped.
+there already are not made again, so an interrupted run goes on where it stopped. paddle.distributed.launch spreads the
+images over its processes.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def run(args):
     from kdscfnet.evaluation.model_scores import find_models, test_models
     from kdscfnet.evaluation.publish import publish
 
-    results, remarks = test_models(
+    tested = test_models(
         find_models(args.weights),
         find_sets_to_test(args.data, args.sets),
         args.output,
@@ -56,5 +57,7 @@ def run(args):
         args.allow_missing,
         args.resize,
     )
-    publish(results, args.output, not args.no_report, remarks)
+    if tested is not None:  # None in the processes that made maps for the first one
+        results, remarks = tested
+        publish(results, args.output, not args.no_report, remarks)
     return 0

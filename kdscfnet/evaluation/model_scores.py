@@ -21,7 +21,8 @@ from kdscfnet.evaluation.publish import check, with_scores
 from kdscfnet.evaluation.results import Result, made_by, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
 from kdscfnet.files import write_json
-from kdscfnet.text import say
+from kdscfnet.shares import Meeting, Shares
+from kdscfnet.text import progress, say
 from kdscfnet.weights import release
 from kdscfnet.weights.weightfile import WeightFile, bundled, find_weights, plain_size
 
@@ -102,6 +103,9 @@ def test_models(
 
     Returns (list of Result, list of sentences on what was not scored). Raises MismatchError and other UserErrors; what
     can be known of that is known before the first map is made.
+
+    Processes of paddle.distributed.launch make a share of the maps each. The first one scores all of them; the others
+    return None.
     """
     names = scores_named(scores)
     remarks = _expect_masks(image_sets, allow_missing, output)
@@ -112,6 +116,14 @@ def test_models(
     ]
     for run in runs:
         run.require_ours()
+
+    shares = Shares()
+    if shares.together:
+        with Meeting(shares, output) as meeting:
+            _make_together(runs, shares, meeting, device, shares.threads(threads))
+        if not shares.first:
+            return None
+        overwrite = False  # every map is made, but of images that cannot be read, which are told below
 
     results, problems = collections.OrderedDict(), collections.OrderedDict()
     predictor = None
@@ -168,11 +180,45 @@ def _expect_masks(image_sets, allow_missing, output):
     return remarks
 
 
-def _open(run, device, threads):
+def _make_together(runs, shares, meeting, device, threads):
+    """Make the maps that are lacking, each process its share of every run; process 0 returns once all have."""
+    from kdscfnet.inference.pipeline import predict_files
+
+    for stage, run in enumerate(runs, 1):
+        meeting.wait_for_first(stage)
+        if shares.first and not (run.todo or run.overwrite):
+            meeting.reach(stage)
+            continue
+        if not shares.first:
+            run.engine = run.recorded().get("engine", run.engine)
+            if not shares.mine(run.set.names):
+                continue
+        predictor = _open(run, device, threads, shares.first)
+        jobs = shares.mine(run.prepare(predictor) if shares.first else run.jobs())
+        run.overwrite = False
+        with progress(total=len(run.lacking()), desc=run.where, disable=not shares.first) as bar:
+            before = meeting.done_by_all()
+            meeting.reach(stage)
+
+            def each(bar=bar, before=before):
+                meeting.done += 1
+                bar.update(min(meeting.done_by_all() - before, bar.total) - bar.n)
+
+            predict_files(predictor, jobs, show_progress=False, each=each)
+        del predictor  # before the next network comes
+    if shares.first:
+        meeting.wait_for_others()
+    else:
+        meeting.end({})
+
+
+def _open(run, device, threads, aloud=True):
     from kdscfnet.inference.predictor import Predictor
 
     model = run.model
     predictor = Predictor(model, model.backbone, run.engine, run.size, threads, device)
+    if not aloud:
+        return predictor
     say(
         "%s: %s, %s at %d×%d, %s on %d threads"
         % (model.title, model.path, model.backbone, *predictor.size[::-1], predictor.engine, predictor.threads)
@@ -242,10 +288,20 @@ class ModelOnSet:
                 "%s holds maps made at size %s, not %s: %s" % (self.folder, record.get("size"), self.size, advice)
             )
 
-    def make(self, predictor):
-        """Make the maps that are lacking. Returns {image name: Problem} of images that could not be read."""
-        from kdscfnet.inference.pipeline import Job, predict_files
+    def jobs(self):
+        """What is to be predicted: a Job for every image, in their order."""
+        from kdscfnet.inference.pipeline import Job
 
+        paths = [os.path.join(self.folder, name + ".png") for name in self.set.names]
+        return [Job(image, {"map": path}) for image, path in zip(self.set.images, paths)]
+
+    def lacking(self):
+        """The names of the images without a map."""
+        present = self.present()
+        return [name for name in self.set.names if name not in present]
+
+    def prepare(self, predictor):
+        """Record what makes the maps, and remove those of another engine or run. Returns `jobs`."""
         record = {
             "weights": self.model.path,
             "sha256": self.model.sha256,
@@ -266,9 +322,13 @@ class ModelOnSet:
                     os.unlink(present[name])
             write_json(self.record, record)
         self._remove_leftovers()
-        paths = [os.path.join(self.folder, name + ".png") for name in self.set.names]
-        jobs = [Job(image, {"map": path}) for image, path in zip(self.set.images, paths)]
-        report = predict_files(predictor, jobs, title=self.where)
+        return self.jobs()
+
+    def make(self, predictor):
+        """Make the maps that are lacking. Returns {image name: Problem} of images that could not be read."""
+        from kdscfnet.inference.pipeline import predict_files
+
+        report = predict_files(predictor, self.prepare(predictor), title=self.where)
         if report.skipped and report.done:
             say("%s: %d maps were there already" % (self.where, len(report.skipped)))
         names = dict(zip(self.set.images, self.set.names))

@@ -129,8 +129,8 @@ class PaddleNetwork:
         from kdscfnet.models.scfnet import SCFNet
         from kdscfnet.weights.files import load_weights
 
-        if device:
-            select_device(device)
+        select_device(device or "auto")
+        self._device = paddle.device.get_device()
         weights = resolve(weights)
         backbone = backbone or weights.network()
         self._paddle = paddle
@@ -142,8 +142,15 @@ class PaddleNetwork:
         self.size = None
 
     def __call__(self, images, threads=None):
-        with self._paddle.no_grad():
-            return self.model(self._paddle.to_tensor(np.ascontiguousarray(images, np.float32)))[0].numpy()
+        before = self._paddle.device.get_device()
+        if before != self._device:  # another network of this process may run on another one
+            self._paddle.set_device(self._device)
+        try:
+            with self._paddle.no_grad():
+                return self.model(self._paddle.to_tensor(np.ascontiguousarray(images, np.float32)))[0].numpy()
+        finally:
+            if before != self._device:
+                self._paddle.set_device(before)
 
 
 def open_network(weights, backbone=None, engine="auto", size=None, threads=None, device=None):

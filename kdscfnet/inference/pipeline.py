@@ -32,7 +32,15 @@ class Report:
 
 
 def predict_files(
-    predictor, jobs, overwrite=False, threshold=0.5, title="predict", show_progress=True, batch_size=None, made=None
+    predictor,
+    jobs,
+    overwrite=False,
+    threshold=0.5,
+    title="predict",
+    show_progress=True,
+    batch_size=None,
+    made=None,
+    each=lambda: None,
 ):
     """Make the results of many image files.
 
@@ -44,6 +52,7 @@ def predict_files(
         title, show_progress: the progress bar.
         batch_size: see `predict_stream`.
         made: called with a job when its results are whole, from any thread.
+        each: called after every image that was done or has failed.
 
     A file that cannot be read is reported, the others are done. Every result is whole or not there, also when the
     process is killed. Returns a Report. Raises OSError where results cannot be written (a full disk).
@@ -74,6 +83,7 @@ def predict_files(
             if note:
                 report.notes.append((job.input, note))
             bar.update()
+            each()
     return report
 
 

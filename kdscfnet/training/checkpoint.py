@@ -47,9 +47,14 @@ def load_optimizer_arrays(model, optimizer, arrays):
     optimizer.set_state_dict({names[name] + _VELOCITY: paddle.to_tensor(array) for name, array in arrays.items()})
 
 
+def checkpoint_path(folder, step):
+    """Where the checkpoint of a step is in `folder`."""
+    return os.path.join(folder, "step_%08d.pdckpt" % step)
+
+
 def save_checkpoint(folder, step, model, optimizer, extra):
     """Write folder/step_<step>.pdckpt; `extra` is a dict of JSON values. Returns the path."""
-    path = os.path.join(folder, "step_%08d.pdckpt" % step)
+    path = checkpoint_path(folder, step)
     arrays = {"model/" + key: value.numpy() for key, value in model.state_dict().items()}
     arrays.update(("optimizer/" + key, array) for key, array in optimizer_arrays(model, optimizer).items())
     write_arrays(path, arrays, {"step": step, "extra": extra})

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import struct
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -12,6 +16,7 @@ from paddle import nn
 
 from kdscfnet.errors import UserError
 
+_MESSAGE = 4 << 20  # bytes
 _DEVICE = []  # that this process got when it joined the others
 
 
@@ -54,6 +59,9 @@ class Alone:
     def by_first(self, work):
         work()
 
+    def last_words(self, line):
+        return contextlib.nullcontext()
+
 
 class Parallel:
     """This process among the others; may be made several times.
@@ -68,6 +76,7 @@ class Parallel:
         if _DEVICE:
             paddle.set_device(_DEVICE[0])
         else:
+            name_interface()
             dist.init_parallel_env()
             _DEVICE.append(paddle.device.get_device())
         self._dist = dist
@@ -102,6 +111,24 @@ class Parallel:
         meeting: a bool, the same in all processes.
         """
         return self.any(flag) if meeting else False
+
+    def from_first(self, data=b""):
+        """The bytes that process 0 has, in every process."""
+        size = np.array([len(data) if self.rank == 0 else 0], np.int64)
+        size = int(self._sum(size)[0])
+        parts = []
+        for start in range(0, size, _MESSAGE):  # small ones, or a slow link would take longer than gloo waits
+            length = min(_MESSAGE, size - start)
+            part = np.zeros(-(-length // 4), np.int32)  # which every Paddle's exchange knows
+            if self.rank == 0:
+                part.view(np.uint8)[:length] = np.frombuffer(data, np.uint8, length, start)
+            parts.append(self._sum(part).view(np.uint8)[:length].tobytes())
+        return b"".join(parts)
+
+    def _sum(self, array):
+        tensor = paddle.to_tensor(array)
+        self._dist.all_reduce(tensor)
+        return tensor.numpy()
 
     def barrier(self):
         # an exchange rather than barrier(), which gloo does not have in every Paddle
@@ -138,6 +165,46 @@ class Parallel:
         with self.all_or_none():
             if errors:
                 raise errors[0]
+
+    @contextlib.contextmanager
+    def last_words(self, line):
+        """Let `line` be said on standard error where this process is ended amid the block: Paddle aborts it where the
+        exchange of gradients fails, in a thread of its own, and nothing of Python's runs any more."""
+        listen = "import sys\nif sys.stdin.read() != 'well': sys.stderr.write(sys.argv[1] + '\\n')"
+        listener = subprocess.Popen(
+            [sys.executable, "-S", "-c", listen, line], stdin=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            yield
+        finally:
+            listener.stdin.write(b"well")
+            listener.stdin.close()
+            listener.wait()
+
+
+def name_interface():
+    """Tell gloo the network interface of this process's endpoint: it takes that of the machine's own name, which is the
+    loopback on many (Debian's /etc/hosts), and no other machine is reached from there."""
+    address = os.environ.get("PADDLE_CURRENT_ENDPOINT", "").rpartition(":")[0]
+    if not address or not sys.platform.startswith("linux"):
+        return
+    import fcntl
+
+    get_address = 0x8915  # SIOCGIFADDR
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # an interface without an address
+                answer = fcntl.ioctl(asked, get_address, struct.pack("256s", name.encode()[:15]))
+                if socket.inet_ntoa(answer[20:24]) == address:
+                    os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+
+
+def lost_another(error):
+    """Whether an error of Paddle's is that another process, or the link to it, is gone."""
+    words = ("gloo", "connection", "timed out", "timeout", "nccl", "broken pipe", "peer")
+    return isinstance(error, (RuntimeError, SystemError, OSError, ValueError)) and any(
+        word in str(error).lower() for word in words
+    )
 
 
 def synchronise_batch_norm(layer):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import sys
+import tempfile
 import warnings
 
 import paddle
@@ -13,10 +15,12 @@ import paddle
 from kdscfnet.data.batches import TrainingSamples
 from kdscfnet.data.workers import LoaderError
 from kdscfnet.device import select_device
-from kdscfnet.errors import Diverged, MachineError
+from kdscfnet.errors import Diverged, MachineError, UserError
 from kdscfnet.models.scfnet import SCFNet
 from kdscfnet.recipes import all_sizes
-from kdscfnet.training.parallel import synchronise_batch_norm, this_process
+from kdscfnet.text import shown
+from kdscfnet.training.checkpoint import checkpoint_path, read_checkpoint
+from kdscfnet.training.parallel import lost_another, synchronise_batch_norm, this_process
 from kdscfnet.training.run import RunFolder, run_settings
 from kdscfnet.training.steps import DistillationStep, SupervisedStep, TeacherMapStep, open_teacher
 from kdscfnet.training.trainer import Interrupted, Trainer
@@ -37,9 +41,8 @@ def run_training(recipe, options):
     options = options.resolved()
     folder = RunFolder(options.output or os.path.join("runs", recipe.name))
     settings = run_settings(recipe, options, data, process.world)
-    checkpoint = folder.begin(settings, options.resume)
-    process.barrier()  # no process writes before all have looked
-    if folder.finished() and options.resume:
+    checkpoint, finished = begin(folder, settings, options.resume, process)
+    if finished and options.resume:
         say("the run in %s is complete: %s" % (folder.folder, folder.final))
         return 0
     paddle.seed(options.seed)
@@ -74,6 +77,42 @@ def run_training(recipe, options):
         workers=options.workers if options.workers is not None else (0 if on_cpu else 4),
     )
     return carry_out(trainer, say)
+
+
+def begin(folder, settings, resume, process):
+    """RunFolder.begin by process 0; returns (checkpoint or None, whether the run is complete) in every process.
+
+    Its folder counts: on another machine it may be another one of that name, or none. So its checkpoint is sent to all,
+    and all must have been asked for the same. Raises UserError. No process writes before all have looked.
+    """
+    found = []
+    process.by_first(lambda: found.append(folder.begin(settings, resume)))
+    if process.world == 1:
+        return found[0], bool(folder.finished())
+    state, known = b"", {}
+    if process.rank == 0:
+        known = {"settings": settings, "finished": bool(folder.finished())}
+        if found[0] is not None:
+            with open(checkpoint_path(folder.checkpoints, found[0]["step"]), "rb") as file:
+                state = file.read()
+    known = json.loads(process.from_first(json.dumps(known).encode()).decode())
+    mine = json.loads(json.dumps(settings))
+    with process.all_or_none():
+        for key in sorted(set(mine) | set(known["settings"])):
+            values = [shown(json.dumps(each.get(key)), 60) for each in (mine, known["settings"])]
+            if values[0] != values[1]:
+                raise UserError(
+                    "process %d and the first one were asked for two trainings (%s is %s here, and %s there): give all "
+                    "the same command and data" % (process.rank + 1, key, values[0], values[1])
+                )
+    state = process.from_first(state)
+    if process.rank == 0 or not state:
+        return (found[0] if found else None), known["finished"]
+    with tempfile.TemporaryDirectory(prefix="kdscfnet-") as temporary:
+        path = os.path.join(temporary, "state")
+        with open(path, "wb") as file:
+            file.write(state)
+        return read_checkpoint(path), known["finished"]
 
 
 def open_device(options):
@@ -119,8 +158,13 @@ def pictures_of(recipe, data, step_function):
 def carry_out(trainer, say):
     """Train to the end; returns the exit code. What ends the training early says how to go on."""
     folder, how_to_resume = trainer.folder, trainer.options.how_to_resume
+    gone = "another process of this training, or the link to it, is gone; what was saved is in %s. %s" % (
+        folder.folder,
+        how_to_resume,
+    )
     try:
-        final = trainer.run()
+        with trainer.process.last_words("kdscfnet train: " + gone):
+            final = trainer.run()
     except Interrupted as interruption:
         if trainer.first:
             print("kdscfnet train: %s" % interruption, file=sys.stderr)
@@ -134,8 +178,10 @@ def carry_out(trainer, say):
         raise MachineError(
             "%s; %s; fewer --workers need less memory. %s" % (error, folder.what_resumes(), how_to_resume)
         )
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, RuntimeError, SystemError, ValueError) as error:
+        if trainer.process.world > 1 and lost_another(error):
+            raise MachineError(gone)
+        if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise MachineError("the disk is full: free some space; %s. %s" % (folder.what_resumes(), how_to_resume))
     say("weights: %s\nlosses: %s\nboard: visualdl --logdir %s" % (final, folder.losses, folder.board))

@@ -1,0 +1,29 @@
+"""One of the two processes that kdscfnet.selfcheck.devices starts: its gradients go to FOLDER/rank<N>.npz."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main(folder):
+    import numpy as np
+
+    from kdscfnet.device import import_paddle
+
+    paddle = import_paddle()
+    from kdscfnet.selfcheck.devices import pair_gradients
+    from kdscfnet.selfcheck.goldens import Goldens
+    from kdscfnet.training.parallel import Parallel
+
+    if not paddle.device.is_compiled_with_cuda():
+        paddle.set_device("cpu")
+    parallel = Parallel()
+    on_gpu = paddle.device.get_device().startswith("gpu")
+    found = pair_gradients(Goldens(), parallel.rank, parallel.world, parallel.wrap, on_gpu)
+    np.savez(os.path.join(folder, "rank%d.npz" % parallel.rank), **found)
+
+
+if __name__ == "__main__":
+    del sys.path[0]  # the folder of this file, whose modules have names of others
+    main(sys.argv[1])
