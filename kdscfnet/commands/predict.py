@@ -140,8 +140,10 @@ def _predict(args, weight_file, made_by, threshold, images, videos, left_out):
 
 
 def _predict_share(args, weight_file, threshold, shares, meeting, record, pending, mine):
-    """Make those of the `pending` (images, videos) whose inputs are `mine`; returns the Report, in process 0 of a launch
-    of what all have made."""
+    """Make those of the `pending` (images, videos) whose inputs are `mine`.
+
+    Returns the Report; in process 0 of a launch it is of what all have made.
+    """
     from kdscfnet.inference.pipeline import Report, predict_files
     from kdscfnet.inference.record import fingerprint
 
