@@ -76,13 +76,13 @@ def page_files(weights="bundled"):
 def exported(weights):
     """(path of the network as ONNX, its sidecar) of what `page_files` takes."""
     from kdscfnet.files import file_sha256
-    from kdscfnet.inference import export
+    from kdscfnet.inference import exported
     from kdscfnet.inference.weights import resolve
 
     weights = Path(resolve(weights))
     beside = weights.with_suffix(".onnx")  # the bundled student comes with its export
-    about = export.verified(beside, file_sha256(weights), None) if beside != weights else None
-    network, about = (beside, about) if about else export.find_or_export(weights)
+    about = exported.verified(beside, file_sha256(weights), None) if beside != weights else None
+    network, about = (beside, about) if about else exported.find_or_export(weights)
     if not about:
         raise UserError("%s has no sidecar, which says what to feed it: export it with kdscfnet export" % network)
     return network, dict(about, file=dict(about["file"], name=network.name))

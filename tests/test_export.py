@@ -15,9 +15,9 @@ import pytest
 from predicting import exported_file, needs_export, picture, predictor, weight_file
 
 from kdscfnet import child, cli
-from kdscfnet.errors import UserError
+from kdscfnet.errors import ExportDiffers, UserError
 from kdscfnet.files import file_sha256
-from kdscfnet.inference import export, networks
+from kdscfnet.inference import export, exported, networks
 from kdscfnet.weights import release, weightfile
 
 
@@ -40,15 +40,15 @@ def no_export(monkeypatch):
     def fail(*args):
         raise AssertionError("exported anew")
 
-    monkeypatch.setattr(export, "export_in_child", fail)
+    monkeypatch.setattr(exported, "export_in_child", fail)
 
 
 def test_the_exported_network_is_beside_the_weights_and_named_by_their_hash(student, no_export):
-    path, about = export.find_or_export(student)
-    digest = export.file_sha256(student)
+    path, about = exported.find_or_export(student)
+    digest = exported.file_sha256(student)
     assert path == student.parent / ("golden_mobilenetv3.%s.onnx" % digest[:16])
     assert about["backbone"] == "mobilenetv3" and about["weights"]["sha256"] == digest
-    assert export.find_or_export(str(student), "mobilenetv3")[0] == path
+    assert exported.find_or_export(str(student), "mobilenetv3")[0] == path
 
 
 def test_the_sidecar_says_how_to_make_the_same_map(student):
@@ -56,8 +56,8 @@ def test_the_sidecar_says_how_to_make_the_same_map(student):
     import cv2
     import onnxruntime
 
-    path, about = export.find_or_export(student)
-    about = json.loads(export.sidecar(path).read_text())
+    path, about = exported.find_or_export(student)
+    about = json.loads(exported.sidecar(path).read_text())
     image = picture(100, 140)
     step = {step["step"]: step for step in about["preparation"]}
     x = (image.astype(np.float32) - np.float32(step["normalise"]["mean"])) / np.float32(step["normalise"]["std"])
@@ -79,28 +79,28 @@ def damage_network(path, about):
 
 
 def damage_sidecar(path, about):
-    export.sidecar(path).write_text("{")
+    exported.sidecar(path).write_text("{")
 
 
 def old_format(path, about):
-    export.sidecar(path).write_text(json.dumps(dict(about, format=0)))
+    exported.sidecar(path).write_text(json.dumps(dict(about, format=0)))
 
 
 def other_weights(path, about):
-    export.sidecar(path).write_text(json.dumps(dict(about, weights={"sha256": "0" * 64})))
+    exported.sidecar(path).write_text(json.dumps(dict(about, weights={"sha256": "0" * 64})))
 
 
 def no_sidecar(path, about):
-    export.sidecar(path).unlink()
+    exported.sidecar(path).unlink()
 
 
 @pytest.mark.parametrize("damage", [damage_network, damage_sidecar, old_format, other_weights, no_sidecar])
 def test_what_is_not_right_is_made_anew(student, monkeypatch, damage):
-    path, about = export.find_or_export(student)
+    path, about = exported.find_or_export(student)
     damage(path, about)
     made = []
-    monkeypatch.setattr(export, "export_in_child", lambda *args: made.append(args) or "anew")
-    assert export.find_or_export(student) == (path, "anew")
+    monkeypatch.setattr(exported, "export_in_child", lambda *args: made.append(args) or "anew")
+    assert exported.find_or_export(student) == (path, "anew")
     assert [(kind, weights.path, *others) for kind, weights, *others in made] == [
         ("onnx", str(student), "mobilenetv3", path, None)
     ]
@@ -110,11 +110,11 @@ def test_an_installed_package_gets_nothing(student, monkeypatch, tmp_path):
     weights = tmp_path / "kdscfnet" / "weights" / student.name
     weights.parent.mkdir(parents=True)
     shutil.copy(str(student), str(weights))
-    monkeypatch.setattr(export, "__file__", str(tmp_path / "kdscfnet" / "inference" / "export.py"))
+    monkeypatch.setattr(exported, "__file__", str(tmp_path / "kdscfnet" / "inference" / "exported.py"))
     monkeypatch.setenv("KDSCFNET_CACHE", str(tmp_path / "cache"))
     made = []
-    monkeypatch.setattr(export, "export_in_child", lambda *args: made.append(args) or {})
-    assert export.find_or_export(weights)[0].parent == tmp_path / "cache"
+    monkeypatch.setattr(exported, "export_in_child", lambda *args: made.append(args) or {})
+    assert exported.find_or_export(weights)[0].parent == tmp_path / "cache"
     assert made[0][3].parent == tmp_path / "cache"
 
 
@@ -126,8 +126,8 @@ def test_where_nothing_can_be_written_paddle_runs_the_network(student, monkeypat
     monkeypatch.setenv("KDSCFNET_CACHE", str(tmp_path / "file" / "cache"))
     os.chmod(str(student.parent), 0o555)
     try:
-        with pytest.raises(export.CannotExport, match="KDSCFNET_CACHE"):
-            export.find_or_export(student)
+        with pytest.raises(exported.CannotExport, match="KDSCFNET_CACHE"):
+            exported.find_or_export(student)
         assert networks.open_network(student).name == "paddle"
     finally:
         os.chmod(str(student.parent), 0o755)
@@ -135,16 +135,16 @@ def test_where_nothing_can_be_written_paddle_runs_the_network(student, monkeypat
 
 
 def test_a_read_only_folder_gets_nothing(student, monkeypatch, tmp_path):
-    digest = export.file_sha256(student)
+    digest = exported.file_sha256(student)
     for path in list(student.parent.iterdir()):
         if path != student:
             path.unlink()
     os.chmod(str(student.parent), 0o555)
     monkeypatch.setenv("KDSCFNET_CACHE", str(tmp_path / "cache"))
     made = []
-    monkeypatch.setattr(export, "export_in_child", lambda *args: made.append(args) or {})
+    monkeypatch.setattr(exported, "export_in_child", lambda *args: made.append(args) or {})
     try:
-        path, _ = export.find_or_export(student)
+        path, _ = exported.find_or_export(student)
     finally:
         os.chmod(str(student.parent), 0o755)
     assert path == tmp_path / "cache" / ("golden_mobilenetv3.%s.onnx" % digest[:16])
@@ -185,16 +185,16 @@ def test_a_wrong_export_is_not_written(tmp_path, monkeypatch):
         onnx.save(network, target)
 
     monkeypatch.setattr(export, "_convert", convert_and_spoil)
-    with pytest.raises(UserError, match="differs from dygraph .*nothing was written"):
+    with pytest.raises(ExportDiffers, match="differs from dygraph .*nothing was written"):
         export.export_onnx(str(weight_file()), "mobilenetv3", str(tmp_path / "out" / "network.onnx"))
     assert list(tmp_path.rglob("*")) == []
 
 
 def test_comparison_sees_shapes_and_nan():
     reference = [(np.zeros((1, 3, 4, 4), np.float32), np.ones((1, 1, 4, 4), np.float32))]
-    with pytest.raises(UserError, match="gives"):
+    with pytest.raises(ExportDiffers, match="gives"):
         export.compare(reference, lambda image: np.ones((1, 1, 2, 2), np.float32))
-    with pytest.raises(UserError, match="gives"):
+    with pytest.raises(ExportDiffers, match="gives"):
         export.compare(reference, lambda image: np.full((1, 1, 4, 4), np.nan, np.float32))
     assert export.compare(reference, lambda image: reference[0][1])[0]["relative"] == 0
 
@@ -202,8 +202,8 @@ def test_comparison_sees_shapes_and_nan():
 def test_the_bundled_student_comes_exported(tmp_path, monkeypatch):
     """Its bytes are those that the manifest names, and nothing has to be exported to predict with it."""
     weights, entry = weightfile.bundled(), release.release().bundled
-    monkeypatch.setattr(export, "export_in_child", None)  # would fail
-    path, about = export.find_or_export(weights)
+    monkeypatch.setattr(exported, "export_in_child", None)  # would fail
+    path, about = exported.find_or_export(weights)
     assert path == Path(weights.path).with_suffix(".onnx") and path.stat().st_size < 4e6
     assert file_sha256(path) == entry.onnx_sha256 == about["file"]["sha256"]
     assert about["weights"] == {"file": entry.file, "sha256": entry.sha256}
@@ -215,7 +215,7 @@ def test_the_bundled_exported_network_is_the_weights(tmp_path):
     """Dygraph computes the same; where there is an exporter, what it makes today computes the same, too."""
     runtime = pytest.importorskip("onnxruntime")
     weights = weightfile.bundled()
-    path, about = export.find_or_export(weights)
+    path, about = exported.find_or_export(weights)
     session = networks.open_session(path, 1)
     differences = export.compare(
         export.dygraph_outputs(export._load(weights, weights.backbone)),
@@ -223,7 +223,7 @@ def test_the_bundled_exported_network_is_the_weights(tmp_path):
     )
     assert len(differences) == 4 and max(row["relative"] for row in differences) < export.TOLERANCE
     assert runtime.__version__
-    if export.what_lacks():
+    if exported.what_lacks():
         return
     again = export.export_onnx(weights, weights.backbone, tmp_path / "again.onnx")
     image = np.random.RandomState(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
@@ -239,22 +239,22 @@ def test_an_export_beside_the_weights_is_used_where_it_fits(tmp_path, monkeypatc
     for suffix in (".pdparams", ".onnx", ".onnx.json"):
         shutil.copy(str(weights.with_suffix(suffix)), str(tmp_path / ("mine" + suffix)))
     mine, sidecar = tmp_path / "mine.pdparams", tmp_path / "mine.onnx.json"
-    assert export.find_or_export(mine)[0] == tmp_path / "mine.onnx"
+    assert exported.find_or_export(mine)[0] == tmp_path / "mine.onnx"
     about = json.loads(sidecar.read_text())
-    monkeypatch.setattr(export, "what_lacks", lambda: "nothing fits")
+    monkeypatch.setattr(exported, "what_lacks", lambda: "nothing fits")
     for key, value in (("input", {"shape": [None, 3, 64, 96]}), ("weights", {"sha256": "0" * 64})):
         sidecar.write_text(json.dumps(dict(about, **{key: value})))
-        with pytest.raises(export.CannotExport, match="nothing fits"):
-            export.find_or_export(mine)
+        with pytest.raises(exported.CannotExport, match="nothing fits"):
+            exported.find_or_export(mine)
 
 
 def test_where_there_is_no_build_of_the_exporter_the_line_says_so(tmp_path, monkeypatch):
     lacking(monkeypatch, "paddle2onnx")
     monkeypatch.setattr(sys, "version_info", (3, 13, 0))
-    assert "Python 3.13, for which paddle2onnx has no build" in export.what_lacks()
-    assert "Python 3.12" in export.what_lacks() and "\n" not in export.what_lacks()
+    assert "Python 3.13, for which paddle2onnx has no build" in exported.what_lacks()
+    assert "Python 3.12" in exported.what_lacks() and "\n" not in exported.what_lacks()
     monkeypatch.setattr(sys, "version_info", (3, 12, 1))
-    assert "pip install" in export.what_lacks() and "paddle2onnx" in export.what_lacks()
+    assert "pip install" in exported.what_lacks() and "paddle2onnx" in exported.what_lacks()
 
 
 def test_the_command(tmp_path, capsys):
@@ -367,7 +367,7 @@ def test_a_crashing_exporter_leaves_paddle(tmp_path, monkeypatch, capsys):
     def crash(*args, **options):
         raise child.Crashed("Segmentation fault")
 
-    monkeypatch.setattr(export, "in_child", crash)
+    monkeypatch.setattr(exported, "in_child", crash)
     assert networks.open_network(bare_copy(tmp_path)).name == "paddle"
     assert "Segmentation fault" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["bare.pdparams"]
@@ -388,6 +388,8 @@ def test_what_is_no_network_is_told(tmp_path):
     path = tmp_path / "page.onnx"
     path.write_text("<html></html>")
     with pytest.raises(UserError, match="ONNX Runtime cannot load"):
+        networks.open_session(str(path), 1)
+    with pytest.raises(UserError, match="comes without its sidecar page.onnx.json, so it may be another network"):
         networks.open_network(str(path))
     with pytest.raises(UserError, match="only the engine onnxruntime"):
         networks.open_network(str(path), engine="paddle")

@@ -99,15 +99,15 @@ def test_a_network_without_a_sidecar_is_refused(files, tmp_path):
 
 def test_an_export_beside_the_weights_is_taken(tmp_path, monkeypatch):
     """What ships beside the bundled weights is used as it is; one of other weights is not."""
-    from kdscfnet.inference import export
+    from kdscfnet.inference import exported
     from kdscfnet.inference.weights import resolve
 
     weights = tmp_path / "student.pdparams"
     shutil.copyfile(resolve("bundled"), str(weights))
-    network, about = export.find_or_export(resolve("bundled"))
+    network, about = exported.find_or_export(resolve("bundled"))
     shutil.copyfile(str(network), str(tmp_path / "student.onnx"))
     (tmp_path / "student.onnx.json").write_text(json.dumps(about))
-    monkeypatch.setattr(export, "find_or_export", None)
+    monkeypatch.setattr(exported, "find_or_export", None)
     path, found = web.exported(str(weights))
     assert path == tmp_path / "student.onnx" and found["file"]["name"] == "student.onnx"
     weights.write_bytes(weights.read_bytes() + b" ")

@@ -6,6 +6,12 @@ logits' range, nothing is written.
 
 from __future__ import annotations
 
+import os
+import tempfile
+from pathlib import Path
+
+from kdscfnet.errors import UserError
+
 
 def add_arguments(parser):
     parser.add_argument(
@@ -38,6 +44,63 @@ def add_arguments(parser):
 
 
 def run(args):
-    from kdscfnet.inference.export import export_command
+    from kdscfnet.weights.weightfile import as_size, resolve
 
-    return export_command(args)
+    size = None
+    if args.size:
+        size = as_size("x".join(args.size), "--size")  # height and width may also stand apart
+    formats = ("onnx", "paddle") if args.format == "both" else (args.format,)
+    weights = resolve(args.weights)
+    if weights.kind == "exported":
+        raise UserError("%s is exported already: name the weight file it was made from" % weights)
+    backbone = weights.network() if args.backbone == "auto" else args.backbone
+    if backbone == "swin_b":
+        size = weights.test_size(size)
+    prefix = _prefix(args.output, weights.name, formats)
+    _refuse_to_replace(prefix, formats, args.overwrite)
+    for each, sidecar, paths in _export(weights, backbone, prefix, formats, size):
+        print("%s of %s (%s)" % ({"onnx": "ONNX", "paddle": "Paddle inference model"}[each], weights, backbone))
+        for path in paths:
+            print("  %s  %.1f MB" % (path, path.stat().st_size / 1e6))
+        print("  N × C × H × W       greatest difference to dygraph, of the logits' range")
+        for row in sidecar["difference"]["measured"]:
+            print("  %-18s  %.1e" % (" × ".join(map(str, row["shape"])), row["relative"]))
+    return 0
+
+
+def _prefix(output, name, formats):
+    """The path of the results without their suffixes."""
+    prefix = Path(output)
+    if prefix.is_dir() or output.endswith(("/", os.sep)):
+        return prefix / name
+    if prefix.suffix.lower() != ".onnx":
+        return prefix
+    if formats != ("onnx",):
+        raise UserError("%s is one file: name a folder, or a name without .onnx, for a Paddle inference model" % prefix)
+    return prefix.with_name(prefix.name[: -len(".onnx")])
+
+
+def _refuse_to_replace(prefix, formats, overwrite):
+    suffixes = {"onnx": (".onnx", ".onnx.json"), "paddle": (".json", ".pdmodel", ".pdiparams", ".paddle.json")}
+    for suffix in [suffix for each in formats for suffix in suffixes[each]]:
+        path = prefix.with_name(prefix.name + suffix)
+        if path.exists() and not overwrite:
+            raise UserError("%s is there already: --overwrite replaces it" % path)
+
+
+def _export(weights, backbone, prefix, formats, size):
+    """Make all formats or none: [(format, sidecar, paths)]."""
+    from kdscfnet.inference.exported import export_in_child
+
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    made = []
+    with tempfile.TemporaryDirectory(prefix=".tmp-export-", dir=str(prefix.parent)) as folder:
+        staged = Path(folder) / prefix.name
+        for each in formats:
+            target = staged.with_name(prefix.name + ".onnx") if each == "onnx" else staged
+            before = set(os.listdir(folder))
+            sidecar = export_in_child(each, weights, backbone, target, size)
+            made.append((each, sidecar, sorted(set(os.listdir(folder)) - before)))
+        for name in [name for _, _, names in made for name in names]:
+            os.replace(str(staged.with_name(name)), str(prefix.with_name(name)))
+    return [(each, sidecar, [prefix.with_name(name) for name in names]) for each, sidecar, names in made]

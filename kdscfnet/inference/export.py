@@ -1,10 +1,8 @@
-"""Exporting the network: ONNX and Paddle's inference format, checked against dygraph before anything is written."""
+"""Making exported networks, ONNX and Paddle's inference format; each is compared with dygraph before it is written."""
 
 from __future__ import annotations
 
 import datetime
-import importlib.util
-import json
 import os
 import shutil
 import sys
@@ -14,138 +12,15 @@ from pathlib import Path
 import numpy as np
 
 import kdscfnet
-from kdscfnet import dependencies
-from kdscfnet.child import Crashed, in_child
-from kdscfnet.device import import_paddle, paddle_version
-from kdscfnet.errors import UserError
-from kdscfnet.files import atomic_path, file_sha256, may_be_written, write_json
-from kdscfnet.weights.weightfile import as_size, resolve
+from kdscfnet.device import import_paddle
+from kdscfnet.errors import ExportDiffers
+from kdscfnet.files import atomic_path, file_sha256, write_json
+from kdscfnet.inference.exported import FORMAT, CannotExport, sidecar, what_lacks
+from kdscfnet.weights.weightfile import resolve
 
-FORMAT = 1  # of the sidecar, and of what an exported network is; another number: exported anew
 OPSET = 14
 IR_VERSION = 7  # the oldest that opset 14 allows, for old versions of ONNX Runtime
 TOLERANCE = 1e-5  # of the logits' range: the greatest difference to dygraph that an export may have
-
-
-class CannotExport(UserError):
-    """What an export needs is not installed."""
-
-
-def find_or_export(weights, backbone=None, size=None):
-    """The exported network of a weight file: (path of the .onnx file, its sidecar as a dict).
-
-    It is the one beside the weights with their name, as the bundled student has it, where that was made from them.
-    Otherwise it is kept beside the weights, named by their hash, or in the user's cache where that folder is read-only
-    or belongs to an installed package. One that is there is verified before it is used, and exported anew where it is
-    not what it should be.
-
-    Args:
-        weights: a weight file, or an exported network (.onnx): a WeightFile, or its path.
-        backbone: None: the one in the file.
-        size: for Swin-B, which is exported for one size: an integer or (height, width).
-
-    Raises CannotExport where there is none and it cannot be made here.
-    """
-    weight_file = resolve(weights)
-    weights = Path(weight_file)
-    if weight_file.kind == "exported":
-        return weights, weight_file.sidecar
-    digest = weight_file.sha256
-
-    def name(size):
-        return "%s.%s%s.onnx" % (weights.stem, digest[:16], ".%dx%d" % size if size else "")
-
-    swin_size = weight_file.test_size(size)
-    kept = [folder / name(side) for folder in (weights.parent, cache_folder()) for side in (None, swin_size)]
-    for path in (weights.with_suffix(".onnx"), *kept):  # the bundled student comes with the first
-        about = verified(path, digest, backbone)
-        if about is not None and about["input"]["shape"][2:] in ([None, None], list(swin_size)):
-            return path, about
-    backbone = backbone or weight_file.network()
-    installed = Path(__file__).resolve().parents[1] in weights.resolve().parents
-    folder = weights.parent if may_be_written(weights.parent) and not installed else cache_folder()
-    swin_size = swin_size if backbone == "swin_b" else None
-    path = folder / name(swin_size)
-    lacking = what_lacks()
-    if lacking:
-        raise CannotExport(lacking)
-    from kdscfnet.text import say
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotExport(
-            "there is no place for the exported network (%s: %s): name a folder that can be written by KDSCFNET_CACHE"
-            % (folder, error.strerror)
-        )
-    say("exporting the network for ONNX Runtime, once per weight file, to %s" % path)
-    return path, export_in_child("onnx", weight_file, backbone, path, swin_size)
-
-
-def export_in_child(kind, weight_file, backbone, target, size=None):
-    """`export_onnx` or `export_paddle` (kind "onnx" or "paddle") in a process of its own, on the CPU.
-
-    Exporters print a lot, take memory that Paddle does not give back, and some end the process where they fail.
-    Returns the sidecar. Raises CannotExport where the process crashed.
-    """
-    try:
-        return in_child(
-            "kdscfnet.inference.export:export_" + kind,
-            {"CUDA_VISIBLE_DEVICES": ""},
-            weights=weight_file.path,
-            backbone=backbone,
-            target=str(target),
-            size=size,
-            sha256=weight_file.sha256,
-            test_size=weight_file.test_size(),
-        )
-    except Crashed as crash:
-        from kdscfnet.inference.export import install_onnx
-
-        raise CannotExport("the network could not be exported (%s): these versions fit: %s" % (crash, install_onnx()))
-
-
-def what_lacks():
-    """What keeps this machine from exporting, as a line that says what to do; "" where nothing does."""
-    modules = ("onnx", "onnxruntime", "paddle", "paddleseg", "paddle2onnx")
-    names = [name for name in modules if importlib.util.find_spec(name) is None]
-    if not names:
-        return ""
-    if "paddle2onnx" in names and "paddle2onnx" not in dependencies.read("onnx"):
-        return (
-            "the network cannot be exported on Python %d.%d, for which paddle2onnx has no build: "
-            "`kdscfnet export` on Python 3.12 makes the .onnx file, which runs here" % sys.version_info[:2]
-        )
-    training = dependencies.lacking(dependencies.read("train", "cpu")) if {"paddle", "paddleseg"} & set(names) else {}
-    commands = [dependencies.install(*training.values())] if training else []
-    if set(names) - {"paddle", "paddleseg"}:
-        commands.append(install_onnx())
-    return "the network cannot be exported without %s: %s" % (" and ".join(names), " && ".join(commands))
-
-
-def cache_folder():
-    """The user's folder for exported networks whose weights lie where nothing can be written."""
-    home = os.environ.get("KDSCFNET_CACHE")
-    if home:
-        return Path(home)
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "kdscfnet"
-
-
-def verified(path, weights_sha256, backbone):
-    """The sidecar of an exported network if both are there, whole, and belong to these weights; else None."""
-    try:
-        with open(str(sidecar(path)), encoding="utf-8") as file:
-            about = json.load(file)
-        if about["format"] != FORMAT or about["weights"]["sha256"] != weights_sha256:
-            return None
-        if backbone not in (None, about["backbone"]):
-            return None
-        if file_sha256(path) != about["file"]["sha256"]:
-            return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return about
 
 
 def export_onnx(weights, backbone, target, size=None, sha256=None, test_size=None):
@@ -156,8 +31,8 @@ def export_onnx(weights, backbone, target, size=None, sha256=None, test_size=Non
         size: None: any size (the convolutional backbones); (height, width): that size alone. The batch is always free.
         sha256, test_size: of the WeightFile, where the caller knows them.
 
-    The result is compared with dygraph on several sizes and batches. Raises UserError, and writes nothing, where they
-    differ by more than TOLERANCE of the logits' range.
+    The result is compared with dygraph on several sizes and batches. Raises ExportDiffers, and writes nothing, where
+    they differ by more than TOLERANCE of the logits' range.
     """
     lacking = what_lacks()
     if lacking:
@@ -203,12 +78,6 @@ def export_paddle(weights, backbone, target, size=None, sha256=None, test_size=N
         _put(files)
     write_json(prefix.with_name(prefix.name + ".paddle.json"), about)
     return about
-
-
-def sidecar(path):
-    """The path of the sidecar of an exported .onnx file."""
-    path = Path(path)
-    return path.with_name(path.name + ".json")
 
 
 def describe(weights, backbone, size, differences, sha256=None, test_size=None):
@@ -274,13 +143,13 @@ def dygraph_outputs(network, size=None):
 def compare(reference, run):
     """Compare `run` (numpy → numpy) with dygraph's outputs.
 
-    Returns a list of {"shape", "difference", "range", "relative"}. Raises UserError where one is over TOLERANCE.
+    Returns a list of {"shape", "difference", "range", "relative"}. Raises ExportDiffers where one is over TOLERANCE.
     """
     found = []
     for image, expected in reference:
         got = run(image)
         if got.shape != expected.shape or not np.isfinite(got).all():
-            raise UserError(
+            raise ExportDiffers(
                 "the exported network gives %s for %s, dygraph %s: nothing was written"
                 % (got.shape, image.shape, expected.shape)
             )
@@ -288,7 +157,7 @@ def compare(reference, run):
         relative = difference / extent if extent else float(difference > 0)
         found.append({"shape": list(image.shape), "difference": difference, "range": extent, "relative": relative})
         if not relative < TOLERANCE:
-            raise UserError(
+            raise ExportDiffers(
                 "the exported network differs from dygraph by %.1e of the logits' range on %s, more than %.0e: "
                 "nothing was written" % (relative, "×".join(map(str, image.shape)), TOLERANCE)
             )
@@ -408,61 +277,3 @@ def _put(files):
     for made, target in files.items():
         with atomic_path(target) as temporary:
             shutil.copyfile(made, temporary)
-
-
-def export_command(args):
-    """Run `kdscfnet export`; `args` as kdscfnet/commands/export.py defines them. Returns the exit code."""
-    size = None
-    if args.size:
-        size = as_size("x".join(args.size), "--size")  # height and width may also stand apart
-    formats = ("onnx", "paddle") if args.format == "both" else (args.format,)
-    weights = resolve(args.weights)
-    if weights.kind == "exported":
-        raise UserError("%s is exported already: name the weight file it was made from" % weights)
-    backbone = weights.network() if args.backbone == "auto" else args.backbone
-    if backbone == "swin_b":
-        size = weights.test_size(size)
-    prefix = Path(args.output)
-    if prefix.is_dir() or args.output.endswith(("/", os.sep)):
-        prefix = prefix / weights.name
-    elif prefix.suffix.lower() == ".onnx":
-        if formats != ("onnx",):
-            raise UserError(
-                "%s is one file: name a folder, or a name without .onnx, for a Paddle inference model" % prefix
-            )
-        prefix = prefix.with_name(prefix.name[: -len(".onnx")])
-
-    def named(suffix):
-        return prefix.with_name(prefix.name + suffix)
-
-    suffixes = {"onnx": (".onnx", ".onnx.json"), "paddle": (".json", ".pdmodel", ".pdiparams", ".paddle.json")}
-    there = [str(named(suffix)) for each in formats for suffix in suffixes[each] if named(suffix).exists()]
-    if there and not args.overwrite:
-        raise UserError("%s is there already: --overwrite replaces it" % there[0])
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    made = []
-    with tempfile.TemporaryDirectory(prefix=".tmp-export-", dir=str(prefix.parent)) as folder:
-        staged = Path(folder) / prefix.name  # all formats or none
-        for each in formats:
-            target = staged.with_name(prefix.name + ".onnx") if each == "onnx" else staged
-            before = set(os.listdir(folder))
-            about = export_in_child(each, weights, backbone, target, size)
-            made.append((each, about, sorted(set(os.listdir(folder)) - before)))
-        for _, _, names in made:
-            for name in names:
-                os.replace(str(staged.with_name(name)), str(prefix.with_name(name)))
-    for each, about, names in made:
-        files = [prefix.with_name(name) for name in names]
-        print("%s of %s (%s)" % ({"onnx": "ONNX", "paddle": "Paddle inference model"}[each], weights, backbone))
-        for path in files:
-            print("  %s  %.1f MB" % (path, path.stat().st_size / 1e6))
-        print("  N × C × H × W       greatest difference to dygraph, of the logits' range")
-        for row in about["difference"]["measured"]:
-            print("  %-18s  %.1e" % (" × ".join(map(str, row["shape"])), row["relative"]))
-    return 0
-
-
-def install_onnx():
-    """The command that installs what ONNX Runtime and the export need beside the Paddle that is here."""
-    version = paddle_version("full_version") or "3"
-    return 'pip install onnxruntime onnx "paddle2onnx%s"' % (">=2,<3" if version.startswith("3") else ">=1,<2")

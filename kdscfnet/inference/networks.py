@@ -41,7 +41,7 @@ class OnnxNetwork:
     concurrent = True
 
     def __init__(self, weights, backbone=None, size=None, threads=None):
-        from kdscfnet.inference.export import find_or_export, install_onnx
+        from kdscfnet.inference.exported import find_or_export, install_onnx
 
         if importlib.util.find_spec("onnxruntime") is None:
             raise UserError("ONNX Runtime is not installed: %s" % install_onnx())
@@ -50,10 +50,7 @@ class OnnxNetwork:
         self.threads = threads or available_cores()
         self._sessions = {}
         self._lock = threading.Lock()
-        if self.about:
-            shape = self.about["input"]["shape"]
-        else:  # somebody's .onnx file without a sidecar
-            shape = self._session(self.threads).get_inputs()[0].shape
+        shape = self.about["input"]["shape"]
         fixed = [side if isinstance(side, int) else None for side in shape]
         self.size = tuple(fixed[2:]) if fixed[2] and fixed[3] else None
         # Larger batches are no faster on a CPU and take more memory; a network of fixed batch runs that.
@@ -171,7 +168,7 @@ def open_network(weights, backbone=None, engine="auto", size=None, threads=None,
     if engine == "auto" and not exported:
         if (device or "").startswith("gpu") or (device is None and paddle_has_gpu()):
             return PaddleNetwork(weights, backbone, device, threads)
-        from kdscfnet.inference.export import CannotExport, install_onnx
+        from kdscfnet.inference.exported import CannotExport, install_onnx
 
         if importlib.util.find_spec("onnxruntime") is None:
             if importlib.util.find_spec("paddle") is None:

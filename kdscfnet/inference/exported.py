@@ -1,0 +1,153 @@
+"""Finding the exported network of a weight file, or having it made once, in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+from kdscfnet import dependencies
+from kdscfnet.child import Crashed, in_child
+from kdscfnet.device import paddle_version
+from kdscfnet.errors import UserError
+from kdscfnet.files import file_sha256, may_be_written
+from kdscfnet.text import say
+from kdscfnet.weights.weightfile import resolve
+
+FORMAT = 1  # of the sidecar, and of what an exported network is; another number: exported anew
+
+
+class CannotExport(UserError):
+    """What an export needs is not installed."""
+
+
+def find_or_export(weights, backbone=None, size=None):
+    """The exported network of a weight file: (path of the .onnx file, its sidecar as a dict).
+
+    It is the one beside the weights with their name, as the bundled student has it, where that was made from them.
+    Otherwise it is kept beside the weights, named by their hash, or in the user's cache where that folder is read-only
+    or belongs to an installed package. One that is there is verified before it is used, and exported anew where it is
+    not what it should be.
+
+    Args:
+        weights: a weight file, or an exported network (.onnx): a WeightFile, or its path.
+        backbone: None: the one in the file.
+        size: for Swin-B, which is exported for one size: an integer or (height, width).
+
+    Raises CannotExport where there is none and it cannot be made here.
+    """
+    weight_file = resolve(weights)
+    weights = Path(weight_file)
+    if weight_file.kind == "exported":
+        if not weight_file.sidecar:
+            raise UserError(
+                "%s comes without its sidecar %s.json, so it may be another network: kdscfnet export makes both"
+                % (weights, weights.name)
+            )
+        return weights, weight_file.sidecar
+    digest = weight_file.sha256
+
+    def name(size):
+        return "%s.%s%s.onnx" % (weights.stem, digest[:16], ".%dx%d" % size if size else "")
+
+    swin_size = weight_file.test_size(size)
+    kept = [folder / name(side) for folder in (weights.parent, cache_folder()) for side in (None, swin_size)]
+    for path in (weights.with_suffix(".onnx"), *kept):  # the bundled student comes with the first
+        about = verified(path, digest, backbone)
+        if about is not None and about["input"]["shape"][2:] in ([None, None], list(swin_size)):
+            return path, about
+    backbone = backbone or weight_file.network()
+    installed = Path(__file__).resolve().parents[1] in weights.resolve().parents
+    folder = weights.parent if may_be_written(weights.parent) and not installed else cache_folder()
+    swin_size = swin_size if backbone == "swin_b" else None
+    path = folder / name(swin_size)
+    lacking = what_lacks()
+    if lacking:
+        raise CannotExport(lacking)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotExport(
+            "there is no place for the exported network (%s: %s): name a folder that can be written by KDSCFNET_CACHE"
+            % (folder, error.strerror)
+        )
+    say("exporting the network for ONNX Runtime, once per weight file, to %s" % path)
+    return path, export_in_child("onnx", weight_file, backbone, path, swin_size)
+
+
+def export_in_child(kind, weight_file, backbone, target, size=None):
+    """`export_onnx` or `export_paddle` (kind "onnx" or "paddle") in a process of its own, on the CPU.
+
+    Exporters print a lot, take memory that Paddle does not give back, and some end the process where they fail.
+    Returns the sidecar. Raises CannotExport where the process crashed.
+    """
+    try:
+        return in_child(
+            "kdscfnet.inference.export:export_" + kind,
+            {"CUDA_VISIBLE_DEVICES": ""},
+            weights=weight_file.path,
+            backbone=backbone,
+            target=str(target),
+            size=size,
+            sha256=weight_file.sha256,
+            test_size=weight_file.test_size(),
+        )
+    except Crashed as crash:
+        raise CannotExport("the network could not be exported (%s): these versions fit: %s" % (crash, install_onnx()))
+
+
+def what_lacks():
+    """What keeps this machine from exporting, as a line that says what to do; "" where nothing does."""
+    modules = ("onnx", "onnxruntime", "paddle", "paddleseg", "paddle2onnx")
+    names = [name for name in modules if importlib.util.find_spec(name) is None]
+    if not names:
+        return ""
+    if "paddle2onnx" in names and "paddle2onnx" not in dependencies.read("onnx"):
+        return (
+            "the network cannot be exported on Python %d.%d, for which paddle2onnx has no build: "
+            "`kdscfnet export` on Python 3.12 makes the .onnx file, which runs here" % sys.version_info[:2]
+        )
+    training = dependencies.lacking(dependencies.read("train", "cpu")) if {"paddle", "paddleseg"} & set(names) else {}
+    commands = [dependencies.install(*training.values())] if training else []
+    if set(names) - {"paddle", "paddleseg"}:
+        commands.append(install_onnx())
+    return "the network cannot be exported without %s: %s" % (" and ".join(names), " && ".join(commands))
+
+
+def cache_folder():
+    """The user's folder for exported networks whose weights lie where nothing can be written."""
+    home = os.environ.get("KDSCFNET_CACHE")
+    if home:
+        return Path(home)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "kdscfnet"
+
+
+def verified(path, weights_sha256, backbone):
+    """The sidecar of an exported network if both are there, whole, and belong to these weights; else None."""
+    try:
+        with open(str(sidecar(path)), encoding="utf-8") as file:
+            about = json.load(file)
+        if about["format"] != FORMAT or about["weights"]["sha256"] != weights_sha256:
+            return None
+        if backbone not in (None, about["backbone"]):
+            return None
+        if file_sha256(path) != about["file"]["sha256"]:
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return about
+
+
+def sidecar(path):
+    """The path of the sidecar of an exported .onnx file."""
+    path = Path(path)
+    return path.with_name(path.name + ".json")
+
+
+def install_onnx():
+    """The command that installs what ONNX Runtime and the export need beside the Paddle that is here."""
+    version = paddle_version("full_version") or "3"
+    return 'pip install onnxruntime onnx "paddle2onnx%s"' % (">=2,<3" if version.startswith("3") else ">=1,<2")
