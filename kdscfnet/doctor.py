@@ -1,8 +1,8 @@
 """What this machine has, what is wrong with it, and the command that mends it.
 
 Three steps: `look` gathers facts, and imports nothing that may crash into this process (versions come from the
-packages' metadata; whether a module imports is tried in a process of its own); `diagnose` asks RULES, which turn facts
-into findings and do nothing else; `report` makes the text.
+packages' metadata; whether a module imports is tried in a process of its own); kdscfnet.diagnosis turns facts into
+findings; `report` makes the text.
 """
 
 from __future__ import annotations
@@ -11,39 +11,21 @@ import importlib
 import os
 import platform
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 
 import kdscfnet
 from kdscfnet import dependencies
 from kdscfnet.child import Crashed, in_child
-from kdscfnet.dependencies import install, pip
+from kdscfnet.diagnosis import PROBED
 from kdscfnet.errors import UserError
 from kdscfnet.files import may_be_written
 
-PROBED = ("numpy", "cv2", "onnxruntime", "paddle2onnx", "visualdl", "paddle", "paddleseg")  # the slowest last
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
-LOW_DISK = 1 << 30  # bytes: a checkpoint of the largest model with its optimizer state is 0.8 GB
-NUMPY_1 = ("numpy<2", "opencv-python>=4.1.1")  # together, or pip may keep an OpenCV that needs numpy 2
-# Debian's packages of the libraries that OpenCV and Paddle load
-SYSTEM_LIBRARIES = {
-    "libGL": "libgl1",
-    "libgthread": "libglib2.0-0",
-    "libglib": "libglib2.0-0",
-    "libSM": "libsm6",
-    "libICE": "libice6",
-    "libXext": "libxext6",
-    "libXrender": "libxrender1",
-    "libX11": "libx11-6",
-    "libgomp": "libgomp1",
-    "libstdc++": "libstdc++6",
-}
 
 
 @dataclass
@@ -91,16 +73,6 @@ class Facts:
     @property
     def opencvs(self):
         return [name for name in OPENCVS if name in self.packages]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something to know. name: short, stable; mend: a command for a shell, or what to do."""
-
-    name: str
-    what: str
-    mend: str
-    fault: bool = True  # False: a note, which leaves the exit code 0
 
 
 # looking
@@ -237,295 +209,6 @@ def write_error(folder):
 
 
 # diagnosing: a rule takes the facts and the set of modules of which enough was told, which it may add to
-
-
-def diagnose(facts):
-    """Findings, faults first. A fault that explains others stands for them."""
-    told = set()
-    findings = [finding for finding in (rule(facts, told) for rule in RULES) if finding]
-    return sorted(findings, key=lambda finding: not finding.fault)
-
-
-def python_version(facts, told):
-    if not (3, 7) <= facts.python[:2] <= (3, 13):
-        return Finding(
-            "python",
-            "Python %d.%d.%d: Paddle has builds for 3.7 to 3.13" % facts.python,
-            "install Python 3.13 and make an environment: python3.13 -m venv .venv && . .venv/bin/activate",
-        )
-
-
-def numpy_fails(facts, told):
-    if facts.error("numpy"):
-        told.update(PROBED)
-        mend = '%s install --force-reinstall --no-deps "%s"' % (pip(), dependencies.read("base")["numpy"])
-        return Finding("numpy does not import", "import numpy: %s" % facts.error("numpy"), mend)
-
-
-def two_opencvs(facts, told):
-    if len(facts.opencvs) > 1:
-        told.update(("cv2", "paddleseg"))
-        wanted = NUMPY_1 if () < facts.paddle < (3,) else NUMPY_1[1:]
-        return Finding(
-            "two OpenCV packages",
-            "%s are installed, and they overwrite each other's files" % _shown_opencvs(facts),
-            "%s uninstall -y %s && %s" % (pip(), " ".join(facts.opencvs), install(*wanted)),
-        )
-
-
-def old_opencv_with_numpy_2(facts, told):
-    old = [name for name in facts.opencvs if facts.version(name) < (4, 10)]
-    if facts.version("numpy") >= (2,) and old:
-        told.update(("cv2", "paddleseg"))
-        newer = " ".join('"%s>=4.10"' % name for name in old)
-        return Finding(
-            "numpy 2 with an old OpenCV",
-            "numpy %s is installed with %s, which was built for numpy 1 and does not import"
-            % (facts.packages["numpy"], _shown_opencvs(facts)),
-            install(NUMPY_1[0]) if () < facts.paddle < (3,) else "%s install --upgrade %s" % (pip(), newer),
-        )
-
-
-def _shown_opencvs(facts):
-    return " and ".join("%s %s" % (name, facts.packages[name]) for name in facts.opencvs)
-
-
-def system_library(facts, told, module):
-    """A library of the system that OpenCV or Paddle loads is not there."""
-    found = re.search(r"(lib[A-Za-z+]+)[\w.+-]*\.so[\w.]*(?=: cannot open shared object)", facts.error(module))
-    if not found:
-        return None
-    told.update((module, "paddleseg"))
-    name, file = found.group(1), found.group()
-    mend = "apt-get install -y %s" % SYSTEM_LIBRARIES.get(name, "apt-file && apt-file search %s" % file)
-    if module == "cv2":
-        mend = "apt-get install -y libgl1 libglib2.0-0" if name in ("libGL", "libgthread", "libglib") else mend
-        headless = install(dependencies.read("base")["opencv-python"].replace("python", "python-headless"))
-        mend += "   (without root: %s uninstall -y %s && %s)" % (pip(), " ".join(facts.opencvs), headless)
-    what = "%s needs the system's %s, which is not there" % ({"cv2": "OpenCV", "paddle": "Paddle"}[module], file)
-    return Finding("no %s" % name, what, mend)
-
-
-def cpu_paddle_over_gpu_paddle(facts, told):
-    cpu, gpu = (facts.packages.get(name) for name in ("paddlepaddle", "paddlepaddle-gpu"))
-    if cpu and gpu:
-        told.update(("paddle", "paddleseg", "gpu"))
-        mend = "%s uninstall -y paddlepaddle paddlepaddle-gpu" % pip()
-        if facts.paddle >= (3,):  # not on the package index
-            mend += ", then install paddlepaddle-gpu %s with the command of Paddle's installation page" % gpu
-        else:
-            mend += " && " + install("paddlepaddle-gpu==" + gpu)
-        return Finding(
-            "CPU Paddle over GPU Paddle",
-            "paddlepaddle %s and paddlepaddle-gpu %s are both installed, and the one that came last has overwritten "
-            "the other" % (cpu, gpu),
-            mend,
-        )
-
-
-def no_paddle(facts, told):
-    if set(facts.absent_training) & {"paddlepaddle", "paddlepaddle-gpu"} and "paddle" not in told:
-        told.update(("paddle", "paddleseg", "paddle2onnx", "training"))
-        return Finding(
-            "no Paddle",
-            "PaddlePaddle is not installed: exported networks predict, and nothing can be trained or exported",
-            install(*facts.absent_training.values()),
-            fault=False,
-        )
-
-
-def paddle_fails(facts, told):
-    error = facts.error("paddle")
-    if error and "paddle" not in told:
-        told.update(("paddle", "paddleseg", "paddle2onnx"))
-        return Finding("Paddle does not import", "import paddle: %s" % error, _mend_paddle(facts, error))
-
-
-def _mend_paddle(facts, error):
-    """The command for a Paddle that does not import, by what it says."""
-    if "Descriptors cannot" in error or "protobuf" in error:
-        return install("protobuf<3.21")
-    if facts.version("numpy") >= (2,) and facts.paddle < (3,):
-        return install(*NUMPY_1)
-    requirements = dependencies.read("gpu" if "paddlepaddle-gpu" in facts.packages else "cpu")
-    if "_dl_sym" in error:  # Paddle before 2.3 on glibc 2.34 and newer
-        return install(*(one.replace(">=2.2", ">=2.5") for one in requirements.values()))
-    return install(*requirements.values()).replace("install", "install --force-reinstall", 1)
-
-
-def gpu_not_used(facts, told):
-    if facts.paddle_info and facts.gpus and not facts.paddle_info.get("cuda") and "gpu" not in told:
-        return Finding(
-            "GPU not used",
-            "this machine has %s, and Paddle's CPU build is installed" % ", ".join(facts.gpus),
-            "%s uninstall -y paddlepaddle && %s" % (pip(), install(*dependencies.read("gpu").values(), NUMPY_1[1])),
-            fault=False,
-        )
-
-
-def no_gpu_seen(facts, told):
-    info = facts.paddle_info
-    if info.get("cuda") and facts.gpus and not info.get("gpus"):
-        return Finding(
-            "Paddle sees no GPU",
-            "this machine has %s, and Paddle, built for CUDA %s, cannot use it: %s"
-            % (", ".join(facts.gpus), info.get("cuda_version"), info.get("gpu_error", "it finds no device")),
-            "install the build for your CUDA version with the command of Paddle's installation page",
-        )
-
-
-def built_for_other_gpus(facts, told):
-    """Code for a compute capability runs on GPUs of the same major number and the same or a higher minor one."""
-    archs = [divmod(arch, 10) for arch in facts.paddle_info.get("archs", ())]
-    for gpu, (major, minor) in zip(facts.paddle_info.get("gpus", ()), facts.paddle_info.get("capabilities", ())):
-        if archs and not any(major == built[0] and minor >= built[1] for built in archs):
-            return Finding(
-                "Paddle built for other GPUs",
-                "%s has compute capability %d.%d, and this Paddle was built for %s"
-                % (gpu, major, minor, ", ".join("%d.%d" % built for built in archs)),
-                "install a build for it with the command of Paddle's installation page (a newer CUDA version has newer "
-                "GPUs), or take the CPU: --device cpu",
-            )
-
-
-def packages_missing(facts, told):
-    absent = {package: one for package, one in facts.absent.items() if package != "onnxruntime"}
-    if "training" not in told:
-        absent.update((package, one) for package, one in facts.absent_training.items() if "paddlepaddle" not in package)
-    if absent:
-        return Finding("packages missing", "not installed: %s" % ", ".join(sorted(absent)), install(*absent.values()))
-
-
-def paddle2onnx_2_with_paddle_2(facts, told):
-    if () < facts.paddle < (3,) and facts.error("paddle2onnx") and facts.version("paddle2onnx") >= (2,):
-        told.add("paddle2onnx")
-        return Finding(
-            "paddle2onnx 2 with Paddle 2",
-            "paddle2onnx %s wants Paddle 3, and %d.%d is installed"
-            % (facts.packages["paddle2onnx"], *facts.paddle[:2]),
-            install("paddle2onnx<2"),
-        )
-
-
-def onnxruntime_missing(facts, told):
-    if "onnxruntime" in facts.absent:
-        return Finding(
-            "onnxruntime missing",
-            "ONNX Runtime is not installed: prediction on a CPU is several times slower without",
-            install(facts.absent["onnxruntime"]),
-        )
-
-
-def no_export(facts, told):
-    absent = {package: one for package, one in facts.absent_export.items() if package != "onnxruntime"}
-    if absent and "training" not in told:
-        if "paddle2onnx" in absent and () < facts.paddle < (3,):
-            absent["paddle2onnx"] = "paddle2onnx<2"
-        return Finding(
-            "no export",
-            "not installed: %s, without which a network cannot be exported for ONNX Runtime"
-            % ", ".join(sorted(absent)),
-            install(*absent.values()),
-            fault=False,
-        )
-
-
-def charset_normalizer_3(facts, told):
-    broken = sorted(name for name in facts.probes if facts.error(name).startswith("zlib.error") and name not in told)
-    if broken and facts.python[:2] == (3, 8) and facts.version("charset-normalizer") >= (3,):
-        told.update(broken)
-        return Finding(
-            "Paddle 2 with charset_normalizer 3 on Python 3.8",
-            "Paddle's zlib and that of charset_normalizer's compiled files clash; does not import: "
-            + ", ".join(broken),
-            install("charset_normalizer<3"),
-        )
-
-
-def does_not_import(facts, told, module):
-    """Whatever else is there and does not import."""
-    if facts.error(module) and module not in told:
-        told.add("paddleseg" if module == "cv2" else module)
-        requirements = dependencies.read("base", "train", "onnx")
-        package = next(name for name in requirements if dependencies.module_of(name) == module)
-        return Finding(
-            "%s does not import" % package,
-            "import %s: %s" % (module, facts.error(module)),
-            '%s install --force-reinstall --no-deps "%s"' % (pip(), requirements[package]),
-        )
-
-
-def another_paddleseg(facts, told):
-    version = facts.packages.get("paddleseg", "2.8.0")
-    if version != "2.8.0" and not facts.error("paddleseg"):
-        what = "paddleseg %s: the backbones were checked with 2.8.0" % version
-        return Finding("another paddleseg", what, install(dependencies.read("train")["paddleseg"]), fault=False)
-
-
-def paddleseg_pin(facts, told):
-    if "paddleseg" in facts.packages and any(facts.version(name) > (4, 6, 1) for name in facts.opencvs):
-        return Finding(
-            "paddleseg's pin",
-            "paddleseg asks for opencv-python<=4.6.0, which pip reports beside %s; the backbones work with both"
-            % _shown_opencvs(facts),
-            "leave it; where paddleseg is installed again: " + install(dependencies.read("train")["paddleseg"]),
-            fault=False,
-        )
-
-
-def onednn(facts, told):
-    if facts.paddle[:2] == (3, 3):
-        return Finding(
-            "oneDNN in Paddle Inference",
-            "Paddle 3.3's oneDNN kernels fail on exported networks in paddle.inference on a CPU; kdscfnet does not use "
-            "them",
-            "in programs of yours: config.disable_mkldnn()",
-            fault=False,
-        )
-
-
-def weights_folder_error(facts, told):
-    if facts.weights_error:
-        mend = "export KDSCFNET_WEIGHTS=$HOME/kdscfnet-weights"
-        if "ermission" in facts.weights_error:
-            mend = "chmod u+w %s   (or use another: %s)" % (shlex.quote(facts.weights), mend)
-        what = "nothing can be written to the weights folder %s: %s" % (facts.weights, facts.weights_error)
-        return Finding("weights folder", what, mend)
-
-
-def disk_full(facts, told):
-    full = ["%s has %.1f GB free" % (folder, free / 1e9) for folder, free in facts.free.items() if free < LOW_DISK]
-    if full:
-        mend = "free some space, or let --output and KDSCFNET_WEIGHTS point to another disk"
-        return Finding("disk full", ", ".join(sorted(full)), mend)
-
-
-# The order is precedence: what an earlier rule has told, a later one does not tell again.
-RULES = (
-    python_version,
-    numpy_fails,
-    two_opencvs,
-    old_opencv_with_numpy_2,
-    cpu_paddle_over_gpu_paddle,
-    no_paddle,
-    partial(system_library, module="cv2"),
-    partial(system_library, module="paddle"),
-    paddle_fails,
-    gpu_not_used,
-    no_gpu_seen,
-    built_for_other_gpus,
-    packages_missing,
-    paddle2onnx_2_with_paddle_2,
-    onnxruntime_missing,
-    no_export,
-    charset_normalizer_3,
-    *(partial(does_not_import, module=module) for module in PROBED),
-    another_paddleseg,
-    paddleseg_pin,
-    onednn,
-    weights_folder_error,
-    disk_full,
-)
 
 
 # reporting

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kdscfnet import dependencies, doctor
+from kdscfnet import dependencies, diagnosis, doctor
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBGL = "ImportError: libGL.so.1: cannot open shared object file: No such file or directory"
@@ -60,7 +60,7 @@ def plant(facts, fails=(), packages=(), **changes):
 
 
 def faults(facts):
-    return [finding for finding in doctor.diagnose(facts) if finding.fault]
+    return [finding for finding in diagnosis.diagnose(facts) if finding.fault]
 
 
 def the_only(findings):
@@ -69,7 +69,7 @@ def the_only(findings):
 
 
 def test_nothing_is_wrong(healthy):
-    assert doctor.diagnose(healthy) == []
+    assert diagnosis.diagnose(healthy) == []
     assert doctor.report(healthy, []).endswith("\nno problem found")
 
 
@@ -89,19 +89,19 @@ def test_numpy_2_with_the_old_opencv(healthy, paddle, mend):
 
 def test_numpy_2_with_a_new_opencv_is_fine(healthy):
     facts = plant(healthy, packages={"numpy": "2.1.0", "opencv-python": "4.10.0.84", "paddleseg": None})
-    assert doctor.diagnose(facts) == []
+    assert diagnosis.diagnose(facts) == []
 
 
 def test_paddlesegs_pin_is_a_note(healthy):
     facts = plant(healthy, packages={"numpy": "2.5.5", "opencv-python": "5.0.0.93"})
-    found = the_only(doctor.diagnose(facts))
+    found = the_only(diagnosis.diagnose(facts))
     assert found.name == "paddleseg's pin" and not found.fault and "opencv-python 5.0.0.93" in found.what
     assert found.mend.endswith('install --no-deps "paddleseg==2.8.0"')
 
 
 @pytest.mark.parametrize("version, told", [("3.3.0", True), ("3.3.1", True), ("3.2.2", False), ("2.6.2", False)])
 def test_onednn_of_paddle_inference_is_a_note(healthy, version, told):
-    found = doctor.diagnose(plant(healthy, packages={"paddlepaddle": version}))
+    found = diagnosis.diagnose(plant(healthy, packages={"paddlepaddle": version}))
     assert [one.name for one in found] == ["oneDNN in Paddle Inference"] * told
     assert all(not one.fault and "disable_mkldnn" in one.mend for one in found)
 
@@ -109,7 +109,7 @@ def test_onednn_of_paddle_inference_is_a_note(healthy, version, told):
 @pytest.mark.parametrize("paddle", ["3.2.2", "2.6.2", None])
 def test_both_opencv_packages(healthy, paddle):
     facts = plant(healthy, packages={"opencv-python-headless": "4.12.0.88", "paddlepaddle": paddle, "paddleseg": None})
-    found = the_only(doctor.diagnose(facts))
+    found = the_only(diagnosis.diagnose(facts))
     assert found.name == "two OpenCV packages"
     assert "opencv-python 4.5.5.64 and opencv-python-headless 4.12.0.88" in found.what
     assert "uninstall -y opencv-python opencv-python-headless" in found.mend
@@ -121,7 +121,7 @@ def test_both_opencv_packages(healthy, paddle):
 )
 def test_cpu_paddle_over_gpu_paddle(healthy, gpu, mend):
     facts = plant(healthy, {"paddle": "ImportError: undefined symbol"}, {"paddlepaddle-gpu": gpu}, gpus=["Tesla V100"])
-    found = the_only(doctor.diagnose(facts))
+    found = the_only(diagnosis.diagnose(facts))
     assert found.name == "CPU Paddle over GPU Paddle"
     assert "uninstall -y paddlepaddle paddlepaddle-gpu" in found.mend and mend in found.mend
 
@@ -137,7 +137,7 @@ def test_cpu_paddle_over_gpu_paddle(healthy, gpu, mend):
 )
 def test_no_system_library(healthy, library, package):
     facts = plant(healthy, {"cv2": LIBGL.replace("libGL.so.1", library), "paddleseg": "ImportError: the same"})
-    found = the_only(doctor.diagnose(facts))
+    found = the_only(diagnosis.diagnose(facts))
     assert found.name == "no %s" % library.split(".so")[0].split("-")[0] and library in found.what
     assert package in found.mend and found.mend.startswith("apt-get install -y")
     assert "opencv-python-headless>=4.1.1" in found.mend  # for those who are not root
@@ -145,7 +145,7 @@ def test_no_system_library(healthy, library, package):
 
 def test_a_library_that_paddle_lacks(healthy):
     facts = plant(healthy, {"paddle": "ImportError: libgomp.so.1: cannot open shared object file: No such file"})
-    found = the_only(doctor.diagnose(facts))
+    found = the_only(diagnosis.diagnose(facts))
     assert found.name == "no libgomp" and found.mend == "apt-get install -y libgomp1"
 
 
@@ -159,7 +159,7 @@ def test_no_paddle_is_a_note(healthy, kind):
         absent_export=dependencies.read("onnx"),
     )
     del facts.probes["paddle"], facts.probes["paddleseg"]
-    found = the_only(doctor.diagnose(facts))
+    found = the_only(diagnosis.diagnose(facts))
     assert found.name == "no Paddle" and not found.fault
     for requirement in dependencies.read("train", kind).values():
         assert '"%s"' % requirement in found.mend
@@ -168,7 +168,7 @@ def test_no_paddle_is_a_note(healthy, kind):
 
 def test_what_trains_is_missing_beside_paddle(healthy):
     facts = replace(healthy, absent_training=dependencies.read("train"))
-    found = the_only(doctor.diagnose(facts))
+    found = the_only(diagnosis.diagnose(facts))
     assert found.name == "packages missing" and found.fault and "paddleseg" in found.what
     assert "--no-deps" in found.mend
 
@@ -191,19 +191,19 @@ def test_what_trains_is_missing_beside_paddle(healthy):
     ],
 )
 def test_paddle_that_does_not_import(healthy, packages, error, mend):
-    found = the_only(doctor.diagnose(plant(healthy, {"paddle": error, "paddleseg": error}, packages)))
+    found = the_only(diagnosis.diagnose(plant(healthy, {"paddle": error, "paddleseg": error}, packages)))
     assert found.name == "Paddle does not import" and error in found.what and mend in found.mend
 
 
 def test_gpus(healthy):
     facts = replace(healthy, gpus=["Tesla V100"])
-    found = the_only(doctor.diagnose(facts))
+    found = the_only(diagnosis.diagnose(facts))
     assert found.name == "GPU not used" and not found.fault and "paddlepaddle-gpu" in found.mend
     facts.probes["paddle"].info.update(cuda=True, cuda_version="11.8", gpus=[], gpu_error="driver too old")
-    found = the_only(doctor.diagnose(facts))
+    found = the_only(diagnosis.diagnose(facts))
     assert found.name == "Paddle sees no GPU" and found.fault and "driver too old" in found.what
     facts.probes["paddle"].info.update(gpus=["Tesla V100, 32 GB"])
-    assert doctor.diagnose(facts) == []
+    assert diagnosis.diagnose(facts) == []
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_gpu_build_for_other_gpus(healthy, capability, archs, fits):
     facts = replace(healthy, gpus=["H100"])
     facts.probes["paddle"].info.update(cuda=True, cuda_version="11.8", gpus=["H100, 80 GB"])
     facts.probes["paddle"].info.update(archs=archs, capabilities=[list(capability)])
-    found = doctor.diagnose(facts)
+    found = diagnosis.diagnose(facts)
     assert [one.name for one in found] == ["Paddle built for other GPUs"] * (not fits)
     for one in found:
         assert one.fault and "compute capability %d.%d" % capability in one.what
@@ -231,61 +231,61 @@ def test_onnxruntime_missing(healthy):
     facts = replace(
         healthy, absent={"onnxruntime": "onnxruntime>=1.12"}, absent_export={"onnxruntime": "x", "onnx": "y"}
     )
-    found, note = doctor.diagnose(facts)
+    found, note = diagnosis.diagnose(facts)
     assert found.name == "onnxruntime missing" and found.fault and '"onnxruntime>=' in found.mend
     assert note.name == "no export" and "onnxruntime" not in note.what
     facts = replace(healthy, absent_export={"paddle2onnx": "paddle2onnx>=1.0"})
-    found = the_only(doctor.diagnose(facts))
+    found = the_only(diagnosis.diagnose(facts))
     assert found.name == "no export" and not found.fault and '"paddle2onnx>=1.0"' in found.mend
 
 
 def test_paddle2onnx_by_paddle(healthy):
     error = "ValueError: The paddlepaddle version should not be less than 3.0.0"
     facts = plant(healthy, {"paddle2onnx": error}, {"paddlepaddle": "2.6.2", "paddle2onnx": "2.1.0"})
-    found = the_only(doctor.diagnose(facts))
+    found = the_only(diagnosis.diagnose(facts))
     assert found.name == "paddle2onnx 2 with Paddle 2" and '"paddle2onnx<2"' in found.mend
     facts = plant(healthy, (), {"paddlepaddle": "2.6.2"}, absent_export={"paddle2onnx": "paddle2onnx>=1.0"})
-    assert '"paddle2onnx<2"' in the_only(doctor.diagnose(facts)).mend
+    assert '"paddle2onnx<2"' in the_only(diagnosis.diagnose(facts)).mend
 
 
 def test_packages_missing(healthy):
     facts = replace(healthy, absent={"tqdm": "tqdm>=4.40"}, absent_training={"scipy": "scipy>=1.5"})
-    found = the_only(doctor.diagnose(facts))
+    found = the_only(diagnosis.diagnose(facts))
     assert found.what == "not installed: scipy, tqdm" and '"tqdm>=4.40" "scipy>=1.5"' in found.mend
 
 
 def test_another_package_that_does_not_import(healthy):
-    found = the_only(doctor.diagnose(plant(healthy, {"visualdl": "ImportError: cannot import name 'x'"})))
+    found = the_only(diagnosis.diagnose(plant(healthy, {"visualdl": "ImportError: cannot import name 'x'"})))
     assert found.name == "visualdl does not import" and '"visualdl>=2.2"' in found.mend
 
 
 def test_paddle_2_on_python_38(healthy):
     error = "zlib.error: Error -2 while decompressing data: inconsistent stream state"
     facts = plant(healthy, {"paddleseg": error, "visualdl": error}, {"charset-normalizer": "3.4.0"}, python=(3, 8, 18))
-    found = the_only(doctor.diagnose(facts))
+    found = the_only(diagnosis.diagnose(facts))
     assert "charset_normalizer" in found.name and found.mend.endswith('"charset_normalizer<3"')
 
 
 def test_python_that_is_too_new(healthy):
-    found = the_only(doctor.diagnose(replace(healthy, python=(3, 14, 0))))
+    found = the_only(diagnosis.diagnose(replace(healthy, python=(3, 14, 0))))
     assert "3.14.0" in found.what and "python3.13 -m venv" in found.mend
-    assert doctor.diagnose(replace(healthy, python=(3, 13, 0))) == []
+    assert diagnosis.diagnose(replace(healthy, python=(3, 13, 0))) == []
 
 
 def test_numpy_that_does_not_import_explains_the_others(healthy):
     error = "ImportError: libopenblas"
     facts = plant(healthy, dict.fromkeys(("numpy", "cv2", "paddle", "paddleseg"), error))
-    found = the_only(doctor.diagnose(facts))
+    found = the_only(diagnosis.diagnose(facts))
     assert found.name == "numpy does not import" and "--force-reinstall" in found.mend
 
 
 def test_another_paddleseg_is_a_note(healthy):
-    found = the_only(doctor.diagnose(plant(healthy, packages={"paddleseg": "2.7.0"})))
+    found = the_only(diagnosis.diagnose(plant(healthy, packages={"paddleseg": "2.7.0"})))
     assert "2.7.0" in found.what and not found.fault and '--no-deps "paddleseg==2.8.0"' in found.mend
 
 
 def test_disk_full(healthy):
-    found = the_only(doctor.diagnose(replace(healthy, free={"/": 1 << 40, "/small": 1 << 20})))
+    found = the_only(diagnosis.diagnose(replace(healthy, free={"/": 1 << 40, "/small": 1 << 20})))
     assert found.name == "disk full" and found.what.startswith("/small")
 
 
@@ -297,7 +297,7 @@ def test_several_faults_are_all_told_and_notes_come_last(healthy):
         gpus=["Tesla V100"],
         weights_error="Read-only file system",
     )
-    found = doctor.diagnose(facts)
+    found = diagnosis.diagnose(facts)
     assert [one.name for one in found] == ["no libGL", "onnxruntime missing", "weights folder", "GPU not used"]
     text = doctor.report(facts, found)
     assert text.endswith("3 problems found") and all(one.mend in text for one in found)
@@ -322,7 +322,7 @@ def read_only():
 
 def test_read_only_weights_folder(healthy, read_only):
     error = doctor.write_error(read_only)
-    found = the_only(doctor.diagnose(replace(healthy, weights=read_only, weights_error=error)))
+    found = the_only(diagnosis.diagnose(replace(healthy, weights=read_only, weights_error=error)))
     assert found.name == "weights folder" and read_only in found.what
     assert "chmod u+w %s" % read_only in found.mend and "KDSCFNET_WEIGHTS=" in found.mend
     # a folder yet to be made in there
@@ -391,7 +391,7 @@ def test_a_probe_answers_through_noise(tmp_path, monkeypatch):
 
 def test_this_machine(real):
     """The stack that runs these tests has no fault, but for an ONNX Runtime that it may lack."""
-    findings = doctor.diagnose(real)
+    findings = diagnosis.diagnose(real)
     assert {one.name for one in findings if one.fault} <= {"onnxruntime missing"}
     found = dict(doctor.describe(real))
     import cv2

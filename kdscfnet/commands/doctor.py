@@ -14,10 +14,10 @@ def add_arguments(parser):
 
 
 def run(args):
-    from kdscfnet import doctor
+    from kdscfnet import diagnosis, doctor
 
     facts = doctor.look(args.data, args.weights)
-    findings = doctor.diagnose(facts)
+    findings = diagnosis.diagnose(facts)
     if args.json:
         print(json.dumps(doctor.as_json(facts, findings), indent=2))
     else:
