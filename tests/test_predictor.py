@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -150,6 +152,38 @@ def test_the_size_of_a_released_model_follows_its_name(tmp_path):
         path.write_bytes(weight_file().read_bytes())
         assert Predictor(str(path), engine="paddle").size == (size, size)
     assert Predictor(str(path), engine="paddle", size=(32, 64)).size == (32, 64)
+
+
+class Waiting:
+    """An image that is read when `may_go` is set; `begun` says that somebody waits for it."""
+
+    def __init__(self):
+        self.begun, self.may_go = threading.Event(), threading.Event()
+
+    def __array__(self, *_, **__):
+        self.begun.set()
+        assert self.may_go.wait(60)
+        return picture(20, 30)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_predictions_that_overlap_give_opencv_its_threads_back(engine):
+    """One begins before the other and ends before it, too: the number it found is not the number to leave behind."""
+    threads, images = cv2.getNumThreads(), [Waiting(), Waiting()]
+    predict = predictor(engine, 32, 2)
+    cv2.setNumThreads(3)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            runs = []
+            for image in images:
+                runs.append(pool.submit(predict.batch, [image, picture(20, 30)]))
+                assert image.begun.wait(60)
+            for image, run in zip(images, runs):
+                image.may_go.set()
+                assert len(run.result(60)) == 2
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def test_the_backbone_can_be_left_to_the_file():
