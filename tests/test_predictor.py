@@ -190,6 +190,23 @@ def test_the_backbone_can_be_left_to_the_file():
     assert Predictor(str(weight_file()), backbone="auto", engine="paddle").backbone == "mobilenetv3"
 
 
+@pytest.mark.parametrize("size,pixels", [("352", (352, 352)), ("64x32", (64, 32)), ([64, 32], (64, 32))])
+def test_a_size_is_what_it_says_or_an_error(size, pixels):
+    try:
+        found = Predictor(str(weight_file()), engine="paddle", size=size).size
+    except UserError as error:
+        assert repr(size) in str(error)
+    else:
+        assert found == pixels
+
+
+@pytest.mark.parametrize("size", ["", "big", "35.2", "352x", "-352", (352,), (32, 32, 32), 35.2, (32, "x"), 0, (0, 32)])
+def test_a_size_that_is_none_is_named(size):
+    with pytest.raises(UserError) as error:
+        Predictor(str(weight_file()), engine="paddle", size=size)
+    assert repr(size) in str(error.value)
+
+
 def test_memory_stays_flat_over_3000_predictions():
     """At a small network size, so that it is short; benchmarks/prediction.py does it at 352²."""
     if not os.path.exists("/proc/self/statm"):
