@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from predicting import exported_file, needs_export, picture, predictor, weight_file
+from predicting import exported_file, needs_export, picture, predictor, save, weight_file
 
 from kdscfnet import child, cli
 from kdscfnet.errors import ExportDiffers, UserError
@@ -188,6 +188,36 @@ def test_a_wrong_export_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ExportDiffers, match="differs from dygraph .*nothing was written"):
         export.export_onnx(str(weight_file()), "mobilenetv3", str(tmp_path / "out" / "network.onnx"))
     assert list(tmp_path.rglob("*")) == []
+
+
+# put on the path of the processes that export: what ONNX Runtime computes is off by one
+SPOIL = """
+import onnxruntime
+
+real = onnxruntime.InferenceSession.run
+onnxruntime.InferenceSession.run = lambda *given, **more: [value + 1 for value in real(*given, **more)]
+"""
+
+
+@pytest.mark.parametrize("verb", ["export", "predict"])
+def test_an_export_that_differs_is_no_mistake_of_the_users(verb, tmp_path):
+    needs_export()
+    shutil.copy(str(weight_file()), str(tmp_path / "net.pdparams"))
+    save(tmp_path / "photo.png", picture())
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text(SPOIL)
+    words = {"export": ["-o", "out"], "predict": ["photo.png", "-o", "out", "--engine", "onnxruntime"]}[verb]
+    done = subprocess.run(
+        [sys.executable, "-m", "kdscfnet", verb, *words, "--weights", "net.pdparams"],
+        cwd=str(tmp_path),
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path / "path"), *sys.path])),
+        capture_output=True,
+        text=True,
+    )
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("kdscfnet %s: " % verb) and "differs from dygraph" in line, done.stderr
+    assert done.returncode == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.pdparams", "path", "photo.png"]
 
 
 def test_comparison_sees_shapes_and_nan():

@@ -6,6 +6,8 @@ import io
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -201,8 +203,57 @@ def test_the_size_of_a_released_model_follows_its_name(tmp_path):
     assert Predictor(str(path), engine="paddle", size=(32, 64)).size == (32, 64)
 
 
+class Waiting:
+    """An image that is read when `may_go` is set; `begun` says that somebody waits for it."""
+
+    def __init__(self):
+        self.begun, self.may_go = threading.Event(), threading.Event()
+
+    def __array__(self, *_, **__):
+        self.begun.set()
+        assert self.may_go.wait(60)
+        return picture(20, 30)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_predictions_that_overlap_give_opencv_its_threads_back(engine):
+    """One begins before the other and ends before it, too: the number it found is not the number to leave behind."""
+    threads, images = cv2.getNumThreads(), [Waiting(), Waiting()]
+    predict = predictor(engine, 32, 2)
+    cv2.setNumThreads(3)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            runs = []
+            for image in images:
+                runs.append(pool.submit(predict.batch, [image, picture(20, 30)]))
+                assert image.begun.wait(60)
+            for image, run in zip(images, runs):
+                image.may_go.set()
+                assert len(run.result(60)) == 2
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(threads)
+
+
 def test_the_backbone_can_be_left_to_the_file():
     assert Predictor(str(weight_file()), backbone="auto", engine="paddle").backbone == "mobilenetv3"
+
+
+@pytest.mark.parametrize("size,pixels", [("352", (352, 352)), ("64x32", (64, 32)), ([64, 32], (64, 32))])
+def test_a_size_is_what_it_says_or_an_error(size, pixels):
+    try:
+        found = Predictor(str(weight_file()), engine="paddle", size=size).size
+    except UserError as error:
+        assert repr(size) in str(error)
+    else:
+        assert found == pixels
+
+
+@pytest.mark.parametrize("size", ["", "big", "35.2", "352x", "-352", (352,), (32, 32, 32), 35.2, (32, "x"), 0, (0, 32)])
+def test_a_size_that_is_none_is_named(size):
+    with pytest.raises(UserError) as error:
+        Predictor(str(weight_file()), engine="paddle", size=size)
+    assert repr(size) in str(error.value)
 
 
 def test_memory_stays_flat_over_3000_predictions():

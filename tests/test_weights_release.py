@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -143,6 +144,37 @@ def test_finding_weights(folder, student):
     assert all(item.parameters == 800154 and item.backbone == "mobilenetv3" for item in found)
     assert WeightFile(folder / "broken.pdparams").kind == "broken"
     assert WeightFile(folder / "head.pdparams").kind == "other"
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>quota exceeded</html>", "half of it"])
+def test_a_bundled_student_that_is_damaged_is_said(tmp_path, content):
+    """In a copy of the package, whose bundled file was cut short by a full disk or a broken clone."""
+    file = "scfnet_mobilenetv3_duts4k.pdparams"
+    shutil.copytree(str(ROOT / "kdscfnet"), str(tmp_path / "kdscfnet"), ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "weights").mkdir()
+    shutil.copy(str(ROOT / "weights" / "manifest.yaml"), str(tmp_path / "weights"))
+    whole = (ROOT / "weights" / file).read_bytes()
+    (tmp_path / "weights" / file).write_bytes(whole[: len(whole) // 2] if content == "half of it" else content)
+    (tmp_path / "set" / "image").mkdir(parents=True)
+    shutil.copytree(str(tmp_path / "set" / "image"), str(tmp_path / "set" / "mask"))
+    for folder in (tmp_path / "set" / "image", tmp_path / "set" / "mask"):
+        cv2.imwrite(str(folder / "a.png"), np.zeros((8, 8), np.uint8))
+
+    def kdscfnet(*words):
+        settings = dict(os.environ, PYTHONPATH=str(tmp_path), KDSCFNET_WEIGHTS=str(tmp_path / "none"))
+        command = [sys.executable, "-m", "kdscfnet", *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=str(tmp_path), env=settings)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    listed = kdscfnet("weights", "list")
+    assert listed.returncode == 0 and listed.stdout.startswith("name ")
+    assert file in listed.stdout + listed.stderr  # it is there, and no use
+    assert "MAE 0.068" not in listed.stdout
+    for words in (["test", "--data", "set"], ["predict", "set/image/a.png", "-o", "out"]):
+        refused = kdscfnet(*words)
+        (line,) = [line for line in refused.stderr.splitlines() if line.startswith("kdscfnet")]
+        assert refused.returncode == 2 and file in line and "backbone is" not in line
 
 
 @pytest.mark.parametrize(
