@@ -113,8 +113,7 @@ def training_steps(goldens, precision):
                 max(tolerances["losses"][step], made.loss_tolerance(goldens)),
             )
         keys = list(recorded["after"])
-        # a weight is rounded once more as it is stored: by at most 2⁻²⁴ of the norm, all of an entry together
-        stored = {key: 2.0**-24 * recorded["after"][key][1] for key in keys}
+        stored = {key: made.STORED * recorded["after"][key][1] for key in keys}
         yield compared(
             precision,
             "weights after the last %s, mean and norm" % title,
@@ -125,8 +124,9 @@ def training_steps(goldens, precision):
 
 
 def _scaled(precision, key, goldens):
-    """The tolerances of one kind of value: sensitivity × unit × safety of `precision`."""
+    """The tolerances of one kind of value: sensitivity × unit × safety of `precision`, and SUMS."""
     factor = made.SAFETY[precision] * made.UNITS[precision]
+    factor += made.SUMS[key] * made.SAFETY["float32"] * made.UNITS["float32"]
 
     def scale(value):
         if isinstance(value, dict):
