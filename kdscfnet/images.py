@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import os
-import struct
 
 import cv2
 import numpy as np
 
-from kdscfnet.errors import BadImageError, UserError
+from kdscfnet.errors import BadImageError
 from kdscfnet.files import write_bytes
+from kdscfnet.formats import (
+    has_sixteen_bits,
+    header_size,
+    heif_brand,
+    holds_real_numbers,
+    is_animated,
+    is_extended_webp,
+    is_jpeg,
+    is_png,
+    is_tiff,
+    may_have_alpha,
+    orientation,
+)
 
 HEIF_SUFFIXES = (".heic", ".heif")
 _HEIF = importlib.util.find_spec("pillow_heif") is not None
@@ -60,38 +71,6 @@ def decode_any(data, path):
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), "; ".join(notes) or None
 
 
-def as_rgb_array(image):
-    """What people have → uint8 H×W×3, RGB.
-
-    Args:
-        image: a path; the bytes of an image file; a binary file object; a PIL image; an array H×W or H×W×1 (grey),
-            H×W×3 (RGB) or H×W×4 (RGBA), uint8 from 0 to 255 or real numbers from 0 to 1. Alpha is dropped, as in files.
-
-    Raises BadImageError for what cannot be decoded, UserError for an array that is no image.
-    """
-    if isinstance(image, (str, os.PathLike)):
-        return read_image(image)
-    if hasattr(image, "getbands"):  # of PIL
-        return cv2.cvtColor(_from_pillow(image, "the PIL image", cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    if hasattr(image, "read"):
-        return decode_any(image.read(), getattr(image, "name", "the file object"))[0]
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        return decode_any(bytes(image), "the bytes")[0]
-    array = np.asarray(image)
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.dtype.kind == "f" and array.size and 0 <= array.min() and array.max() <= 1:  # not where one is NaN
-        array = np.rint(array * 255).astype(np.uint8)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
-        raise UserError(
-            "an image must be a path, bytes, a file object, a PIL image, or H×W, H×W×3 or H×W×4 in uint8 or in real "
-            "numbers from 0 to 1, not %s %s" % (array.dtype, np.shape(image))
-        )
-    if array.shape[2] == 1:
-        return np.repeat(array, 3, axis=2)
-    return np.ascontiguousarray(array[..., :3])
-
-
 def read_mask(path):
     """Read a mask or a saliency map: its levels, as `read_levels` without the notes."""
     return read_levels(path)[0]
@@ -108,12 +87,12 @@ def read_levels(path):
     Raises BadImageError like `read_image`.
     """
     data = read_bytes(path)
-    if _may_have_alpha(data):
+    if may_have_alpha(data):
         pixels, notes = _decode(data, path, cv2.IMREAD_UNCHANGED)
         levels = _alpha(pixels)
         if levels is not None:
             return levels, notes + [FROM_ALPHA]
-    depth = cv2.IMREAD_ANYDEPTH if _has_sixteen_bits(data) else 0
+    depth = cv2.IMREAD_ANYDEPTH if has_sixteen_bits(data) else 0
     levels, notes = _decode(data, path, cv2.IMREAD_ANYCOLOR | depth)
     if levels.dtype == np.uint16:
         small = 0 < levels.max() <= 255
@@ -144,13 +123,13 @@ def size_of(path):
     every other file is decoded.
     """
     data = read_bytes(path)
-    size = _header_size(data)
+    size = header_size(data)
     if size is None:
         image, notes = _decode(data, path, cv2.IMREAD_COLOR)
         return image.shape[1::-1], notes
     _, notes = _whole(data, path)
     _limit(size, path)
-    return size[::-1] if _orientation(data) >= 5 else size, notes
+    return size[::-1] if orientation(data) >= 5 else size, notes
 
 
 def write_png(path, image, sync=True):
@@ -186,114 +165,16 @@ def read_bytes(path):
 # ---- formats, by their first bytes
 
 
-def _is_jpeg(data):
-    return data[:2] == b"\xff\xd8"
-
-
-def _is_png(data):
-    return data[:8] == b"\x89PNG\r\n\x1a\n"
-
-
-def _is_extended_webp(data):
-    return data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X"
-
-
-def _is_tiff(data):
-    return data[:4] in (b"II*\0", b"MM\0*")
-
-
-def _heif_brand(data):
-    """The brand of a file of the AVIF and HEIC family, else b""."""
-    return data[8:12] if data[4:8] == b"ftyp" else b""
-
-
-def _is_animated(data):
-    if _is_png(data):
-        return 0 <= data.find(b"acTL", 0, 4096) < data.find(b"IDAT")
-    if _is_extended_webp(data):
-        return bool(data[20] & 2)
-    if data[:4] == b"GIF8":
-        from PIL import Image
-
-        try:
-            return bool(getattr(Image.open(io.BytesIO(data)), "is_animated", False))
-        except Exception:  # a broken file; reading it will say so
-            return False
-    return False
-
-
-def _may_have_alpha(data):
-    if _is_png(data):
-        return data[25:26] in (b"\4", b"\6") or data.find(b"tRNS", 0, max(0, data.find(b"IDAT"))) >= 0
-    if data[:4] == b"RIFF":
-        return data[12:16] == b"VP8L" or (_is_extended_webp(data) and bool(data[20] & 16))
-    return _is_tiff(data)
-
-
-def _has_sixteen_bits(data):
-    return data[24:25] == b"\x10" if _is_png(data) else _is_tiff(data)
-
-
-def _segments(data):
-    """(marker, first byte of the content, length) of the segments of a JPEG file that stand before its pixels."""
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
-        if data[position + 1] == 0xFF:  # a fill byte
-            position += 1
-            continue
-        length = (data[position + 2] << 8) + data[position + 3]
-        yield data[position + 1], position + 4, length - 2
-        position += 2 + length
-
-
-def _header_size(data):
-    """(width, height) as they are stored in a JPEG or PNG that OpenCV reads; None for any other file."""
-    if _is_png(data) and len(data) >= 24:
-        return struct.unpack(">II", data[16:24])
-    if _is_jpeg(data):
-        for marker, start, length in _segments(data):
-            if marker in (0xC0, 0xC1, 0xC2) and length >= 5:  # baseline, extended, progressive
-                depth, height, width = struct.unpack(">BHH", data[start : start + 5])
-                return (width, height) if depth == 8 and height else None
-    return None  # lossless, hierarchical and arithmetic JPEG among them
-
-
-def _has_exif(data):
-    if _is_jpeg(data):
-        return any(marker == 0xE1 and data[start : start + 6] == b"Exif\0\0" for marker, start, _ in _segments(data))
-    if _is_png(data):
-        return b"eXIf" in data
-    return _is_extended_webp(data) and bool(data[20] & 8)
-
-
-def _orientation(data):
-    """The EXIF orientation (1 to 8) of a JPEG, PNG or WebP file, wherever in it the EXIF data stand."""
-    if not _has_exif(data):
-        return 1
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            if _is_png(data):
-                opened.load()  # it may stand behind the pixels
-            exif = Image.Exif()
-            exif.load(opened.info["exif"])
-            value = exif.get(0x0112, 1)
-    except Exception:  # no EXIF data that anybody could read
-        return 1
-    return value if value in _UPRIGHT else 1
-
-
 # ---- decoding
 
 
 def _decode(data, path, flags):
     """(pixels as OpenCV has them: BGR, notes) of the bytes of an image file, whole and upright."""
-    notes = [FIRST_FRAME] if _is_animated(data) else []
+    notes = [FIRST_FRAME] if is_animated(data) else []
     data, more = _whole(data, path)
     notes += more
-    _limit(_header_size(data), path)
-    if data[:4] == b"GIF8" or _heif_brand(data) or (_is_extended_webp(data) and data[20] & 2):
+    _limit(header_size(data), path)
+    if data[:4] == b"GIF8" or heif_brand(data) or (is_extended_webp(data) and data[20] & 2):
         return _decode_with_pillow(data, path, flags), notes
     try:
         image = _decode_with_opencv(data, path, flags)
@@ -310,8 +191,8 @@ class _NotDecoded(BadImageError):
 
 
 def _decode_with_opencv(data, path, flags):
-    real = _is_tiff(data) and _holds_real_numbers(data)
-    if not _is_tiff(data):  # OpenCV turns a TIFF as it says, whatever the flags
+    real = is_tiff(data) and holds_real_numbers(data)
+    if not is_tiff(data):  # OpenCV turns a TIFF as it says, whatever the flags
         flags = flags | cv2.IMREAD_IGNORE_ORIENTATION if flags >= 0 else flags
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if real else flags)
@@ -324,14 +205,14 @@ def _decode_with_opencv(data, path, flags):
         raise _NotDecoded(path, "not an image that OpenCV can decode")
     if real:
         image = _levels_of_real_numbers(image, path, flags)
-    turn = _UPRIGHT.get(_orientation(data))
+    turn = _UPRIGHT.get(orientation(data))
     return turn(image) if turn else image
 
 
 def _decode_with_pillow(data, path, flags):
     from PIL import Image
 
-    if _heif_brand(data) not in (b"", b"avif", b"avis"):
+    if heif_brand(data) not in (b"", b"avif", b"avis"):
         if not _HEIF:
             raise BadImageError(path, "HEIC: pip install pillow-heif, or save it as JPEG")
         import pillow_heif
@@ -339,7 +220,7 @@ def _decode_with_pillow(data, path, flags):
         pillow_heif.register_heif_opener()
     try:
         with Image.open(io.BytesIO(data)) as opened:
-            return _from_pillow(opened, path, flags)
+            return from_pillow(opened, path, flags)
     except BadImageError:
         raise
     except MemoryError:
@@ -352,7 +233,7 @@ def _decode_with_pillow(data, path, flags):
         )
 
 
-def _from_pillow(image, path, flags):
+def from_pillow(image, path, flags):
     """A PIL image as OpenCV has its pixels, upright."""
     from PIL import ImageOps
 
@@ -386,18 +267,18 @@ def _whole(data, path):
 
     OpenCV fills what is missing with grey and only prints a warning. What lacks its end marker alone gets it.
     """
-    if _is_jpeg(data):
+    if is_jpeg(data):
         # The end marker must come after the last start of scan; thumbnails in the header have both of their own.
         end = data.rfind(b"\xff\xd9")
         suspicious = end < 0 or data.find(b"\xff\xda", end) >= 0
     else:
-        suspicious = _is_png(data) and b"IEND" not in data[-12:]
+        suspicious = is_png(data) and b"IEND" not in data[-12:]
     if not suspicious:
         return data, []
     # slow and strict; asked only where the quick look found something odd
     if _pixels(data) is not None:
         return data, []
-    if _is_jpeg(data):
+    if is_jpeg(data):
         # A decoder that has all pixels ignores what follows; one that lacks some makes them of what follows.
         body = data[:-1] if data.endswith(b"\xff") else data  # half of the marker
         endings = [_pixels(body + filling + b"\xff\xd9") for filling in (b"", b"\x00" * 64, b"\xa5" * 64)]
@@ -436,20 +317,6 @@ def _alpha(image):
 
 
 _REAL_NUMBERS = "an image of real numbers that go neither from 0 to 1 nor to 255: save it with 8 or 16 bits a channel"
-
-
-def _holds_real_numbers(data):
-    from PIL import TiffImagePlugin
-
-    try:
-        tags, file = TiffImagePlugin.ImageFileDirectory_v2(data[:8]), io.BytesIO(data)
-        file.seek(tags.next)
-        tags.load(file)
-        kinds = tags.get(339, 1)  # SampleFormat; 3: real numbers
-        in_logarithms = tags.get(262) in (32844, 32845)  # PhotometricInterpretation: LogL, LogLuv
-        return in_logarithms or 3 in (kinds if isinstance(kinds, tuple) else (kinds,))
-    except Exception:  # no TIFF that anybody could read
-        return False
 
 
 def _levels_of_real_numbers(image, path, flags):

@@ -17,7 +17,7 @@ from predicting import exported_file, needs_export, picture, predictor, save, we
 from kdscfnet import child, cli
 from kdscfnet.errors import ExportDiffers, UserError
 from kdscfnet.files import file_sha256
-from kdscfnet.inference import export, exported, networks
+from kdscfnet.inference import export, exported, networks, onnx_file
 from kdscfnet.weights import release, weightfile
 
 
@@ -57,7 +57,7 @@ def test_the_sidecar_says_how_to_make_the_same_map(student):
     import onnxruntime
 
     path, about = exported.find_or_export(student)
-    about = json.loads(exported.sidecar(path).read_text())
+    about = json.loads(onnx_file.sidecar(path).read_text())
     image = picture(100, 140)
     step = {step["step"]: step for step in about["preparation"]}
     x = (image.astype(np.float32) - np.float32(step["normalise"]["mean"])) / np.float32(step["normalise"]["std"])
@@ -79,19 +79,19 @@ def damage_network(path, about):
 
 
 def damage_sidecar(path, about):
-    exported.sidecar(path).write_text("{")
+    onnx_file.sidecar(path).write_text("{")
 
 
 def old_format(path, about):
-    exported.sidecar(path).write_text(json.dumps(dict(about, format=0)))
+    onnx_file.sidecar(path).write_text(json.dumps(dict(about, format=0)))
 
 
 def other_weights(path, about):
-    exported.sidecar(path).write_text(json.dumps(dict(about, weights={"sha256": "0" * 64})))
+    onnx_file.sidecar(path).write_text(json.dumps(dict(about, weights={"sha256": "0" * 64})))
 
 
 def no_sidecar(path, about):
-    exported.sidecar(path).unlink()
+    onnx_file.sidecar(path).unlink()
 
 
 @pytest.mark.parametrize("damage", [damage_network, damage_sidecar, old_format, other_weights, no_sidecar])
@@ -126,7 +126,7 @@ def test_where_nothing_can_be_written_paddle_runs_the_network(student, monkeypat
     monkeypatch.setenv("KDSCFNET_CACHE", str(tmp_path / "file" / "cache"))
     os.chmod(str(student.parent), 0o555)
     try:
-        with pytest.raises(exported.CannotExport, match="KDSCFNET_CACHE"):
+        with pytest.raises(onnx_file.CannotExport, match="KDSCFNET_CACHE"):
             exported.find_or_export(student)
         assert networks.open_network(student).name == "paddle"
     finally:
@@ -246,18 +246,18 @@ def test_the_bundled_exported_network_is_the_weights(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     weights = weightfile.bundled()
     path, about = exported.find_or_export(weights)
-    session = networks.open_session(path, 1)
+    session = onnx_file.open_session(path, 1)
     differences = export.compare(
         export.dygraph_outputs(export._load(weights, weights.backbone)),
         lambda image: session.run(None, {"image": image})[0],
     )
     assert len(differences) == 4 and max(row["relative"] for row in differences) < export.TOLERANCE
     assert runtime.__version__
-    if exported.what_lacks():
+    if onnx_file.what_lacks():
         return
     again = export.export_onnx(weights, weights.backbone, tmp_path / "again.onnx")
     image = np.random.RandomState(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
-    new = networks.open_session(tmp_path / "again.onnx", 1).run(None, {"image": image})[0]
+    new = onnx_file.open_session(tmp_path / "again.onnx", 1).run(None, {"image": image})[0]
     old = session.run(None, {"image": image})[0]
     assert np.abs(new - old).max() <= export.TOLERANCE * np.ptp(old)
     assert again["weights"] == about["weights"]
@@ -274,17 +274,17 @@ def test_an_export_beside_the_weights_is_used_where_it_fits(tmp_path, monkeypatc
     monkeypatch.setattr(exported, "what_lacks", lambda: "nothing fits")
     for key, value in (("input", {"shape": [None, 3, 64, 96]}), ("weights", {"sha256": "0" * 64})):
         sidecar.write_text(json.dumps(dict(about, **{key: value})))
-        with pytest.raises(exported.CannotExport, match="nothing fits"):
+        with pytest.raises(onnx_file.CannotExport, match="nothing fits"):
             exported.find_or_export(mine)
 
 
 def test_where_there_is_no_build_of_the_exporter_the_line_says_so(tmp_path, monkeypatch):
     lacking(monkeypatch, "paddle2onnx")
     monkeypatch.setattr(sys, "version_info", (3, 13, 0))
-    assert "Python 3.13, for which paddle2onnx has no build" in exported.what_lacks()
-    assert "Python 3.12" in exported.what_lacks() and "\n" not in exported.what_lacks()
+    assert "Python 3.13, for which paddle2onnx has no build" in onnx_file.what_lacks()
+    assert "Python 3.12" in onnx_file.what_lacks() and "\n" not in onnx_file.what_lacks()
     monkeypatch.setattr(sys, "version_info", (3, 12, 1))
-    assert "pip install" in exported.what_lacks() and "paddle2onnx" in exported.what_lacks()
+    assert "pip install" in onnx_file.what_lacks() and "paddle2onnx" in onnx_file.what_lacks()
 
 
 def test_the_command(tmp_path, capsys):
@@ -418,7 +418,7 @@ def test_what_is_no_network_is_told(tmp_path):
     path = tmp_path / "page.onnx"
     path.write_text("<html></html>")
     with pytest.raises(UserError, match="ONNX Runtime cannot load"):
-        networks.open_session(str(path), 1)
+        onnx_file.open_session(str(path), 1)
     with pytest.raises(UserError, match="comes without its sidecar page.onnx.json, so it may be another network"):
         networks.open_network(str(path))
     with pytest.raises(UserError, match="only the engine onnxruntime"):

@@ -114,11 +114,10 @@ def test_a_name_that_cannot_be_written_is_refused_and_no_folder(photos, tmp_path
     assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / name).exists()
 
 
-def test_what_a_folder_holds_and_nobody_reads_is_said(photos, tmp_path, capsys, monkeypatch):
+def test_what_a_folder_holds_and_nobody_reads_is_said(photos, tmp_path, capsys):
     for name in ("a.heic", "b.HEIC", "c.jxl", "d.svg", "README", "notes.txt", ".hidden.svg"):
         (photos / name).write_bytes(b"x")
     os.symlink(str(tmp_path), str(photos / "linked"))
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     assert predict("photos", "-o", "out") == 0
     said = (
         "left out: 2 .heic (pip install pillow-heif reads them), 1 .jxl, 1 .svg, 1 linked folders, 1 without a suffix"

@@ -17,7 +17,7 @@ from predicting import exported_file, needs_export, picture, predictor, save, we
 import kdscfnet
 from kdscfnet import Predictor
 from kdscfnet.errors import BadImageError, UserError, WeightsError
-from kdscfnet.images import as_rgb_array
+from kdscfnet.inference.predictor import as_rgb_array
 
 ENGINES = ("paddle", "onnxruntime")
 

@@ -136,9 +136,7 @@ def test_models(
             unread = run.make(predictor[1])
         else:
             say("%s: all %d maps are there already (%s)" % (run.where, len(run.set), run.folder))
-        if run.name not in results:
-            results[run.name] = run.empty_result()
-        result = results[run.name]
+        result = results.get(run.name) or results.setdefault(run.name, run.empty_result())
         if not run.set.masks:
             if unread:
                 problems[run.where] = list(unread.values())

@@ -15,7 +15,7 @@ import kdscfnet
 from kdscfnet.device import import_paddle
 from kdscfnet.errors import ExportDiffers
 from kdscfnet.files import atomic_path, file_sha256, write_json
-from kdscfnet.inference.exported import FORMAT, CannotExport, sidecar, what_lacks
+from kdscfnet.inference.onnx_file import FORMAT, CannotExport, sidecar, what_lacks
 from kdscfnet.weights.weightfile import resolve
 
 OPSET = 14
@@ -37,7 +37,7 @@ def export_onnx(weights, backbone, target, size=None, sha256=None, test_size=Non
     lacking = what_lacks()
     if lacking:
         raise CannotExport(lacking)
-    from kdscfnet.inference.networks import open_session
+    from kdscfnet.inference.onnx_file import open_session
 
     target = Path(target)
     network = _load(weights, backbone)

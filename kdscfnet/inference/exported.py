@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import sys
 from pathlib import Path
 
-from kdscfnet import dependencies
 from kdscfnet.child import Crashed, in_child
-from kdscfnet.device import paddle_version
 from kdscfnet.errors import UserError
 from kdscfnet.files import file_sha256, may_be_written
+from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, sidecar, what_lacks
 from kdscfnet.text import say
 from kdscfnet.weights.weightfile import resolve
-
-FORMAT = 1  # of the sidecar, and of what an exported network is; another number: exported anew
-
-
-class CannotExport(UserError):
-    """What an export needs is not installed."""
 
 
 def find_or_export(weights, backbone=None, size=None):
@@ -98,24 +89,6 @@ def export_in_child(kind, weight_file, backbone, target, size=None):
         raise CannotExport("the network could not be exported (%s): these versions fit: %s" % (crash, install_onnx()))
 
 
-def what_lacks():
-    """What keeps this machine from exporting, as a line that says what to do; "" where nothing does."""
-    modules = ("onnx", "onnxruntime", "paddle", "paddleseg", "paddle2onnx")
-    names = [name for name in modules if importlib.util.find_spec(name) is None]
-    if not names:
-        return ""
-    if "paddle2onnx" in names and "paddle2onnx" not in dependencies.read("onnx"):
-        return (
-            "the network cannot be exported on Python %d.%d, for which paddle2onnx has no build: "
-            "`kdscfnet export` on Python 3.12 makes the .onnx file, which runs here" % sys.version_info[:2]
-        )
-    training = dependencies.lacking(dependencies.read("train", "cpu")) if {"paddle", "paddleseg"} & set(names) else {}
-    commands = [dependencies.install(*training.values())] if training else []
-    if set(names) - {"paddle", "paddleseg"}:
-        commands.append(install_onnx())
-    return "the network cannot be exported without %s: %s" % (" and ".join(names), " && ".join(commands))
-
-
 def cache_folder():
     """The user's folder for exported networks whose weights lie where nothing can be written."""
     home = os.environ.get("KDSCFNET_CACHE")
@@ -139,15 +112,3 @@ def verified(path, weights_sha256, backbone):
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return about
-
-
-def sidecar(path):
-    """The path of the sidecar of an exported .onnx file."""
-    path = Path(path)
-    return path.with_name(path.name + ".json")
-
-
-def install_onnx():
-    """The command that installs what ONNX Runtime and the export need beside the Paddle that is here."""
-    version = paddle_version("full_version") or "3"
-    return 'pip install onnxruntime onnx "paddle2onnx%s"' % (">=2,<3" if version.startswith("3") else ">=1,<2")

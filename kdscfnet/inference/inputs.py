@@ -6,11 +6,10 @@ import collections
 import contextlib
 import functools
 import glob
-import importlib.util
 import os
 
 from kdscfnet.errors import UserError
-from kdscfnet.images import IMAGE_SUFFIXES
+from kdscfnet.images import HEIF_SUFFIXES, IMAGE_SUFFIXES
 from kdscfnet.inference import outputs
 from kdscfnet.inference.pipeline import Job
 
@@ -18,8 +17,7 @@ from kdscfnet.inference.pipeline import Job
 FOLDER_SUFFIXES = (*IMAGE_SUFFIXES, *".gif .jfif .jpe .jp2 .ppm .pgm .pbm .pnm .avif .apng .tga".split())
 VIDEO_SUFFIXES = tuple(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .ogv .mts .m2ts .ts .vob .asf".split())
 # pictures that people have and nobody here reads, or only with a further package
-OTHER_PICTURES = tuple(".heic .heif .hif .jxl .svg .psd .ico .exr .hdr .dng .cr2 .nef .arw .eps .pdf".split())
-HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+OTHER_PICTURES = (*HEIF_SUFFIXES, *".jxl .svg .psd .ico .exr .hdr .dng .cr2 .nef .arw .eps .pdf".split())
 _HEIC_ADVICE = " (pip install pillow-heif reads them)"
 WRITTEN_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
@@ -164,7 +162,7 @@ def _walk(folder, avoid, left_out):
             if _is_wanted(os.path.join(parent, name)):
                 found.append(os.path.join(parent, name))
             elif suffix in OTHER_PICTURES:
-                left_out[suffix + (_HEIC_ADVICE if suffix in HEIC_SUFFIXES else "")] += 1
+                left_out[suffix + (_HEIC_ADVICE if suffix in HEIF_SUFFIXES else "")] += 1
             elif not suffix:
                 left_out["without a suffix"] += 1
     return found
@@ -175,15 +173,7 @@ def _is_wanted(path):
     if suffix == ".ts" and not os.path.isdir(path):  # TypeScript has that suffix, too
         with contextlib.suppress(OSError), open(path, "rb") as file:
             return file.read(1) == b"G"  # the first byte of every packet of an MPEG transport stream
-    if suffix in HEIC_SUFFIXES:
-        return _reads_heic()
     return suffix in FOLDER_SUFFIXES + VIDEO_SUFFIXES
-
-
-def _reads_heic():
-    with contextlib.suppress(ValueError):  # of a module that was taken away
-        return importlib.util.find_spec("pillow_heif") is not None
-    return False
 
 
 def _inside(path, folder):

@@ -15,6 +15,7 @@ import numpy as np
 
 from kdscfnet.device import import_paddle, paddle_has_gpu
 from kdscfnet.errors import UserError
+from kdscfnet.inference.onnx_file import CannotExport, install_onnx, open_session
 from kdscfnet.text import say
 from kdscfnet.threads import available_cores
 from kdscfnet.weights.weightfile import resolve
@@ -41,7 +42,7 @@ class OnnxNetwork:
     concurrent = True
 
     def __init__(self, weights, backbone=None, size=None, threads=None):
-        from kdscfnet.inference.exported import find_or_export, install_onnx
+        from kdscfnet.inference.exported import find_or_export
 
         if importlib.util.find_spec("onnxruntime") is None:
             raise UserError("ONNX Runtime is not installed: %s" % install_onnx())
@@ -81,28 +82,6 @@ class OnnxNetwork:
             for start in range(0, len(images), self._chunk)
         ]
         return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
-
-
-def open_session(path, threads, size=None):
-    """An ONNX Runtime session on `threads` threads of the CPU; `size`: for one image of that (height, width) alone."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    if size:  # then what follows from the size is computed once, when the session is opened
-        for name, side in zip(("batch", "height", "width"), (1,) + size):
-            options.add_free_dimension_override_by_name(name, side)
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of many types, none of them public
-        raise UserError("ONNX Runtime cannot load %s (%s)" % (path, str(error).strip().splitlines()[-1][:200]))
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    shape = inputs[0].shape
-    if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or inputs[0].type != "tensor(float)" or not outputs:
-        raise UserError("%s is not an exported SCFNet: its input is %s" % (path, shape))
-    return session
 
 
 class PaddleNetwork:
@@ -168,7 +147,6 @@ def open_network(weights, backbone=None, engine="auto", size=None, threads=None,
     if engine == "auto" and not exported:
         if (device or "").startswith("gpu") or (device is None and paddle_has_gpu()):
             return PaddleNetwork(weights, backbone, device, threads)
-        from kdscfnet.inference.exported import CannotExport, install_onnx
 
         if importlib.util.find_spec("onnxruntime") is None:
             if importlib.util.find_spec("paddle") is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any, Iterable, Sequence
 
+import cv2
 import numpy as np
 
 from kdscfnet.errors import BadImageError, UserError
-from kdscfnet.images import as_rgb_array
+from kdscfnet.images import decode_any, from_pillow, read_image
 from kdscfnet.inference.networks import open_network
 from kdscfnet.inference.pipeline import predict_stream
 from kdscfnet.processing import prepare_image, to_map
@@ -31,7 +32,7 @@ class Predictor:
         threads: cores to use; default: all.
         device: for Paddle: "cpu", "gpu", "gpu:0"; default: a GPU where there is one.
 
-    predictor(image): what kdscfnet.images.as_rgb_array takes (a path, bytes, a file object, a PIL image, an array H×W,
+    predictor(image): what `as_rgb_array` takes (a path, bytes, a file object, a PIL image, an array H×W,
     H×W×3 or H×W×4) → uint8 H×W, 0 (background) to 255 (salient).
     Raises UserError (wrong use), WeightsError, BadImageError (an image that cannot be read).
     """
@@ -98,3 +99,35 @@ class Predictor:
         for image, out in zip(images, prepared):
             prepare_image(image, self.size, out)
         return self.network(prepared, threads)
+
+
+def as_rgb_array(image):
+    """What people have → uint8 H×W×3, RGB.
+
+    Args:
+        image: a path; the bytes of an image file; a binary file object; a PIL image; an array H×W or H×W×1 (grey),
+            H×W×3 (RGB) or H×W×4 (RGBA), uint8 from 0 to 255 or real numbers from 0 to 1. Alpha is dropped, as in files.
+
+    Raises BadImageError for what cannot be decoded, UserError for an array that is no image.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(image)
+    if hasattr(image, "getbands"):  # of PIL
+        return cv2.cvtColor(from_pillow(image, "the PIL image", cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    if hasattr(image, "read"):
+        return decode_any(image.read(), getattr(image, "name", "the file object"))[0]
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return decode_any(bytes(image), "the bytes")[0]
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.dtype.kind == "f" and array.size and 0 <= array.min() and array.max() <= 1:  # not where one is NaN
+        array = np.rint(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
+        raise UserError(
+            "an image must be a path, bytes, a file object, a PIL image, or H×W, H×W×3 or H×W×4 in uint8 or in real "
+            "numbers from 0 to 1, not %s %s" % (array.dtype, np.shape(image))
+        )
+    if array.shape[2] == 1:
+        return np.repeat(array, 3, axis=2)
+    return np.ascontiguousarray(array[..., :3])

@@ -166,7 +166,7 @@ def _alone(goldens, training):
 
 def two_predictors(devices):
     """Two Predictors of one process on two devices, by turns: each gives the maps that it gives alone."""
-    from kdscfnet import Predictor
+    from kdscfnet.inference.predictor import Predictor
     from kdscfnet.weights.weightfile import bundled
 
     path = bundled().path

@@ -27,9 +27,10 @@ NOISE = 2.0**-14
 UNITS = {"float32": 2.0**-23, "tf32": 2.0**-11, "float16": 2.0**-11}
 SAFETY = {"float32": 8, "tf32": 8, "float16": 16}  # in float16 a layer's result is rounded, too
 # What the draws, which hit single layers, do not see: a gradient is a sum over all pixels of terms that all but cancel
-# in a bias's, and what differs chooses other maxima in the boundaries. Between one thread and two, in float32, gradients
-# differ by up to 17 units of sensitivity, the losses of ten steps by up to 100 (5.8e-5), and a weight's norm by 3e-6 of it.
-# In units of float32's own tolerance, with a margin of four to five; the sums of TF32 and float16 are float32's, too.
+# in a bias's, and what differs chooses other maxima in the boundaries. Between one thread and two, in float32,
+# gradients differ by up to 17 units of sensitivity, the losses of ten steps by up to 100 (5.8e-5), and a weight's norm
+# by 3e-6 of it. In units of float32's own tolerance, with a margin of four to five; the sums of TF32 and float16 are
+# float32's, too.
 SUMS = {"forward": 0, "gradients": 8, "train_fs": 64, "train_kd": 64}
 STORED = 2.0**-16
 FORWARDS = (("M3_0.5", (1, 352, 352)), ("M3_0.5", (2, 224, 224)), ("R50", (1, 352, 352)), ("ST", (1, 384, 384)))

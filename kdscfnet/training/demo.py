@@ -18,7 +18,7 @@ from kdscfnet.data.find import find_image_set
 from kdscfnet.errors import UserError
 from kdscfnet.files import write_text
 from kdscfnet.images import read_image, write_png
-from kdscfnet.inference.exported import what_lacks
+from kdscfnet.inference.onnx_file import what_lacks
 from kdscfnet.models.scfnet import SCFNet
 from kdscfnet.recipes import RECIPES, Recipe
 from kdscfnet.training import start
