@@ -149,7 +149,7 @@ def test_a_folder(photos, tmp_path, capsys):
 
     # again: nothing is made, and the network is not even opened
     os.utime("out/a.png", (1, 1))
-    assert predict("photos", "-o", "out", "--weights", weight_file(), weights=False) == 0
+    assert predict("photos", "-o", "out", "--weights", weight_file(), "--size", 32, weights=False) == 0
     assert os.stat("out/a.png").st_mtime == 1
     assert "0 done, 3 there already (--overwrite makes them again)" in capsys.readouterr().err
     assert predict("photos", "-o", "out", "--overwrite", "--quiet") == 0

@@ -94,6 +94,7 @@ class Record:
                     lines.append(dict(self._settings[key], made=key))
                 self._made[self._name(path)] = [key, source]
                 lines.append([self._name(path), key, source])
+            os.makedirs(self.folder, exist_ok=True)
             with open(self.path, "a", encoding="utf-8") as file:
                 # the line break comes first: it ends what a kill cut short
                 file.write("".join("\n" + json.dumps(line) for line in lines))

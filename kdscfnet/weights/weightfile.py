@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,15 +27,21 @@ LARGEST_SIZE = 8192
 
 def as_size(size, name="size is", smallest=1):
     """352, "352", "320x256" or (320, 256) → (height, width), integers. Raises UserError, which begins with `name`."""
+    parts = [size, size]
+    if isinstance(size, str):
+        parts = size.lower().replace("×", "x").split("x")
+        parts = parts * 2 if len(parts) == 1 else parts
+    elif isinstance(size, (list, tuple)):
+        parts = size
     try:
-        parts = size.lower().replace("×", "x").split("x") if isinstance(size, str) else size
-        sides = [int(side) for side in (parts if isinstance(parts, (list, tuple)) else [parts])]
+        sides = [int(side) if isinstance(side, str) else operator.index(side) for side in parts]
     except (TypeError, ValueError):
         sides = []
-    if len(sides) not in (1, 2) or not smallest <= min(sides) <= max(sides) <= LARGEST_SIZE:
+    if len(sides) != 2 or not smallest <= min(sides) <= max(sides) <= LARGEST_SIZE:
         most = " to %d" % LARGEST_SIZE if sides and max(sides) > LARGEST_SIZE else " or more"
-        raise UserError("%s %s: %d%s, or HEIGHTxWIDTH" % (name, size, smallest, most))
-    return sides[0], sides[-1]
+        shown = size if name.startswith("-") else repr(size)  # a flag's text as it was given
+        raise UserError("%s %s: %d%s, or HEIGHTxWIDTH" % (name, shown, smallest, most))
+    return sides[0], sides[1]
 
 
 def plain_size(size):
