@@ -46,6 +46,7 @@ class Recipe:
     early_sizes: tuple = ()
     hold_out: int = 0  # images of the training set that are not trained on but measured
     precise_bn: int = 0  # training images on which BatchNorm's statistics are estimated anew after every epoch
+    map_weight: float = 0.0  # part of the loss that is against a teacher's maps; the rest is against the labels
 
 
 RECIPES = {
