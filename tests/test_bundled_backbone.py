@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from training import make_set, run_small
 
+from kdscfnet.cli import main
 from kdscfnet.files import file_sha256
 from kdscfnet.models.scfnet import SCFNet
 from kdscfnet.weights import fetch, files, networks, release
@@ -23,7 +24,7 @@ def test_the_file_is_the_manifests(capsys):
     assert START.name == "ppocrv3" and START.licence == "Apache-2.0" and "rapidocr-onnxruntime 1.2.3" in START.origin
     assert file_sha256(str(PATH)) == START.sha256
     assert PATH.stat().st_size < 4_000_000
-    assert catalogue.verify([str(PATH)]) == 0
+    assert main(["weights", "verify", str(PATH)]) == 0
     assert "the bundled %s, byte for byte" % START.title in capsys.readouterr().out
     assert START.file in (ROOT / "NOTICE").read_text()
 
