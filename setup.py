@@ -21,7 +21,7 @@ def requirements(*names):
 
 
 def bundled():
-    """Files named in the manifest: the bundled student's weights, notes, exported network and its sidecar; backbones."""
+    """Files that the manifest names: the bundled student's, with notes and exported network, and backbones."""
     manifest = read(os.path.join("weights", "manifest.yaml"))
     name = re.search(r"^bundled:.*?^  file: (\S+)\.pdparams$", manifest, re.M | re.S).group(1)
     names = [name + suffix for suffix in (".pdparams", ".md", ".onnx", ".onnx.json")]
