@@ -21,10 +21,12 @@ def requirements(*names):
 
 
 def bundled():
-    """The files of the bundled student, by its name in the manifest: weights, notes, exported network, its sidecar."""
+    """Files that the manifest names: the bundled student's, with notes and exported network, and backbones."""
     manifest = read(os.path.join("weights", "manifest.yaml"))
     name = re.search(r"^bundled:.*?^  file: (\S+)\.pdparams$", manifest, re.M | re.S).group(1)
-    return [os.path.join("weights", name + suffix) for suffix in (".pdparams", ".md", ".onnx", ".onnx.json")]
+    names = [name + suffix for suffix in (".pdparams", ".md", ".onnx", ".onnx.json")]
+    starts = re.findall(r"^    file: (\S+)$", manifest.split("\nstarts:")[1].split("\n\n")[0], re.M)
+    return [os.path.join("weights", name) for name in names + starts]
 
 
 class BuildWithData(build_py):

@@ -44,7 +44,7 @@ def make_world(here):
     make_set(here, masks=False, name="KD-SOD80K")
     shutil.copytree(str(here / "DUTS-TR" / "image"), str(here / "photos"))
     shutil.copy(str(here / "photos" / "0.jpg"), str(here / "photo.jpg"))
-    shutil.copy(str(ROOT / "weights" / "scfnet_mobilenetv3_duts4k.pdparams"), str(here / "student.pdparams"))
+    shutil.copy(str(ROOT / "weights" / "scfnet_mobilenetv3_duts10k.pdparams"), str(here / "student.pdparams"))
     for name, content in (
         ("junk.pdparams", b"junk"),
         ("web.pdparams", b"<!DOCTYPE html><html>"),

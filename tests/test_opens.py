@@ -14,7 +14,7 @@ import pytest
 from kill_training import environment
 from predicting import exported_file, needs_export, picture, save
 
-BUNDLED = Path(__file__).resolve().parent.parent / "weights" / "scfnet_mobilenetv3_duts4k.pdparams"
+BUNDLED = Path(__file__).resolve().parent.parent / "weights" / "scfnet_mobilenetv3_duts10k.pdparams"
 
 # What the file is opened for: to see which network it holds, to name it by its digest, to load it
 AT_MOST = 3

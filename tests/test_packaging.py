@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = [
     Path(release().bundled.file).with_suffix(suffix).name for suffix in (".pdparams", ".md", ".onnx", ".onnx.json")
 ]
+BUNDLED += [start.file for start in release().starts]
 PYTHONS = [(3, minor) for minor in range(7, 14)]
 
 

@@ -127,7 +127,7 @@ def test_the_bundled_student_stands_in(place, capsys):
     assert fast() == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "bundled" in line]
     assert len(said) == 1 and "ours and not the authors'" in said[0]
-    assert [made[0] for made in FakePredictor.made] == ["scfnet_mobilenetv3_duts4k.pdparams"]
+    assert [made[0] for made in FakePredictor.made] == ["scfnet_mobilenetv3_duts10k.pdparams"]
     write_weights(place / "weights" / "mine.safetensors")
     shutil.copy(str(bundled().path), str(place / "weights"))  # as in a clone: there, and not asked for
     FakePredictor.made.clear()

@@ -100,7 +100,7 @@ def test_every_number_of_a_recipe_is_a_flag(capsys):
     command.add_arguments(parser)
     flags = {action.dest: action for action in parser._actions}
     numbers = {f.name for f in fields(RECIPES["fs-m3"])} - {"name", "title", "backbone", "teacher", "data"}
-    assert len(numbers) == 14 and numbers <= set(flags)
+    assert len(numbers) == 15 and numbers <= set(flags)
     args = parser.parse_args(["fs-m3", "--batch", "64", "--sizes", "224,320x256", "--max-lr", "1e-2"])
     assert (args.batch_size, args.sizes, args.max_lr) == (64, (224, (320, 256)), 0.01)
     for bad in (

@@ -149,7 +149,7 @@ def test_finding_weights(folder, student):
 @pytest.mark.parametrize("content", [b"", b"<html>quota exceeded</html>", "half of it"])
 def test_a_bundled_student_that_is_damaged_is_said(tmp_path, content):
     """In a copy of the package, whose bundled file was cut short by a full disk or a broken clone."""
-    file = "scfnet_mobilenetv3_duts4k.pdparams"
+    file = "scfnet_mobilenetv3_duts10k.pdparams"
     shutil.copytree(str(ROOT / "kdscfnet"), str(tmp_path / "kdscfnet"), ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "weights").mkdir()
     shutil.copy(str(ROOT / "weights" / "manifest.yaml"), str(tmp_path / "weights"))

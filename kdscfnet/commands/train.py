@@ -66,15 +66,23 @@ def add_arguments(parser):
     )
 
     group = parser.add_argument_group("data and weights")
-    group.add_argument("--data", metavar="DIR", help="labelled training set, or the folder that holds it (data)")
-    group.add_argument("--images", metavar="DIR", help="images without labels, for distillation (data/KD-SOD80K)")
+    group.add_argument(
+        "--data", nargs="+", metavar="DIR", help="labelled training set, or the folder that holds it (data); or several"
+    )
+    group.add_argument(
+        "--images",
+        nargs="+",
+        metavar="DIR",
+        help="images without labels, for distillation (data/KD-SOD80K); several sets, too",
+    )
     group.add_argument("--teacher-weights", metavar="FILE", help="the teacher of a kd recipe")
     group.add_argument("--teacher", choices=BACKBONES, help="the teacher's backbone, where it is not the recipe's")
     group.add_argument(
         "--teacher-maps",
+        nargs="+",
         metavar="DIR",
         help="distil from maps made before, named as the images, instead "
-        "of running the teacher (docs/FIDELITY.md says how the two differ)",
+        "of running the teacher (docs/FIDELITY.md says how the two differ); one folder, or one for each set",
     )
     group.add_argument(
         "--teacher-engine",
@@ -85,8 +93,8 @@ def add_arguments(parser):
         "--pretrained",
         default="none",
         metavar="FILE",
-        help="ImageNet weights of the backbone: a file, auto (the weights folder, the cache, the download) or "
-        "none (default)",
+        help="weights of the backbone: a file, auto (of ImageNet: the weights folder, the cache, the download), "
+        "ppocrv3 (bundled: of a text detector that began with ImageNet) or none (default)",
     )
     group.add_argument("--init", metavar="FILE", help="start from the weights of a whole network, to fine-tune it")
     group.add_argument("--val", metavar="DIR", help="labelled set to measure MAE on while training")
@@ -163,6 +171,11 @@ def add_arguments(parser):
             "--precise-bn",
             _number(int, 0),
             "after every epoch, estimate BatchNorm's statistics anew on N training images; for small batches (0)",
+        ),
+        (
+            "--map-weight",
+            _number(float, 0, 1),
+            "learn from labels and from --teacher-maps: the maps' part of the loss (0)",
         ),
         ("--test-size", _size, "size at validation (352; Swin-B and its student 384)"),
         ("--log-every", _number(int, 1), "steps between readings of the losses (30; kd recipes 100)"),

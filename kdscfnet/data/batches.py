@@ -88,18 +88,20 @@ class TrainingSamples:
         seed: with epoch and index it decides the augmentation.
         table: uint8 [256], what the targets' levels become (kdscfnet.data.check.target_levels), or None.
         low_resolution: targets may be smaller than their images, as a teacher's maps.
+        maps: paths of a teacher's maps beside the masks in `targets`, parallel to them: a target's second channel.
     """
 
-    def __init__(self, images, targets, seed, augmentation=None, table=None, low_resolution=False):
+    def __init__(self, images, targets, seed, augmentation=None, table=None, low_resolution=False, maps=None):
         self.images, self.targets, self.seed = list(images), targets and list(targets), seed
         self.augmentation = augmentation or Augmentation()
-        self.table, self.low_resolution = table, low_resolution
+        self.table, self.low_resolution, self.maps = table, low_resolution, maps and list(maps)
+        self.channels = (2 if self.maps else 1) if self.targets else 0  # of a target
 
     def __len__(self):
         return len(self.images)
 
     def __getitem__(self, item):
-        """item: (index, epoch, (height, width), …) → float32 3×h×w, float32 1×h×w or None."""
+        """item: (index, epoch, (height, width), …) → float32 3×h×w, float32 channels×h×w or None."""
         index, epoch, size = item[:3]
         image = read_image(self.images[index])
         rng = np.random.default_rng((self.seed, _SAMPLE, epoch, index))
@@ -112,6 +114,9 @@ class TrainingSamples:
             if self.table is not None:
                 mask = self.table[rounded_mean(mask)]
             target = apply_to_mask(mask, drawn, size, image.shape[:2])
+            if self.maps:
+                beside = apply_to_mask(read_mask(self.maps[index]), drawn, size, image.shape[:2])
+                target = np.concatenate([target, beside])
         return apply_to_image(image, drawn, size), target
 
 
@@ -124,7 +129,9 @@ class Turns:
     def load(self, items):
         height, width = items[0][2]
         images = np.empty((len(items), 3, height, width), np.float32)
-        targets = np.empty((len(items), 1, height, width), np.float32) if self.samples.targets is not None else None
+        targets = None
+        if self.samples.targets is not None:
+            targets = np.empty((len(items), self.samples.channels, height, width), np.float32)
         for row, item in enumerate(items):
             images[row], target = self.samples[item]
             if targets is not None:
@@ -133,7 +140,7 @@ class Turns:
 
 
 def batches(samples, plan, workers=0):
-    """Yield (images, targets or None, step, share) for every turn of `plan`: float32 N×3×h×w and N×1×h×w.
+    """Yield (images, targets or None, step, share) for every turn of `plan`: float32 N×3×h×w and N×channels×h×w.
 
     workers: processes that load ahead, by paddle.io.DataLoader, which also brings the tensors to the device; 0: in this
     process, as numpy arrays. Raises LoaderError where a worker dies.

@@ -34,6 +34,7 @@ class ImageSet:
     masks: tuple  # paths; empty: no masks; None for a lacking one where masks="partial" was asked for
     spare: tuple = ()  # names of masks that no image has, where the set is all images of its folder
     passed_over: tuple = ()  # sentences: which files of its folders are no part of it
+    maps: tuple = ()  # paths of a teacher's maps, None for a lacking one; empty: none were asked for
 
     def __len__(self):
         return len(self.names)
@@ -41,6 +42,30 @@ class ImageSet:
     def describe(self):
         """One line: `DUTS-TR: 4000 images, 4000 masks`."""
         return "%s: %d images, %d masks" % (self.name, len(self.images), len(self.masks) - self.masks.count(None))
+
+
+def merge_sets(sets):
+    """Several sets as one, by name, so that neither their order nor how they were split changes a training.
+
+    Images of one name in two sets are two images. One set stays as it is.
+    """
+    if len(sets) == 1:
+        return sets[0]
+    rows = sorted((name, number, row) for number, one in enumerate(sets) for row, name in enumerate(one.names))
+
+    def pick(of):
+        lists = [of(one) for one in sets]
+        return tuple(lists[number][row] for _, number, row in rows) if all(lists) else ()
+
+    return ImageSet(
+        " + ".join(one.name for one in sets),
+        sets[0].root,
+        pick(lambda one: one.names),
+        pick(lambda one: one.images),
+        pick(lambda one: one.masks),
+        passed_over=tuple(sentence for one in sets for sentence in one.passed_over),
+        maps=pick(lambda one: one.maps),
+    )
 
 
 def find_image_set(root, masks="required", images="required", lists=FOR_TRAINING):

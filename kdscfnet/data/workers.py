@@ -187,7 +187,7 @@ def _shared_memory_is_enough(samples, plan, workers):
     """Containers often have 64 MB of it, and a process that runs out is killed by SIGBUS without a word."""
     sizes = all_sizes(plan.sizes, plan.early_sizes)
     largest = max(max(size) if isinstance(size, (tuple, list)) else size for size in sizes)
-    needed = plan.batch_size * (4 if samples.targets is not None else 3) * largest * largest * 4 * 2 * (workers + 1)
+    needed = plan.batch_size * (3 + samples.channels) * largest * largest * 4 * 2 * (workers + 1)
     try:
         return shutil.disk_usage("/dev/shm").free > needed
     except OSError:

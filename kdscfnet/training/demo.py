@@ -79,7 +79,7 @@ def demo_parts(recipe, given, options, root):
         elif folder == "student":
             numbers["max_lr"] = DISTILLATION_MAX_LR
         recipe = replace(recipe, **dict(numbers, **given))
-        flags["images" if recipe.teacher else "data"] = os.path.join(root, "data", scene_set)
+        flags["images" if recipe.teacher else "data"] = [os.path.join(root, "data", scene_set)]
         flags.update(val=os.path.join(root, "data", "DEMO-TE"), val_every=max(1, recipe.epochs // 3))
         flags.update(output=os.path.join(root, folder), resume=True)
         return Part(title, name, recipe, replace(options, **flags), scene_set)

@@ -13,11 +13,11 @@ class TrainOptions:
     """The flags of `kdscfnet train` that are no numbers of the recipe, under their names; None: not given."""
 
     # data and weights
-    data: str = None
-    images: str = None
+    data: list = None  # folders
+    images: list = None
     teacher_weights: str = None
     teacher: str = None  # only to refuse it where it is of no use; the recipe's teacher counts
-    teacher_maps: str = None
+    teacher_maps: list = None  # folders: one for all sets, or one for each
     teacher_engine: str = None
     pretrained: str = "none"
     init: str = None
@@ -53,6 +53,11 @@ class TrainOptions:
             raise UserError("--val-every %d: there is nothing to measure on; give --val or --hold-out" % self.val_every)
         if self.init and self.pretrained != "none":
             raise UserError("--init brings weights of the whole network, so --pretrained has no use: give one of them")
+        if recipe.map_weight and (recipe.teacher or not self.teacher_maps):
+            raise UserError(
+                "--map-weight is for labels and a teacher's maps together: a recipe that learns from labels, "
+                "--data with masks and --teacher-maps"
+            )
         if recipe.teacher:
             self._check_distillation()
         else:
@@ -73,9 +78,12 @@ class TrainOptions:
     def _check_labels(self, recipe):
         if self.teacher:
             raise UserError("%s learns from labels: --teacher is for the kd recipes" % recipe.name)
-        if self.teacher_weights or self.teacher_maps:
+        if self.teacher_weights:
+            raise UserError("%s learns from labels: --teacher-weights is for the kd recipes" % recipe.name)
+        if self.teacher_maps and not recipe.map_weight:
             raise UserError(
-                "%s learns from labels: --teacher-weights and --teacher-maps are for the kd recipes" % recipe.name
+                "%s learns from labels: --teacher-maps needs a --map-weight, or a kd recipe that learns from maps alone"
+                % recipe.name
             )
         if self.images:
             raise UserError("%s learns from labels: give the labelled set with --data DIR" % recipe.name)

@@ -81,6 +81,7 @@ class RunFolder:
             )
         defaults = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
         before = {**{key: _as_json(value) for key, value in defaults.items() if key in settings}, **before}
+        before.pop("image_sets", None)  # said, not compared: folders may be renamed and sets joined
         for key in sorted(before):
             if before[key] != settings.get(key):
                 raise UserError(
@@ -127,12 +128,13 @@ def run_settings(recipe, options, data, world):
 
     data: kdscfnet.training.training_data.TrainingData. world: the number of processes.
     """
-    maps = data.targets if data.targets_from == "teacher maps" else ()
+    maps = data.targets if data.targets_from == "teacher maps" else data.maps
     settings = {
         "seed": options.seed,
         "accumulate": options.accumulate,
         "amp": options.amp,
         "images": len(data.images),
+        "image_sets": data.sets,
         "image_names": _digest(map(os.path.basename, data.images)),
         "targets": data.targets_from,
         "teacher_weights": options.teacher_weights.sha256[:16] if data.targets_from == "teacher" else None,

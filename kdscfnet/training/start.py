@@ -22,7 +22,7 @@ from kdscfnet.text import shown
 from kdscfnet.training.checkpoint import checkpoint_path, read_checkpoint
 from kdscfnet.training.parallel import lost_another, synchronise_batch_norm, this_process
 from kdscfnet.training.run import RunFolder, run_settings
-from kdscfnet.training.steps import DistillationStep, SupervisedStep, TeacherMapStep, open_teacher
+from kdscfnet.training.steps import DistillationStep, LabelsAndMapsStep, SupervisedStep, TeacherMapStep, open_teacher
 from kdscfnet.training.trainer import Interrupted, Trainer
 from kdscfnet.training.training_data import find_training_data
 from kdscfnet.training.validation import picture_maker, validator
@@ -63,6 +63,7 @@ def run_training(recipe, options):
             options.seed,
             table=data.table,
             low_resolution=data.targets_from == "teacher maps",
+            maps=data.maps,
         ),
         recipe,
         folder,
@@ -142,6 +143,8 @@ def choose_step(recipe, options, data, say):
         return SupervisedStep()
     if data.targets_from == "teacher maps":
         return TeacherMapStep()
+    if data.targets_from == "masks and teacher maps":
+        return LabelsAndMapsStep(recipe.map_weight)
     sizes = all_sizes(recipe.sizes, recipe.early_sizes)
     teacher = open_teacher(recipe.teacher, options.teacher_weights, options.teacher_engine or "auto", sizes)
     say("teacher: %s, %s" % (options.teacher_weights, teacher.describe()))

@@ -38,6 +38,26 @@ class DistillationStep:
         return distillation_loss(_outputs(model, images), teacher_logits.astype("float32"))
 
 
+class LabelsAndMapsStep:
+    """targets: mask and teacher's map as two channels, float32 N×2×H×W in [0, 1].
+
+    The losses are (1 − weight) · `supervised_loss` + weight · `soft_target_loss`.
+    """
+
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, model, images, targets, epoch):
+        outputs = _outputs(model, images)
+        total, parts = supervised_loss(outputs, targets[:, :1], epoch)
+        soft_total, soft_parts = soft_target_loss(outputs, targets[:, 1:])
+
+        def mixed(hard, soft):
+            return hard * (1 - self.weight) + soft * self.weight
+
+        return mixed(total, soft_total), [mixed(hard, soft) for hard, soft in zip(parts, soft_parts)]
+
+
 class TeacherMapStep:
     """targets: the teacher's saliency maps, float32 N×1×H×W in [0, 1], augmented with the images."""
 

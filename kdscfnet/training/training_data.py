@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 
 from kdscfnet.data.check import scan, target_levels
-from kdscfnet.data.find import ImageSet, find_image_set
+from kdscfnet.data.find import ImageSet, find_image_set, merge_sets
 from kdscfnet.data.lists import FOR_VALIDATION
 from kdscfnet.data.names import list_images, match_names
 from kdscfnet.errors import UserError
@@ -18,8 +18,10 @@ class TrainingData:
 
     images: tuple  # paths
     targets: tuple  # paths of masks or of a teacher's maps, parallel to `images`; (): a teacher makes them
-    targets_from: str  # "masks", "teacher maps" or "teacher"
+    targets_from: str  # "masks", "teacher maps", "masks and teacher maps" or "teacher"
     validation: ImageSet  # or None
+    sets: list  # [[name, number of images]] of the sets that `images` come from
+    maps: tuple = ()  # paths of a teacher's maps beside masks in `targets`
     table: object = None  # uint8 [256], what the targets' levels become, or None
 
 
@@ -29,23 +31,29 @@ def find_training_data(recipe, options, say):
     Raises UserError for what is missing or, without --skip-bad, cannot be read whole.
     """
     if recipe.teacher:
-        image_set = find_training_set(options.images or options.data, recipe.data, masks="ignored")
+        sets = find_training_sets(options.images or options.data, recipe.data, masks="ignored")
     else:
-        image_set = find_training_set(options.data, recipe.data, masks="required")
-    say(image_set.describe())
+        sets = find_training_sets(options.data, recipe.data, masks="required")
+    for one in sets:
+        say(one.describe())
+    if options.teacher_maps:
+        sets = with_maps(options.teacher_maps, sets)
+    image_set = merge_sets(sets)
     validation = None
     if recipe.hold_out:
         labelled = image_set
         if recipe.teacher:  # measured with masks, never trained with them
-            labelled = find_image_set(image_set.root, masks="required")
+            labelled = merge_sets([find_image_set(one.root, masks="required") for one in sets])
         validation = split_off(labelled, recipe.hold_out)[1]
         image_set = split_off(image_set, recipe.hold_out)[0]
-    if not recipe.teacher:
+    if options.teacher_maps and not options.skip_bad:
+        expect_all_maps(options.teacher_maps, image_set.images, image_set.maps)
+    if options.teacher_maps and not recipe.teacher:
+        targets, targets_from = image_set.masks, "masks and teacher maps"
+    elif not recipe.teacher:
         targets, targets_from = image_set.masks, "masks"
     elif options.teacher_maps:
-        targets, targets_from = match_maps(options.teacher_maps, image_set), "teacher maps"
-        if not options.skip_bad:
-            expect_all_maps(options.teacher_maps, image_set.images, targets)
+        targets, targets_from = image_set.maps, "teacher maps"
     elif options.teacher_weights:
         targets, targets_from = (), "teacher"
     else:
@@ -65,12 +73,19 @@ def find_training_data(recipe, options, say):
         return images, targets
 
     images, targets = whole(image_set.images, targets, same_size=not recipe.teacher)
+    maps = ()
     if targets_from == "teacher maps":  # of what cannot be read whole, the teacher could make none
         expect_all_maps(options.teacher_maps, images, targets)
+    elif targets_from == "masks and teacher maps":
+        beside = dict(zip(image_set.images, zip(image_set.masks, image_set.maps)))
+        expect_all_maps(options.teacher_maps, images, [beside[image][1] for image in images])
+        images, maps = whole(images, tuple(beside[image][1] for image in images), same_size=False)
+        targets = tuple(beside[image][0] for image in images)
     table = None
     if targets:
-        whose = "the masks" if targets_from == "masks" else "--teacher-maps %s: the maps" % options.teacher_maps
-        table, lines = target_levels(targets, whose, teacher=targets_from == "teacher maps")
+        of_maps = targets_from == "teacher maps"
+        whose = "--teacher-maps %s: the maps" % " ".join(options.teacher_maps) if of_maps else "the masks"
+        table, lines = target_levels(targets, whose, teacher=of_maps)
         for line in lines:
             say(line)
     if options.val:
@@ -86,7 +101,18 @@ def find_training_data(recipe, options, say):
         both = set(map(os.path.realpath, images)).intersection(map(os.path.realpath, good))
         if both:
             say("%d of the %d images to measure on are trained on, too" % (len(both), len(good)))
-    return TrainingData(images, targets, targets_from, validation, table)
+    counts = [[one.name, len(one)] for one in sets]
+    return TrainingData(images, targets, targets_from, validation, counts, maps, table)
+
+
+def find_training_sets(paths, default_name, masks):
+    """The data sets at `paths`, a list of ImageSet; no paths: the one at data/<default_name>."""
+    sets = [find_training_set(path, default_name, masks) for path in paths or [None]]
+    roots = [os.path.realpath(one.root) for one in sets]
+    for root, one in zip(roots, sets):
+        if roots.count(root) > 1:
+            raise UserError("%s is given twice: name each data set once" % one.root)
+    return sets
 
 
 def find_training_set(path, default_name, masks):
@@ -102,6 +128,26 @@ def find_training_set(path, default_name, masks):
     return find_image_set(root, masks=masks)
 
 
+def with_maps(folders, sets):
+    """The sets with the teacher's maps of their images, None for an image without one.
+
+    folders: one for all sets, or one for each.
+    """
+    if len(folders) not in (1, len(sets)):
+        raise UserError("--teacher-maps names %d folders: give one, or one for each data set" % len(folders))
+    if len(folders) == 1:
+        seen = {}
+        for one in sets:
+            for name in one.names:
+                if seen.setdefault(name, one) is not one:
+                    raise UserError(
+                        "%s and %s both hold an image %s: give each its own folder of --teacher-maps"
+                        % (seen[name].root, one.root, name)
+                    )
+        folders = folders * len(sets)
+    return [replace(one, maps=match_maps(folder, one)) for folder, one in zip(folders, sets)]
+
+
 def match_maps(folder, image_set):
     """The teacher's maps of all images, in their order; None for an image without one."""
     if not os.path.isdir(folder):
@@ -110,13 +156,13 @@ def match_maps(folder, image_set):
     return tuple(maps.get(name) for name in image_set.names)
 
 
-def expect_all_maps(folder, images, maps):
+def expect_all_maps(folders, images, maps):
     """Raise UserError where a map is None."""
     missing = [image for image, path in zip(images, maps) if path is None]
     if missing:
         raise UserError(
             "--teacher-maps %s: %d of %d images have no map (the first: %s)"
-            % (folder, len(missing), len(images), os.path.splitext(os.path.basename(missing[0]))[0])
+            % (" ".join(folders), len(missing), len(images), os.path.splitext(os.path.basename(missing[0]))[0])
         )
 
 
@@ -136,6 +182,7 @@ def split_off(image_set, count):
             names=pick(image_set.names),
             images=pick(image_set.images),
             masks=pick(image_set.masks),
+            maps=pick(image_set.maps),
         )
 
     return part(True, image_set.name), part(False, image_set.name + " (held out)")

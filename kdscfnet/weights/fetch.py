@@ -13,7 +13,7 @@ from urllib.parse import quote
 from kdscfnet.errors import WeightsError
 from kdscfnet.weights import files, networks
 from kdscfnet.weights.networks import shape_tables
-from kdscfnet.weights.release import MIRROR, how_to_get, release, weight_files, weights_folder
+from kdscfnet.weights.release import MIRROR, how_to_get, path_of_ours, release, weight_files, weights_folder
 from kdscfnet.weights.weightfile import WeightFile, product, verify
 
 
@@ -60,18 +60,18 @@ def find_backbone(backbone, folder=None):
     for path in [named[0], *others, named[1]]:
         if path.is_file():
             weight_file = WeightFile(path)
-            if weight_file.kind == "backbone" and weight_file.backbone == backbone:
+            if weight_file.kind == "backbone" and weight_file.backbone == backbone and not weight_file.is_bundled:
                 return path
     return None
 
 
 def load_backbone(model, source, folder=None, **options):
-    """Start a model's backbone from ImageNet weights.
+    """Start a model's backbone from weights that were trained before.
 
     Args:
         model: kdscfnet.SCFNet.
         source: a path; "auto": the weights folder, then PaddleClas's or Paddle's own cache, then a download into the
-            weights folder; "none": nothing is loaded.
+            weights folder, all of ImageNet; the name of a bundled backbone; "none": nothing is loaded.
 
     The file must hold every entry of the backbone; the classifier in it is not used. Returns a LoadReport, or None for
     "none". Raises WeightsError as `load_weights` does; the model is as it was then.
@@ -87,7 +87,8 @@ def load_backbone(model, source, folder=None, **options):
             except WeightsError as error:
                 raise WeightsError(error.path, "%s; or start from random numbers: --pretrained none" % error.reason)
     else:
-        path = source
+        ours = {entry.name: path_of_ours(entry) for entry in release().starts}
+        path = ours.get(source) or source
     arrays, report = files.read_file(path)
     state = model.bkbone.state_dict()
     if networks.identify(arrays):

@@ -25,12 +25,12 @@ SUFFIXES = (".pdparams", ".safetensors")
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of the release: a published SCFNet, a published ImageNet backbone, or the bundled student.
+    """One file of the release: a published SCFNet or ImageNet backbone, or a bundled student or backbone.
 
     kind: "scfnet" or "backbone". name: the recipe, or the backbone. url: of the file. page: for people, with a browser.
     teacher: a backbone, or "". test_size: side of the square input, in pixels. mae: test set → the paper's mean
     absolute error. cache: where the library that publishes a backbone keeps its downloads. What the bundled student
-    scored is ours and stands in `measured`; its `mae` is empty.
+    scored is ours and stands in `measured`; its `mae` is empty. origin, licence: of a backbone that is bundled.
     """
 
     kind: str
@@ -46,6 +46,8 @@ class Entry:
     measured: dict = field(default_factory=dict)
     maps_page: str = ""
     cache: str = ""
+    origin: str = ""
+    licence: str = ""
     sha256: str = ""
     md5: str = ""
     onnx_sha256: str = ""  # of the exported network that comes with the bundled student
@@ -78,6 +80,12 @@ class Release:
     bundled: Entry
     baidu: str
     baidu_code: str
+    starts: tuple  # backbones of ours to start a training from
+
+    @property
+    def ours(self):
+        """The entries that come with the package. Iterating gives the published ones."""
+        return (self.bundled, *self.starts)
 
     def __iter__(self):
         return iter(self.models + self.backbones)
@@ -106,7 +114,16 @@ def release():
 
     models = tuple(model(**item) for item in data["models"])
     backbones = tuple(Entry("backbone", item["backbone"], page=item["url"], **item) for item in data["backbones"])
-    return Release(models, backbones, model(**data["bundled"]), data["baidu"]["url"], data["baidu"]["code"])
+    starts = tuple(Entry("backbone", **item) for item in data["starts"])
+    return Release(models, backbones, model(**data["bundled"]), data["baidu"]["url"], data["baidu"]["code"], starts)
+
+
+def path_of_ours(entry):
+    """Where the file of a bundled entry is, in the package (a wheel) or in the clone: a Path, or None."""
+    for path in (Path(__file__).with_name(entry.file), CHECKOUT / "weights" / entry.file):
+        if path.is_file():
+            return path
+    return None
 
 
 def drive_url(identifier):
@@ -172,7 +189,7 @@ def how_to_get(entry, folder=None):
 def namesake(path):
     """The entry, published or bundled, whose file has the name of `path`, suffix and all, or None. A .safetensors file
     made from it shares its stem only, and not its bytes."""
-    for entry in (*release(), release().bundled):
+    for entry in (*release(), *release().ours):
         if entry.file.lower() == Path(path).name.lower():
             return entry
     return None
@@ -180,4 +197,4 @@ def namesake(path):
 
 def described(entry):
     """An entry for a message: `the published KD-SCFNet (R50)`."""
-    return "the %s %s" % ("bundled" if entry == release().bundled else "published", entry.title)
+    return "the %s %s" % ("bundled" if entry in release().ours else "published", entry.title)

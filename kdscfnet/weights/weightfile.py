@@ -96,7 +96,7 @@ class WeightFile:
             if not self.backbone:
                 self.title = "not a network of ours"
                 return "other"
-            kind, entries = "backbone", release.release().backbones
+            kind, entries = "backbone", (*release.release().backbones, *release.release().starts)
             self.title = "ImageNet backbone %s" % self.backbone
         for entry in entries:
             if entry.backbone == self.backbone and os.path.splitext(entry.file)[0].lower() == self.name.lower():
@@ -122,7 +122,7 @@ class WeightFile:
 
     @property
     def is_bundled(self):
-        return self.entry is not None and self.entry == release.release().bundled
+        return self.entry is not None and self.entry in release.release().ours
 
     @property
     def sha256(self):
@@ -239,13 +239,12 @@ def find_weights(folder=None):
 def bundled(known=()):
     """The student that comes with the package, or None where it was taken away; of `known`, if it is among them.
 
-    It was trained by this project on 4,000 photographs (weights/scfnet_mobilenetv3_duts4k.md); it is not the authors'.
+    It was trained by this project on 10,353 photographs (weights/scfnet_mobilenetv3_duts10k.md); it is not the authors'.
     """
-    name = release.release().bundled.file
-    for path in (Path(__file__).with_name(name), release.CHECKOUT / "weights" / name):
-        if path.is_file():
-            return next((item for item in known if os.path.samefile(item.path, path)), None) or WeightFile(path)
-    return None
+    path = release.path_of_ours(release.release().bundled)
+    if path is None:
+        return None
+    return next((item for item in known if os.path.samefile(item.path, path)), None) or WeightFile(path)
 
 
 def count_parameters(arrays):
