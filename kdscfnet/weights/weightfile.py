@@ -239,7 +239,7 @@ def find_weights(folder=None):
 def bundled(known=()):
     """The student that comes with the package, or None where it was taken away; of `known`, if it is among them.
 
-    It was trained by this project on 10,353 photographs (weights/scfnet_mobilenetv3_duts10k.md); it is not the authors'.
+    This project trained it on 10,353 photographs (weights/scfnet_mobilenetv3_duts10k.md); it is not the authors'.
     """
     path = release.path_of_ours(release.release().bundled)
     if path is None:
