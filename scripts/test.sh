@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The card's table: bash scripts/test.sh [options of `kdscfnet test`]. Without options: all weights under weights/, all
+# The paper's table: bash scripts/test.sh [options of `kdscfnet test`]. Without options: all weights under weights/, all
 # test sets under data/. Sets up what is missing first (scripts/setup.sh). Paths are taken from where you are.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
