@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     from kdscfnet.errors import WeightsError as WeightsError
     from kdscfnet.evaluation.scores import evaluate as evaluate
     from kdscfnet.inference.predictor import Predictor as Predictor
+    from kdscfnet.inference.predictor import remove_background as remove_background
     from kdscfnet.models.scfnet import SCFNet as SCFNet
     from kdscfnet.weights.files import load_weights as load_weights
     from kdscfnet.weights.files import save_weights as save_weights
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "SCFNet": "kdscfnet.models.scfnet",
     "Predictor": "kdscfnet.inference.predictor",
+    "remove_background": "kdscfnet.inference.predictor",
     "evaluate": "kdscfnet.evaluation.scores",
     "load_weights": "kdscfnet.weights.files",
     "save_weights": "kdscfnet.weights.files",

@@ -284,3 +284,23 @@ print(resident() / early, "paddle" in sys.modules)
     ratio, imported_paddle = done.stdout.split()
     assert float(ratio) < 1.05
     assert imported_paddle == b"False"
+
+
+def test_the_background_is_removed_in_kind(tmp_path, monkeypatch):
+    image = picture(48, 64)
+    save(tmp_path / "photo.png", image)
+    used = predictor("paddle", 32)
+    monkeypatch.setattr("kdscfnet.inference.predictor._usual_predictor", lambda: used)
+    made = kdscfnet.remove_background(image)
+    assert made.shape == (48, 64, 4) and made.dtype == np.uint8
+    np.testing.assert_array_equal(made[..., :3], image)
+    np.testing.assert_array_equal(made[..., 3], used(image))
+    np.testing.assert_array_equal(kdscfnet.remove_background(str(tmp_path / "photo.png")), made)
+    data = kdscfnet.remove_background((tmp_path / "photo.png").read_bytes())
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    np.testing.assert_array_equal(
+        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)[..., 3], made[..., 3]
+    )
+    opened = kdscfnet.remove_background(pytest.importorskip("PIL.Image").fromarray(image))
+    assert opened.mode == "RGBA"
+    np.testing.assert_array_equal(np.asarray(opened), made)

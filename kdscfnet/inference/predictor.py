@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any, Iterable, Sequence
 
@@ -9,8 +10,9 @@ import cv2
 import numpy as np
 
 from kdscfnet.errors import BadImageError, UserError
-from kdscfnet.images import decode_any, from_pillow, read_image
+from kdscfnet.images import decode_any, encode_png, from_pillow, read_image
 from kdscfnet.inference.networks import open_network
+from kdscfnet.inference.outputs import make_cutout
 from kdscfnet.inference.pipeline import predict_stream
 from kdscfnet.processing import prepare_image, to_map
 from kdscfnet.recipes import BACKBONES
@@ -75,6 +77,19 @@ class Predictor:
         image = as_rgb_array(image)
         return to_map(self.logits([image])[0, 0], image.shape[0], image.shape[1])
 
+    def cutout(self, image: Any) -> Any:
+        """What stands out, as opaque as it is salient: RGBA of the kind of `image`.
+
+        Returns PNG bytes for the bytes of an image file, a PIL image for a PIL image, else uint8 H×W×4.
+        """
+        array = as_rgb_array(image)
+        cutout = make_cutout(array, to_map(self.logits([array])[0, 0], array.shape[0], array.shape[1]))
+        if hasattr(image, "getbands"):
+            from PIL import Image
+
+            return Image.fromarray(cutout, "RGBA")
+        return encode_png(cutout) if isinstance(image, (bytes, bytearray, memoryview)) else cutout
+
     def batch(self, images: Iterable[Any]) -> list[np.ndarray]:
         """Maps of several images of any kinds and sizes, in their order: a list of uint8 H×W.
 
@@ -99,6 +114,16 @@ class Predictor:
         for image, out in zip(images, prepared):
             prepare_image(image, self.size, out)
         return self.network(prepared, threads)
+
+
+def remove_background(image: Any) -> Any:
+    """`Predictor().cutout(image)`, with a Predictor that is made once: the best student that is here."""
+    return _usual_predictor().cutout(image)
+
+
+@functools.lru_cache(maxsize=1)
+def _usual_predictor():
+    return Predictor(backbone="auto")
 
 
 def as_rgb_array(image):
