@@ -92,7 +92,7 @@ def print_list(folder=None, links=False, out=None):
         "\nWeights folder: %s (change it: --weights-folder, or %s)" % (os.path.abspath(str(root)), release.ENVIRONMENT),
         file=out,
     )
-    ours = bundled()
+    ours = bundled(whole=False)
     if ours is not None:
         what = ours.problem or "MAE %s" % release.release().bundled.scores
         print("Bundled, ours and not the authors', for want of another (%s):" % what, file=out)

@@ -236,15 +236,20 @@ def find_weights(folder=None):
     return sorted(students, key=lambda item: order[item.entry.name] if item.entry else len(order))
 
 
-def bundled(known=()):
+def bundled(known=(), whole=True):
     """The student that comes with the package, or None where it was taken away; of `known`, if it is among them.
 
     This project trained it on 10,353 photographs (weights/scfnet_mobilenetv3_duts10k.md); it is not the authors'.
+    Raises UserError where it is damaged, unless `whole` is False.
     """
     path = release.path_of_ours(release.release().bundled)
     if path is None:
         return None
-    return next((item for item in known if os.path.samefile(item.path, path)), None) or WeightFile(path)
+    student = next((item for item in known if os.path.samefile(item.path, path)), None) or WeightFile(path)
+    if whole and student.kind == "broken":
+        advice = "the bundled student is damaged: install kdscfnet again, or name other weights by --weights"
+        raise UserError("%s: %s" % (student.problem, advice))
+    return student
 
 
 def count_parameters(arrays):
