@@ -506,7 +506,7 @@ def test_sizes():
     for wrong in (0, -1, "", "x", "352x", "1x2x3", (1, 2, 3), (), "big", None, "9000", [None]):
         with pytest.raises(UserError, match="^--size "):
             as_size(wrong, "--size")
-    with pytest.raises(UserError, match="size is 16: 32 or more, or HEIGHTxWIDTH"):
+    with pytest.raises(UserError, match="size is '16': 32 or more, or HEIGHTxWIDTH"):
         as_size("16", smallest=32)
 
 
