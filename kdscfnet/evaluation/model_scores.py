@@ -68,6 +68,8 @@ def _in_folder(folder):
                 say("left out: %s" % (item.problem or "%s is none of our networks" % path))
     ours = bundled() if not found and folder is None else None
     if ours is not None:
+        if ours.kind != "scfnet":
+            raise UserError(ours.problem or "%s is none of our networks" % ours.path)
         say(release.bundled_notice())
         found = [ours]
     if not found:
