@@ -156,22 +156,16 @@ function preview() {
   return drawing;
 }
 
-function draw(canvas, bitmap) {
-  if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
-    canvas.width = bitmap.width;
-    canvas.height = bitmap.height;
-  }
-  const context = canvas.getContext("2d");
-  context.clearRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(bitmap, 0, 0);
-  bitmap.close(); // at once: garbage is collected too rarely for a megabyte a frame
+function draw(canvas, rgba, width, height) {
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, {width, height});
+  canvas.getContext("2d").putImageData(new ImageData(rgba, width, height), 0, 0);
 }
 
 function show(made) {
-  const {width, height} = made.after;
+  const {width, height} = made;
   $("view").style.setProperty("--ratio", width / height);
-  draw($("before"), made.before);
-  draw($("after"), made.after);
+  draw($("before"), made.before, width, height);
+  draw($("after"), made.after, width, height);
   $("after").setAttribute("aria-label", say(kind));
   if (made.threshold !== undefined && kind === "mask") {
     $("threshold-value").textContent = made.threshold.toFixed(2);
@@ -237,8 +231,8 @@ async function live(mine) {
   const times = [];
   try {
     while (camera === mine) {
-      const bitmap = await nextFrame();
-      const made = await ask("frame", {bitmap, kind, options: options()}, [bitmap]);
+      const {width, height, data: rgba} = await nextFrame();
+      const made = await ask("frame", {width, height, rgba, kind, options: options()}, [rgba.buffer]);
       if (camera !== mine) break;
       show(made);
       const now = performance.now();
@@ -259,12 +253,17 @@ async function live(mine) {
 }
 
 let seen = -1; // the video's time at the last frame that was taken
+// Pixels, no ImageBitmap: memory behind one is given back only when garbage is collected, a megabyte a frame.
+const lens = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
 
 async function nextFrame() {
   const video = $("video");
   while (video.currentTime === seen) await new Promise(requestAnimationFrame);
   seen = video.currentTime;
-  return createImageBitmap(video);
+  const {videoWidth: width, videoHeight: height} = video;
+  if (lens.canvas.width !== width || lens.canvas.height !== height) Object.assign(lens.canvas, {width, height});
+  lens.drawImage(video, 0, 0);
+  return lens.getImageData(0, 0, width, height);
 }
 
 function stopCamera() {
@@ -428,7 +427,7 @@ $("language").addEventListener("click", () => {
 translate();
 divide(35);
 const asked = Number(new URLSearchParams(location.search).get("threads")); // ?threads=1 compares
-const most = asked || Math.min(navigator.hardwareConcurrency ?? 1, MOST_THREADS);
+const most = asked || Math.min(Math.max((navigator.hardwareConcurrency ?? 1) - 1, 1), MOST_THREADS); // one for the page
 const threads = globalThis.crossOriginIsolated ? most : 1; // shared memory is for isolated pages alone
 ask("open", {threads}).then(
   async (answer) => {

@@ -12,7 +12,6 @@ let names;
 let shot; // the picture: {width, height, rgba, map, preview: {width, height, rgba, map}, adaptive}
 let behind; // the picture to put behind: an ImageBitmap
 let input;
-const frame = {canvas: new OffscreenCanvas(1, 1), context: null};
 
 const actions = {
   /** Load the network. Returns {threads, size}. */
@@ -61,12 +60,12 @@ const actions = {
     };
   },
 
-  /** The picture and a result of it, to look at: two ImageBitmaps of at most PREVIEW_SIDE pixels a side. */
+  /** The picture and a result of it, to look at: RGBA of at most PREVIEW_SIDE pixels a side. */
   async preview({kind, options}) {
-    const {width, height, rgba} = shot.preview;
-    const result = render(kind, {...shot.preview, adaptive: shot.adaptive}, options);
-    const [before, after] = await Promise.all([bitmap(rgba, width, height), bitmap(result.rgba, width, height)]);
-    return {before, after, threshold: result.threshold, transfer: [before, after]};
+    const {width, height} = shot.preview;
+    const before = shot.preview.rgba.slice();
+    const {rgba: after, threshold} = render(kind, {...shot.preview, adaptive: shot.adaptive}, options);
+    return {width, height, before, after, threshold, transfer: [before.buffer, after.buffer]};
   },
 
   /** A result in full size, as a file. */
@@ -80,22 +79,14 @@ const actions = {
     return {blob: await canvas.convertToBlob({type: "image/jpeg", quality: 0.92}), suffix: "jpg"};
   },
 
-  /** One frame of the camera and what is made of it. */
-  async frame({bitmap: picture, kind, options}) {
-    const {width, height} = picture;
-    if (!frame.context || frame.canvas.width !== width || frame.canvas.height !== height) {
-      frame.canvas.width = width;
-      frame.canvas.height = height;
-      frame.context = frame.canvas.getContext("2d", {willReadFrequently: true});
-    }
-    frame.context.drawImage(picture, 0, 0);
-    const rgba = frame.context.getImageData(0, 0, width, height).data;
+  /** One frame of the camera, RGBA, and what is made of it. */
+  async frame({width, height, rgba, kind, options}) {
     pixels.prepare(rgba, width, height, preparation, input);
     const {data, h, w} = await run(input);
     const map = pixels.toMap(data, h, w, width, height);
     const result = render(kind, {width, height, rgba, map, adaptive: pixels.adaptiveThreshold(map)}, options);
-    const after = await bitmap(result.rgba, width, height);
-    return {before: picture, after, threshold: result.threshold, transfer: [picture, after]};
+    const after = result.rgba;
+    return {width, height, before: rgba, after, threshold: result.threshold, transfer: [rgba.buffer, after.buffer]};
   },
 
   /** The picture that the kind "background" puts behind. */
@@ -198,10 +189,6 @@ async function previewOf(picture, data, h, w, map) {
   smaller.close();
   const rgba = context.getImageData(0, 0, width, height).data;
   return {width, height, rgba, map: pixels.toMap(data, h, w, width, height)};
-}
-
-function bitmap(rgba, width, height) {
-  return createImageBitmap(new ImageData(rgba, width, height));
 }
 
 /** {rgba, threshold} or, of a map and a mask that are to be saved, {grey}. */
