@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 
 def is_jpeg(data):
@@ -12,6 +13,25 @@ def is_jpeg(data):
 
 def is_png(data):
     return data[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def png_is_whole(data):
+    """Whether all chunks of a PNG file that make its pixels are there, with their checksums.
+
+    OpenCV 5 reads a file with a wrong one, and makes up the pixels.
+    """
+    position = 8
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 8 + length
+        if end + 4 > len(data):
+            return False
+        if kind[:1].isupper() and zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            return False
+        if kind == b"IEND":
+            return True
+        position = end + 4
+    return False
 
 
 def is_extended_webp(data):

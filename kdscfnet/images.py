@@ -26,6 +26,7 @@ from kdscfnet.formats import (
     is_tiff,
     may_have_alpha,
     orientation,
+    png_is_whole,
 )
 
 HEIF_SUFFIXES = (".heic", ".heif")
@@ -272,7 +273,7 @@ def _whole(data, path):
         end = data.rfind(b"\xff\xd9")
         suspicious = end < 0 or data.find(b"\xff\xda", end) >= 0
     else:
-        suspicious = is_png(data) and b"IEND" not in data[-12:]
+        suspicious = is_png(data) and not png_is_whole(data)
     if not suspicious:
         return data, []
     # slow and strict; asked only where the quick look found something odd

@@ -77,7 +77,7 @@ def exported(weights):
     """(path of the network as ONNX, its sidecar) of what `page_files` takes."""
     from kdscfnet.files import file_sha256
     from kdscfnet.inference import exported
-    from kdscfnet.inference.weights import resolve
+    from kdscfnet.weights.weightfile import resolve
 
     weights = Path(resolve(weights))
     beside = weights.with_suffix(".onnx")  # the bundled student comes with its export

@@ -201,7 +201,7 @@ def test_both_readmes_have_the_same_numbers():
     assert links(ENGLISH) == links(CHINESE)
 
 
-def test_the_cards_numbers_are_those_of_the_release():
+def test_the_papers_numbers_are_those_of_the_release():
     from kdscfnet.weights import release
 
     text = ENGLISH.read_text(encoding="utf-8")
@@ -209,7 +209,7 @@ def test_the_cards_numbers_are_those_of_the_release():
     for model in release.release().models:
         numbers = " | ".join("%.3f" % model.mae[name] for name in sets)
         assert "| %s |" % numbers in text, model.title
-        assert model.recipe in text
+        assert model.name in text
 
 
 DOCUMENTS = [ENGLISH, CHINESE, FIDELITY, NOTEBOOK]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 
 import cv2
@@ -37,9 +38,24 @@ def by_pysodmetrics(levels, mask):
     return values, np.stack([f.precisions[0], f.recalls[0], f_curve, e_curve])
 
 
+# 1.5 and later count a region of one pixel otherwise; ours is what 1.4.2 makes of it, and published numbers are
+S_CHANGED = "normalize" in inspect.signature(py_sod_metrics.Smeasure.step).parameters
+
+
+def one_pixel_alone(mask):
+    """Whether the S-measure sees a region, or an object, or a background, of one pixel."""
+    binary = mask > 128
+    x, y = map(int, py_sod_metrics.Smeasure().centroid(binary))
+    height, width = mask.shape
+    regions = (x * y, (width - x) * y, x * (height - y), (width - x) * (height - y))
+    return 1 in (*regions, binary.sum(), (~binary).sum())
+
+
 def assert_same(levels, mask):
     expected, expected_curves = by_pysodmetrics(levels, mask)
     values, curves, _ = score_map(levels, mask)
+    if S_CHANGED and one_pixel_alone(mask):
+        del expected["S"]
     for name, value in expected.items():
         assert values[name] == pytest.approx(value, rel=1e-9, abs=1e-9), name
     np.testing.assert_allclose(curves, expected_curves, rtol=1e-9, atol=1e-9)

@@ -172,9 +172,9 @@ def writer(request, monkeypatch):
 @needs_ffmpeg
 def test_a_recorders_rate_is_measured(tmp_path, writer):
     source = film(tmp_path / "recorded.webm", *JITTER)
-    assert cv2.VideoCapture(source).get(cv2.CAP_PROP_FPS) > 100  # what the file says
+    said = cv2.VideoCapture(source).get(cv2.CAP_PROP_FPS)  # 1000, which OpenCV 5 does not believe itself
     count, note = predict_video(predict(), Job(source, {"map": str(tmp_path / "map.mp4")}), show_progress=False)
-    assert count == 60 and "its frames' times say" in note
+    assert count == 60 and (note is None if said < 100 else "its frames' times say" in note)
     assert abs(seconds(tmp_path / "map.mp4") - 2) < 0.1
 
 

@@ -28,7 +28,7 @@ from kdscfnet import web
 from kdscfnet.cli import main
 from kdscfnet.errors import UserError
 from kdscfnet.images import encode_png, read_image
-from kdscfnet.inference.writers import make_mask, make_overlay
+from kdscfnet.inference.outputs import make_mask, make_overlay
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "web" / "samples"
@@ -100,7 +100,7 @@ def test_a_network_without_a_sidecar_is_refused(files, tmp_path):
 def test_an_export_beside_the_weights_is_taken(tmp_path, monkeypatch):
     """What ships beside the bundled weights is used as it is; one of other weights is not."""
     from kdscfnet.inference import exported
-    from kdscfnet.inference.weights import resolve
+    from kdscfnet.weights.weightfile import resolve
 
     weights = tmp_path / "student.pdparams"
     shutil.copyfile(resolve("bundled"), str(weights))
@@ -464,7 +464,8 @@ def test_what_is_no_picture_is_named_and_the_last_one_stays(page, downloads, tmp
 def memory(page):
     """(bytes of the page and its worker after garbage was collected, private bytes of all the browser's processes).
 
-    Shared memory is left out: Chromium keeps up to 450 MB of the false camera's frames there, of any page that draws them.
+    Shared memory is left out: Chromium keeps up to 450 MB of the false camera's frames there, of any page that draws
+    them.
     """
     page.set_script_timeout(120)
     script = "const done = arguments[0]; performance.measureUserAgentSpecificMemory().then(one => done(one.bytes))"

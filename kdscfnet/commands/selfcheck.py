@@ -14,9 +14,9 @@ def add_arguments(parser):
     parser.add_argument(
         "-o",
         "--output",
-        metavar="NAME",
+        metavar="BASENAME",
         default="selfcheck",
-        help="the report: NAME.json and NAME.txt (default: selfcheck)",
+        help="the report: BASENAME.json and BASENAME.txt (default: selfcheck)",
     )
     parser.add_argument(
         "--seconds",
