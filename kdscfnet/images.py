@@ -26,7 +26,7 @@ from kdscfnet.formats import (
     is_tiff,
     may_have_alpha,
     orientation,
-    png_is_whole,
+    png_checksums_hold,
 )
 
 HEIF_SUFFIXES = (".heic", ".heif")
@@ -273,7 +273,9 @@ def _whole(data, path):
         end = data.rfind(b"\xff\xd9")
         suspicious = end < 0 or data.find(b"\xff\xda", end) >= 0
     else:
-        suspicious = is_png(data) and not png_is_whole(data)
+        if is_png(data) and not png_checksums_hold(data):
+            raise BadImageError(path, "damaged: a checksum in it is wrong")
+        suspicious = is_png(data) and b"IEND" not in data[-12:]
     if not suspicious:
         return data, []
     # slow and strict; asked only where the quick look found something odd

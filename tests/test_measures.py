@@ -45,7 +45,7 @@ S_CHANGED = "normalize" in inspect.signature(py_sod_metrics.Smeasure.step).param
 def one_pixel_alone(mask):
     """Whether the S-measure sees a region, or an object, or a background, of one pixel."""
     binary = mask > 128
-    x, y = map(int, py_sod_metrics.Smeasure().centroid(binary))
+    y, x = (int(round(side)) + 1 for side in np.argwhere(binary).mean(axis=0)) if binary.any() else (0, 0)
     height, width = mask.shape
     regions = (x * y, (width - x) * y, x * (height - y), (width - x) * (height - y))
     return 1 in (*regions, binary.sum(), (~binary).sum())

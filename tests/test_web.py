@@ -93,7 +93,7 @@ def test_a_folder_with_something_else_is_left_alone(files, tmp_path, capsys):
 def test_a_network_without_a_sidecar_is_refused(files, tmp_path):
     network = next(content for name, content in files.items() if name.endswith(".onnx"))
     shutil.copyfile(str(network), str(tmp_path / "net.onnx"))
-    with pytest.raises(UserError, match="no sidecar"):
+    with pytest.raises(UserError, match="comes without its sidecar"):
         web.page_files(str(tmp_path / "net.onnx"))
 
 
