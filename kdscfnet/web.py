@@ -67,23 +67,13 @@ def page_files(weights="bundled"):
     """
     folder = source_folder()
     files = {path.relative_to(folder).as_posix(): path for pattern in PATTERNS for path in sorted(folder.glob(pattern))}
-    network, about = exported(weights)
-    files["model/" + about["file"]["name"]] = network
+    from kdscfnet.inference.exported import find_or_export
+
+    network, about = find_or_export(weights)
+    about = dict(about, file=dict(about["file"], name=network.name))  # it may have been renamed since
+    files["model/" + network.name] = network
     files["model.json"] = json.dumps(about, indent=2, ensure_ascii=False).encode()
     return files
-
-
-def exported(weights):
-    """(path of the network as ONNX, its sidecar) of what `page_files` takes."""
-    from kdscfnet.files import file_sha256
-    from kdscfnet.inference import exported
-    from kdscfnet.weights.weightfile import resolve
-
-    weights = Path(resolve(weights))
-    beside = weights.with_suffix(".onnx")  # the bundled student comes with its export
-    about = exported.verified(beside, file_sha256(weights), None) if beside != weights else None
-    network, about = (beside, about) if about else exported.find_or_export(weights)
-    return network, dict(about, file=dict(about["file"], name=network.name))
 
 
 def build(files, target, overwrite=False):

@@ -93,26 +93,8 @@ def test_a_folder_with_something_else_is_left_alone(files, tmp_path, capsys):
 def test_a_network_without_a_sidecar_is_refused(files, tmp_path):
     network = next(content for name, content in files.items() if name.endswith(".onnx"))
     shutil.copyfile(str(network), str(tmp_path / "net.onnx"))
-    with pytest.raises(UserError, match="comes without its sidecar"):
+    with pytest.raises(UserError, match="without its sidecar"):
         web.page_files(str(tmp_path / "net.onnx"))
-
-
-def test_an_export_beside_the_weights_is_taken(tmp_path, monkeypatch):
-    """What ships beside the bundled weights is used as it is; one of other weights is not."""
-    from kdscfnet.inference import exported
-    from kdscfnet.weights.weightfile import resolve
-
-    weights = tmp_path / "student.pdparams"
-    shutil.copyfile(resolve("bundled"), str(weights))
-    network, about = exported.find_or_export(resolve("bundled"))
-    shutil.copyfile(str(network), str(tmp_path / "student.onnx"))
-    (tmp_path / "student.onnx.json").write_text(json.dumps(about))
-    monkeypatch.setattr(exported, "find_or_export", None)
-    path, found = web.exported(str(weights))
-    assert path == tmp_path / "student.onnx" and found["file"]["name"] == "student.onnx"
-    weights.write_bytes(weights.read_bytes() + b" ")
-    with pytest.raises(TypeError):  # it would be exported now
-        web.exported(str(weights))
 
 
 def test_runtime_is_that_of_npm(tmp_path):
@@ -462,10 +444,9 @@ def test_what_is_no_picture_is_named_and_the_last_one_stays(page, downloads, tmp
 
 
 def memory(page):
-    """(bytes of the page and its worker after garbage was collected, private bytes of all the browser's processes).
+    """(bytes of the page and its worker after garbage was collected, private bytes of the browser's processes).
 
-    Shared memory is left out: Chromium keeps up to 450 MB of the false camera's frames there, of any page that draws
-    them.
+    Shared memory is left out: Chromium keeps up to 450 MB of the false camera's frames there, whatever page draws them.
     """
     page.set_script_timeout(120)
     script = "const done = arguments[0]; performance.measureUserAgentSpecificMemory().then(one => done(one.bytes))"
