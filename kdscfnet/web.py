@@ -65,10 +65,10 @@ def page_files(weights="bundled"):
 
     Returns {name relative to the page, with "/": Path or bytes}. Raises UserError where the network cannot be exported.
     """
-    folder = source_folder()
-    files = {path.relative_to(folder).as_posix(): path for pattern in PATTERNS for path in sorted(folder.glob(pattern))}
     from kdscfnet.inference.exported import find_or_export
 
+    folder = source_folder()
+    files = {path.relative_to(folder).as_posix(): path for pattern in PATTERNS for path in sorted(folder.glob(pattern))}
     network, about = find_or_export(weights)
     about = dict(about, file=dict(about["file"], name=network.name))  # it may have been renamed since
     files["model/" + network.name] = network
