@@ -12,6 +12,8 @@ import tempfile
 
 from kdscfnet.errors import UserError
 
+PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "onnxruntime", "opencv-python", "numpy")  # whose versions count
+
 
 def add_arguments(parser):
     from kdscfnet.commands.predict import add_network_arguments
@@ -140,6 +142,7 @@ def _table(figures):
 def _machine():
     import platform
 
+    from kdscfnet.doctor import installed
     from kdscfnet.threads import available_cores
 
     try:
@@ -147,24 +150,11 @@ def _machine():
             processor = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         processor = platform.processor() or platform.machine()
+    packages = installed()
     return {
         "cores": available_cores(),
         "processor": processor,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": _versions(),
+        "versions": {name: packages[name] for name in PACKAGES if name in packages},
     }
-
-
-def _versions():
-    try:
-        from importlib.metadata import PackageNotFoundError, version
-    except ImportError:  # Python 3.7
-        return {}
-    found = {}
-    for name in ("paddlepaddle", "paddlepaddle-gpu", "onnxruntime", "opencv-python", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            pass
-    return found

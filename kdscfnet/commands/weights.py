@@ -6,7 +6,7 @@ import os
 import sys
 
 from kdscfnet.errors import UserError, WeightsError
-from kdscfnet.text import amount, shown_path
+from kdscfnet.text import amount, columns, shown_path
 from kdscfnet.weights import fetch, files, networks, release
 from kdscfnet.weights.weightfile import WeightFile, bundled, verify
 
@@ -83,9 +83,8 @@ def print_list(folder=None, links=False, out=None):
             state = "found"
             notes.append("%s is found as %s" % (backbone.file, shown_path(cached)))
         rows.append((backbone.backbone, "ImageNet", backbone.backbone, "-", "-", "-", state, backbone.file))
-    widths = [max(len(row[column]) for row in rows) for column in range(8)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip(), file=out)
+    for line in columns(rows, left=range(8)):
+        print(line, file=out)
     for note in notes:
         print(note, file=out)
     print(

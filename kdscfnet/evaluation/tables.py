@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from kdscfnet.evaluation.results import sets_of
 from kdscfnet.evaluation.scores import ALL_SCORES, LOWER_IS_BETTER, MAE_SCORES
+from kdscfnet.text import columns
 
 # How scores are written for people: plain, HTML, LaTeX
 _PLAIN = {"MAE_unstretched": "MAE unstr."}
@@ -114,12 +115,7 @@ def _best(figures, rows, choose):
 def as_text(table):
     """For a terminal."""
     rows = [[_PLAIN.get(cell, cell) for cell in table.header]] + table.rows
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [table.title]
-    for row in rows:
-        cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
-        lines.append("  " + "  ".join(cells).rstrip())
-    return "\n".join(lines)
+    return "\n".join([table.title, *("  " + line for line in columns(rows))])
 
 
 def as_markdown(table):

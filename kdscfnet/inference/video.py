@@ -26,9 +26,6 @@ from kdscfnet.text import progress
 
 DEFAULT_RATE = 25.0  # frames a second, where a video does not say
 SAMPLE = 120  # frames whose times are looked at first
-WITHOUT_FFMPEG = (
-    "results of videos have no sound and do not play in browsers: install ffmpeg (apt-get install ffmpeg), and they do"
-)
 # of ffmpeg, by the suffix of the result
 _CODECS = {
     **dict.fromkeys(
