@@ -10,6 +10,7 @@ import os
 import stat
 import tempfile
 import threading
+import time
 
 from kdscfnet.errors import WeightsError
 from kdscfnet.text import shown_path
@@ -117,6 +118,25 @@ def write_text(path, text):
 def write_json(path, value):
     """Write `value` to `path` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def remove_leftovers(folders, seconds=0):
+    """Remove temporary files that killed processes left in folders, those that are older than so many seconds."""
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):
+            for path in (os.path.join(folder, name) for name in os.listdir(folder) if name.startswith(".tmp-")):
+                if time.time() - os.path.getmtime(path) >= seconds:
+                    os.unlink(path)
+
+
+def read_json_object(path):
+    """The dict in a JSON file; {} where there is none."""
+    try:
+        with open(str(path), encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def open_regular(path):

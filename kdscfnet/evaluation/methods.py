@@ -178,10 +178,7 @@ def published(name):
     """The entry of the release whose file, title or recipe is `name`, or None."""
     from kdscfnet.weights.release import release
 
-    for model in release().models:
-        if name.lower() in (known.lower() for known in model.names):
-            return model
-    return None
+    return next((model for model in release().models if model.is_called(name)), None)
 
 
 def _result_of(method, folders):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import os
-import time
 
 from kdscfnet.data.names import list_images
 from kdscfnet.errors import UserError
@@ -20,7 +19,7 @@ from kdscfnet.evaluation.pairs import (
 from kdscfnet.evaluation.publish import check, with_scores
 from kdscfnet.evaluation.results import Result, made_by, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
-from kdscfnet.files import write_json
+from kdscfnet.files import remove_leftovers, write_json
 from kdscfnet.shares import Meeting, Shares
 from kdscfnet.text import progress, say
 from kdscfnet.weights import release
@@ -49,12 +48,12 @@ def find_models(weights=None):
         found.append(item)
     models = collections.OrderedDict()
     for item in found:
-        name = item.name
-        if name in models and not os.path.samefile(models[name].path, item.path):
-            name = "%s_%s" % (os.path.basename(os.path.dirname(os.path.realpath(item.path))), name)
-        if name in models and not os.path.samefile(models[name].path, item.path):
+        for name in (item.name, "%s_%s" % (os.path.basename(os.path.dirname(os.path.realpath(item.path))), item.name)):
+            if name not in models or os.path.samefile(models[name].path, item.path):
+                models[name] = item
+                break
+        else:
             raise UserError("two weight files are called %s: rename one" % os.path.basename(item.path))
-        models[name] = item
     return models
 
 
@@ -217,12 +216,9 @@ def _open(run, device, threads, aloud=True):
 
     model = run.model
     predictor = Predictor(model, model.backbone, run.engine, run.size, threads, device)
-    if not aloud:
-        return predictor
-    say(
-        "%s: %s, %s at %d×%d, %s on %d threads"
-        % (model.title, model.path, model.backbone, *predictor.size[::-1], predictor.engine, predictor.threads)
-    )
+    if aloud:
+        what = model.title, model.path, model.backbone, *predictor.size[::-1], predictor.engine, predictor.threads
+        say("%s: %s, %s at %d×%d, %s on %d threads" % what)
     return predictor
 
 
@@ -236,7 +232,6 @@ class ModelOnSet:
     def __init__(self, name, model, image_set, output, engine, size, overwrite):
         self.name, self.model, self.set = name, model, image_set
         self.folder = os.path.normpath(os.path.join(output, "maps", name, image_set.name))
-        self.record = self.folder + ".json"
         self.size = plain_size(model.test_size(size))
         self.overwrite = overwrite
         # an interrupted run goes on with the engine it began with
@@ -273,20 +268,16 @@ class ModelOnSet:
         if self.overwrite or not self.present():
             return
         record = self.recorded()
-        advice = "--overwrite makes them anew, --output DIR puts the new ones elsewhere"
         if not record:
-            raise UserError(
-                "%s holds maps that `kdscfnet test` did not make: score them with `kdscfnet evaluate --maps`, or "
-                "%s" % (self.folder, advice)
-            )
-        if record.get("sha256") != self.model.sha256:
-            raise UserError(
-                "%s holds maps made with other weights (%s): %s" % (self.folder, record.get("weights"), advice)
-            )
-        if record.get("size") != self.size:
-            raise UserError(
-                "%s holds maps made at size %s, not %s: %s" % (self.folder, record.get("size"), self.size, advice)
-            )
+            other = "that `kdscfnet test` did not make: score them with `kdscfnet evaluate --maps`, or "
+        elif record.get("sha256") != self.model.sha256:
+            other = "made with other weights (%s): " % record.get("weights")
+        elif record.get("size") != self.size:
+            other = "made at size %s, not %s: " % (record.get("size"), self.size)
+        else:
+            return
+        advice = "--overwrite makes them anew, --output DIR puts the new ones elsewhere"
+        raise UserError("%s holds maps %s%s" % (self.folder, other, advice))
 
     def jobs(self):
         """What is to be predicted: a Job for every image, in their order."""
@@ -302,26 +293,18 @@ class ModelOnSet:
 
     def prepare(self, predictor):
         """Record what makes the maps, and remove those of another engine or run. Returns `jobs`."""
-        record = {
-            "weights": self.model.path,
-            "sha256": self.model.sha256,
-            "size": self.size,
-            "engine": predictor.engine,
-        }
-        recorded = self.recorded()
-        if self.overwrite or any(recorded.get(key) != record[key] for key in ("sha256", "size", "engine")):
-            if self.present() and not self.overwrite:
-                say(
-                    "%s: maps of the engine %s are made again with %s"
-                    % (self.where, recorded.get("engine"), predictor.engine)
-                )
+        made_by = {"sha256": self.model.sha256, "size": self.size, "engine": predictor.engine}
+        recorded, present = self.recorded(), self.present()
+        if self.overwrite or any(recorded.get(key) != value for key, value in made_by.items()):
+            if present and not self.overwrite:
+                engines = self.where, recorded.get("engine"), predictor.engine
+                say("%s: maps of the engine %s are made again with %s" % engines)
             # The old ones go first: an interrupted run must not leave two kinds of maps side by side.
-            present = self.present()
-            for name in self.set.names:
-                if name in present:
-                    os.unlink(present[name])
-            write_json(self.record, record)
-        self._remove_leftovers()
+            for name in present.keys() & set(self.set.names):
+                os.unlink(present[name])
+            write_json(self.folder + ".json", dict(weights=self.model.path, **made_by))
+        # temporary files of the last hour may be another process's
+        remove_leftovers([parent for parent, _, _ in os.walk(self.folder)], 3600)
         return self.jobs()
 
     def make(self, predictor):
@@ -333,10 +316,3 @@ class ModelOnSet:
             say("%s: %d maps were there already" % (self.where, len(report.skipped)))
         names = dict(zip(self.set.images, self.set.names))
         return {names[image]: Problem(UNREADABLE, os.path.basename(image), reason) for image, reason in report.failed}
-
-    def _remove_leftovers(self):
-        """Temporary files of killed runs; those of the last hour may be another process's."""
-        for parent, _, entries in os.walk(self.folder):
-            for path in (os.path.join(parent, entry) for entry in entries if entry.startswith(".tmp-")):
-                if time.time() - os.path.getmtime(path) > 3600:
-                    os.unlink(path)

@@ -42,25 +42,18 @@ def literal(text):
 
 def precision_recall(results, name):
     """Precision over recall of one set, a line for each result that has curves: a figure, or None without any."""
-    return _curves(
-        results, name, "Recall", "Precision", lambda c: (c["recall"], c["precision"]), "maxF", r"max $F_\beta$"
-    )
+    labels = "Recall", "Precision", r"max $F_\beta$"
+    return _curves(results, name, labels, lambda curves: (curves["recall"], curves["precision"]), "maxF")
 
 
 def f_threshold(results, name):
     """F-measure by threshold of one set: a figure, or None."""
-    return _curves(
-        results,
-        name,
-        "Threshold",
-        r"$F_\beta$  ($\beta^2 = 0.3$)",
-        lambda c: (THRESHOLDS, c["F"]),
-        "meanF",
-        r"mean $F_\beta$",
-    )
+    labels = "Threshold", r"$F_\beta$  ($\beta^2 = 0.3$)", r"mean $F_\beta$"
+    return _curves(results, name, labels, lambda curves: (THRESHOLDS, curves["F"]), "meanF")
 
 
-def _curves(results, name, x_label, y_label, points, score, score_label):
+def _curves(results, name, labels, points, score):
+    x_label, y_label, score_label = labels
     results = [result for result in results if name in result.sets and result.sets[name].curves]
     if not results:
         return None
@@ -71,8 +64,7 @@ def _curves(results, name, x_label, y_label, points, score, score_label):
         x, y = points(result.sets[name].curves)
         colour, style = COLOURS[number % len(COLOURS)], _STYLES[number // len(COLOURS) % len(_STYLES)]
         label = "%s  (%s %.3f)" % (literal(result.title), score_label, result.sets[name][score])
-        if label.startswith("_"):  # or matplotlib leaves the line out of the legend
-            label = " " + label
+        label = " " + label if label.startswith("_") else label  # or matplotlib leaves the line out of the legend
         axes.plot(x, y, style, color=colour, linewidth=1.8, label=label)
         lowest = min(lowest, float(np.min(y)))
     axes.set_xlim(0, 255 if x_label == "Threshold" else 1)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from kdscfnet.child import Crashed, in_child
 from kdscfnet.errors import UserError
-from kdscfnet.files import file_sha256, may_be_written
+from kdscfnet.files import file_sha256, may_be_written, read_json_object
 from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, sidecar, what_lacks
 from kdscfnet.text import say
 from kdscfnet.weights.weightfile import resolve
@@ -82,8 +81,6 @@ def export_in_child(kind, weight_file, backbone, target, size=None):
             backbone=backbone,
             target=str(target),
             size=size,
-            sha256=weight_file.sha256,
-            test_size=weight_file.test_size(),
         )
     except Crashed as crash:
         raise CannotExport("the network could not be exported (%s): these versions fit: %s" % (crash, install_onnx()))
@@ -100,15 +97,10 @@ def cache_folder():
 
 def verified(path, weights_sha256, backbone):
     """The sidecar of an exported network if both are there, whole, and belong to these weights; else None."""
+    about = read_json_object(sidecar(path))
     try:
-        with open(str(sidecar(path)), encoding="utf-8") as file:
-            about = json.load(file)
-        if about["format"] != FORMAT or about["weights"]["sha256"] != weights_sha256:
-            return None
-        if backbone not in (None, about["backbone"]):
-            return None
-        if file_sha256(path) != about["file"]["sha256"]:
-            return None
-    except (OSError, ValueError, KeyError, TypeError):
+        ours = about["format"] == FORMAT and about["weights"]["sha256"] == weights_sha256
+        ours = ours and backbone in (None, about["backbone"]) and file_sha256(path) == about["file"]["sha256"]
+    except (OSError, KeyError, TypeError):
         return None
-    return about
+    return about if ours else None

@@ -135,12 +135,3 @@ def prune(folder, keep):
     """Remove all but the newest `keep` checkpoints, and what a killed process left of one."""
     for path in list_checkpoints(folder)[keep:]:
         os.unlink(path)
-
-
-def remove_leftovers(*folders):
-    """Remove the temporary files of processes that were killed while writing."""
-    for folder in folders:
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(folder):
-                if name.startswith(".tmp-"):
-                    os.unlink(os.path.join(folder, name))

@@ -10,7 +10,7 @@ import re
 from dataclasses import MISSING, asdict, fields
 
 from kdscfnet.errors import UserError
-from kdscfnet.files import file_sha256, write_bytes, write_json
+from kdscfnet.files import file_sha256, read_json_object, remove_leftovers, write_bytes, write_json
 from kdscfnet.recipes import Recipe
 from kdscfnet.training import checkpoint
 
@@ -70,12 +70,8 @@ class RunFolder:
 
         An older run.json lacks keys that were added later: a recipe's number had its default then, others are unknown.
         """
-        try:
-            with open(self.settings, encoding="utf-8") as file:
-                before = json.load(file)
-        except (OSError, ValueError):
-            before = None
-        if not isinstance(before, dict) or "name" not in before:
+        before = read_json_object(self.settings)
+        if "name" not in before:
             raise UserError(
                 "--output %s holds no run of kdscfnet train (no whole run.json): name another folder" % self.folder
             )
@@ -103,7 +99,7 @@ class RunFolder:
         write_json(self.settings, settings)  # first: a folder without it is nobody's run
         for folder in (self.checkpoints, self.weights, self.board):
             os.makedirs(folder, exist_ok=True)
-        checkpoint.remove_leftovers(self.folder, self.checkpoints, self.weights)
+        remove_leftovers((self.folder, self.checkpoints, self.weights))
 
     def forget_after(self, step):
         """Remove the lines of log.txt that a killed run wrote after the checkpoint of `step`; they will come again.

@@ -52,10 +52,9 @@ class Entry:
     md5: str = ""
     onnx_sha256: str = ""  # of the exported network that comes with the bundled student
 
-    @property
-    def names(self):
-        """What `fetch` accepts: the name, the title, the file with and without its suffix."""
-        return (self.name, self.title, self.file, os.path.splitext(self.file)[0])
+    def is_called(self, name):
+        """Whether `name` means this one: its name, its title, its file with or without the suffix, in any letters."""
+        return name.lower() in map(str.lower, (self.name, self.title, self.file, os.path.splitext(self.file)[0]))
 
     @property
     def scores(self):
@@ -93,7 +92,7 @@ class Release:
     def find(self, name):
         """The published entry of that recipe, title, backbone or file name. Raises UserError."""
         for entry in self:
-            if name.lower() in (known.lower() for known in entry.names):
+            if entry.is_called(name):
                 return entry
         raise UserError("there is no '%s' in the release: one of %s" % (name, ", ".join(entry.name for entry in self)))
 

@@ -9,15 +9,15 @@ as_size(size)         the one parser of sizes
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import operator
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdscfnet.errors import UserError, WeightsError
-from kdscfnet.files import file_digest, file_sha256
+from kdscfnet.files import file_digest, file_sha256, read_json_object
 from kdscfnet.text import shown_path
 from kdscfnet.weights import files, networks, release
 
@@ -107,12 +107,11 @@ class WeightFile:
         beside = self.path + ".json"
         if not os.path.isfile(beside):
             return {}
+        sidecar = read_json_object(beside)
         try:
-            with open(beside, encoding="utf-8") as file:
-                sidecar = json.load(file)
             expected = sidecar["file"]["sha256"]
             as_size(sidecar["test_size"])
-        except (OSError, ValueError, KeyError, TypeError, UserError):
+        except (KeyError, TypeError, UserError):
             raise UserError("%s is no sidecar of an exported network: export anew, or remove it" % beside)
         if expected != self.sha256:
             raise UserError(
@@ -161,12 +160,9 @@ class WeightFile:
         folder = os.path.dirname(os.path.abspath(self.path))
         if os.path.basename(folder) == "weights":  # best.pdparams and the epochs of the last third
             folder = os.path.dirname(folder)
-        try:
-            with open(os.path.join(folder, "run.json"), encoding="utf-8") as file:
-                size = json.load(file)["test_size"]
+        size = read_json_object(os.path.join(folder, "run.json")).get("test_size")
+        with contextlib.suppress(UserError):
             return as_size(size) if type(size) in (int, list) else None
-        except (OSError, ValueError, KeyError, TypeError, UserError):
-            return None
 
 
 def resolve(weights=None):
