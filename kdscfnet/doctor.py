@@ -208,9 +208,6 @@ def write_error(folder):
     return "" if may_be_written(_existing(folder)) else "permission denied to all but root"
 
 
-# diagnosing: a rule takes the facts and the set of modules of which enough was told, which it may add to
-
-
 # reporting
 
 

@@ -39,6 +39,11 @@ class ImageSet:
     def __len__(self):
         return len(self.names)
 
+    def part(self, indices):
+        """The set of those images."""
+        lists = {key: getattr(self, key) for key in ("names", "images", "masks", "maps")}
+        return replace(self, **{key: tuple(values[i] for i in indices) for key, values in lists.items() if values})
+
     def describe(self):
         """One line: `DUTS-TR: 4000 images, 4000 masks`."""
         return "%s: %d images, %d masks" % (self.name, len(self.images), len(self.masks) - self.masks.count(None))

@@ -125,6 +125,10 @@ def run_settings(recipe, options, data, world):
     data: kdscfnet.training.training_data.TrainingData. world: the number of processes.
     """
     maps = data.targets if data.targets_from == "teacher maps" else data.maps
+    # maps of several teachers have the same names, and hardly ever the same sizes
+    map_files = ["%s %d" % (os.path.basename(path), os.path.getsize(path)) for path in maps]
+    pretrained = options.pretrained  # a file by its contents, other words as they are
+    pretrained = file_sha256(pretrained)[:16] if os.path.isfile(pretrained) else pretrained
     settings = {
         "seed": options.seed,
         "accumulate": options.accumulate,
@@ -134,14 +138,8 @@ def run_settings(recipe, options, data, world):
         "image_names": _digest(map(os.path.basename, data.images)),
         "targets": data.targets_from,
         "teacher_weights": options.teacher_weights.sha256[:16] if data.targets_from == "teacher" else None,
-        # maps of several teachers have the same names, and hardly ever the same sizes
-        "teacher_map_files": _digest("%s %d" % (os.path.basename(path), os.path.getsize(path)) for path in maps)
-        if maps
-        else None,
-        # a file by its contents, other words as they are
-        "pretrained": file_sha256(options.pretrained)[:16]
-        if os.path.isfile(options.pretrained)
-        else options.pretrained,
+        "teacher_map_files": _digest(map_files) if maps else None,
+        "pretrained": pretrained,
         "init": options.init.sha256[:16] if options.init else None,
         "processes": world,
     }

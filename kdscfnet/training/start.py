@@ -54,17 +54,14 @@ def run_training(recipe, options):
     step_function = choose_step(recipe, options, data, say)
     if process.world > 1 and not on_cpu:
         synchronise_batch_norm(model)
+    from_teacher = data.targets_from == "teacher maps"
+    samples = TrainingSamples(
+        data.images, data.targets or None, options.seed, table=data.table, low_resolution=from_teacher, maps=data.maps
+    )
     trainer = Trainer(
         model,
         step_function,
-        TrainingSamples(
-            data.images,
-            data.targets or None,
-            options.seed,
-            table=data.table,
-            low_resolution=data.targets_from == "teacher maps",
-            maps=data.maps,
-        ),
+        samples,
         recipe,
         folder,
         settings,
@@ -161,10 +158,8 @@ def pictures_of(recipe, data, step_function):
 def carry_out(trainer, say):
     """Train to the end; returns the exit code. What ends the training early says how to go on."""
     folder, how_to_resume = trainer.folder, trainer.options.how_to_resume
-    gone = "another process of this training, or the link to it, is gone; what was saved is in %s. %s" % (
-        folder.folder,
-        how_to_resume,
-    )
+    gone = "another process of this training, or the link to it, is gone; what was saved is in %s. %s"
+    gone = gone % (folder.folder, how_to_resume)
     try:
         with trainer.process.last_words("kdscfnet train: " + gone):
             final = trainer.run()
@@ -178,9 +173,8 @@ def carry_out(trainer, say):
             "--max-lr than %g (%s)" % (error, trainer.recipe.max_lr, folder.what_resumes())
         )
     except LoaderError as error:
-        raise MachineError(
-            "%s; %s; fewer --workers need less memory. %s" % (error, folder.what_resumes(), how_to_resume)
-        )
+        how = error, folder.what_resumes(), how_to_resume
+        raise MachineError("%s; %s; fewer --workers need less memory. %s" % how)
     except (OSError, RuntimeError, SystemError, ValueError) as error:
         if trainer.process.world > 1 and lost_another(error):
             raise MachineError(gone)

@@ -230,9 +230,9 @@ class Trainer:
         self.process.barrier()
 
     def stop_requested(self, epoch_ended):
-        """Whether a signal came. All processes stop together; they ask each other now and then."""
-        meeting = epoch_ended or self.done % self.recipe.log_every == 0
-        return self.process.any_at(meeting, self.signals.received is not None)
+        """Whether a signal came. Processes stop together; they ask each other now and then, as that takes a while."""
+        asked = self.process.world == 1 or epoch_ended or self.done % self.recipe.log_every == 0
+        return asked and self.process.any(self.signals.received is not None)
 
     def save_is_due(self):
         """Whether so many steps or minutes have passed that the state should be saved within an epoch."""
@@ -297,10 +297,8 @@ class Trainer:
     def interrupted(self, kept):
         """The Interrupted to raise. kept: what is left of the work."""
         by = "Ctrl-C" if self.signals.received == signal.SIGINT else "a signal"
-        return Interrupted(
-            "stopped by %s after step %d of %d; %s. %s"
-            % (by, self.done, self.plan.total_steps, kept, self.options.how_to_resume)
-        )
+        how = by, self.done, self.plan.total_steps, kept, self.options.how_to_resume
+        return Interrupted("stopped by %s after step %d of %d; %s. %s" % how)
 
 
 def _plain(value):

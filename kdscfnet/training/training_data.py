@@ -91,12 +91,11 @@ def find_training_data(recipe, options, say):
     if options.val:
         validation = find_image_set(options.val, masks="required", lists=FOR_VALIDATION)
     if validation is not None:
-        good, masks = whole(validation.images, validation.masks, " to measure on", title="checking what to measure on")
+        good, _ = whole(validation.images, validation.masks, " to measure on", title="checking what to measure on")
         if not good:
             raise UserError("%s: none of its images can be read whole" % validation.root)
         kept = set(good)
-        names = tuple(name for name, image in zip(validation.names, validation.images) if image in kept)
-        validation = replace(validation, names=names, images=good, masks=masks)
+        validation = validation.part([i for i, image in enumerate(validation.images) if image in kept])
         say("validation on " + validation.describe())
         both = set(map(os.path.realpath, images)).intersection(map(os.path.realpath, good))
         if both:
@@ -171,18 +170,5 @@ def split_off(image_set, count):
     if not 0 < count < len(image_set):
         raise UserError("--hold-out %d: the set has %d images" % (count, len(image_set)))
     held = {(2 * i + 1) * len(image_set) // (2 * count) for i in range(count)}
-
-    def part(kept, name):
-        def pick(values):
-            return tuple(value for index, value in enumerate(values) if (index in held) != kept)
-
-        return replace(
-            image_set,
-            name=name,
-            names=pick(image_set.names),
-            images=pick(image_set.images),
-            masks=pick(image_set.masks),
-            maps=pick(image_set.maps),
-        )
-
-    return part(True, image_set.name), part(False, image_set.name + " (held out)")
+    kept = [index for index in range(len(image_set)) if index not in held]
+    return image_set.part(kept), replace(image_set.part(sorted(held)), name=image_set.name + " (held out)")
