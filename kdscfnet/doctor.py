@@ -23,7 +23,7 @@ from kdscfnet import dependencies
 from kdscfnet.child import Crashed, in_child
 from kdscfnet.diagnosis import PROBED
 from kdscfnet.errors import UserError
-from kdscfnet.files import may_be_written
+from kdscfnet.files import existing_folder, may_be_written
 
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 
@@ -104,7 +104,7 @@ def look(data="data", weights=None):
         weights_error=write_error(weights),
         data=data,
         files=files,
-        free={folder: shutil.disk_usage(folder).free for folder in {_existing("."), _existing(weights)}},
+        free={folder: shutil.disk_usage(folder).free for folder in {existing_folder("."), existing_folder(weights)}},
     )
 
 
@@ -163,14 +163,6 @@ def look_at_files(data, weights):
     return info
 
 
-def _existing(folder):
-    """The folder, or the nearest one above it that exists."""
-    folder = os.path.abspath(folder)
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
-    return folder
-
-
 def installed(**options):
     """Installed packages, lower-case name with dashes → version, by their metadata; first on the module path wins."""
     try:
@@ -201,11 +193,11 @@ def write_error(folder):
     if os.path.exists(folder) and not os.path.isdir(folder):
         return "is a file"
     try:
-        with tempfile.TemporaryFile(dir=_existing(folder)):
+        with tempfile.TemporaryFile(dir=existing_folder(folder)):
             pass
     except OSError as error:
         return error.strerror or str(error)
-    return "" if may_be_written(_existing(folder)) else "permission denied to all but root"
+    return "" if may_be_written(existing_folder(folder)) else "permission denied to all but root"
 
 
 # reporting

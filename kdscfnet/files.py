@@ -21,6 +21,14 @@ def may_be_written(folder):
     return os.access(str(folder), os.W_OK) and bool(os.stat(str(folder)).st_mode & 0o222)
 
 
+def existing_folder(folder):
+    """The folder as an absolute path, or the nearest one above it that exists."""
+    folder = os.path.abspath(folder)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return folder
+
+
 def file_sha256(path):
     """The SHA-256 of a file, in hexadecimal."""
     return file_digest(path, hashlib.sha256())

@@ -5,7 +5,6 @@ A method is whoever made the maps: one author's network, with a folder of maps f
 
 from __future__ import annotations
 
-import collections
 import os
 
 from kdscfnet.data.find import find_sets_to_score
@@ -30,7 +29,7 @@ def find_methods(folders, sets):
     Returns ({method: {set name: folder}}, in the order given, [(method, names of folders of maps that fit no set)]).
     Raises UserError where no maps are found.
     """
-    methods, others = collections.OrderedDict(), []
+    methods, others = {}, []
     for folder in folders:
         if not os.path.isdir(folder):
             raise UserError("there is no folder of maps %s" % folder)
@@ -127,7 +126,7 @@ def score_methods(
     ] + _maps_without_masks(methods, image_sets, allow_missing)
     for warning in warnings:
         say(warning)
-    paired, problems = [], collections.OrderedDict()
+    paired, problems = [], {}
     for method, folders in methods.items():
         for image_set in image_sets:
             folder = folders.get(image_set.name)
@@ -145,7 +144,7 @@ def score_methods(
     # Names that do not match are known before anything is scored. Then nothing is: the files are only read, so that all
     # that is wrong is listed at once.
     names = scores_named(scores) if allow_missing or not problems else ()
-    results = collections.OrderedDict()
+    results = {}
     for method, image_set, pairs, misfits in paired:
         where = "%s, %s" % (method, image_set.name)
         scored = score_pairs(pairs, misfits, names, resize, threads, where if pairs else None)

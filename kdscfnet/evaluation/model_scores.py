@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import os
 
 from kdscfnet.data.names import list_images
@@ -46,7 +45,7 @@ def find_models(weights=None):
         if item.kind != "scfnet":
             raise UserError("%s holds %s, not a whole SCFNet" % (path, item.title))
         found.append(item)
-    models = collections.OrderedDict()
+    models = {}
     for item in found:
         for name in (item.name, "%s_%s" % (os.path.basename(os.path.dirname(os.path.realpath(item.path))), item.name)):
             if name not in models or os.path.samefile(models[name].path, item.path):
@@ -126,7 +125,7 @@ def test_models(
             return None
         overwrite = False  # every map is made, but of images that cannot be read, which are told below
 
-    results, problems = collections.OrderedDict(), collections.OrderedDict()
+    results, problems = {}, {}
     predictor = None
     for run in runs:
         unread = {}
@@ -163,7 +162,7 @@ def test_models(
 def _expect_masks(image_sets, allow_missing, output):
     """A list of sentences on sets without masks. Raises UserError where masks or images are missing, unless
     `allow_missing`."""
-    remarks, problems = [], collections.OrderedDict()
+    remarks, problems = [], {}
     for image_set in image_sets:
         if not image_set.masks:
             if not allow_missing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import os
 from dataclasses import dataclass
 
@@ -69,7 +68,7 @@ def summarise(problems, names=5):
 
     At most `names` of a kind are named.
     """
-    by_kind = collections.OrderedDict((kind, []) for kind in _KINDS)
+    by_kind = {kind: [] for kind in _KINDS}
     for problem in problems:
         by_kind[problem.kind].append(problem)
     parts = []

@@ -87,7 +87,7 @@ def choose_examples(results, name, number=EXAMPLES):
 
     Where there are fewer than 3 · `number` maps a map is shown once only.
     """
-    by_image = collections.OrderedDict()
+    by_image = {}
     for result in results:
         for scored in result.sets[name].per_image:
             by_image.setdefault(scored.name, []).append(scored.values["MAE"])
@@ -116,7 +116,7 @@ def grid(results, name, number=EXAMPLES):
     with_image = any(scored[0][example.name].pair.image for example in examples)
     side_by_side = len(results) == 1
     heads = (["image"] if with_image else []) + ["mask"] + (["map"] if side_by_side else [r.title for r in results])
-    groups = collections.OrderedDict()
+    groups = {}
     for example in examples:
         groups.setdefault(example.group, []).append(example)
     members = list(groups.values())

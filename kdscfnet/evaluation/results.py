@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import os
 from dataclasses import dataclass, field
 
@@ -101,7 +100,7 @@ def remarks(results):
     ]
     for name in sets_of(results):
         on_set = [result.on(name) for result in results if result.on(name) is not None]
-        found += collections.OrderedDict.fromkeys(text for scores in on_set for text in scores.passed_over)
+        found += dict.fromkeys(text for scores in on_set for text in scores.passed_over)
         scored = [result for result in results if name in result.sets]
         for result in scored:
             scores = result.sets[name]

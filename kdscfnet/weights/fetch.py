@@ -10,11 +10,13 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+
 from kdscfnet.errors import WeightsError
 from kdscfnet.weights import files, networks
 from kdscfnet.weights.networks import shape_tables
 from kdscfnet.weights.release import MIRROR, how_to_get, path_of_ours, release, weight_files, weights_folder
-from kdscfnet.weights.weightfile import WeightFile, product, verify
+from kdscfnet.weights.weightfile import WeightFile, verify
 
 
 def fetch(entry, folder=None, force=False, mirror=None, **options):
@@ -44,8 +46,7 @@ def fetch(entry, folder=None, force=False, mirror=None, **options):
 
 def _limit(entry):
     """Bytes that a download of `entry` cannot exceed: float64, at protocol 2, with a classifier."""
-    shapes = shape_tables()[entry.backbone].values()
-    return (16 << 20) + 12 * sum(product(shape) for shape in shapes)
+    return (16 << 20) + 12 * sum(int(np.prod(shape)) for shape in shape_tables()[entry.backbone].values())
 
 
 # ImageNet weights of the backbones -----------------------------------------------------------------------------------
@@ -92,13 +93,13 @@ def load_backbone(model, source, folder=None, **options):
     arrays, report = files.read_file(path)
     state = model.bkbone.state_dict()
     if networks.identify(arrays):
-        raise WeightsError(
-            report.path, "holds a whole SCFNet, not the ImageNet weights of a backbone that --pretrained takes"
-        )
+        reason = "holds a whole SCFNet, not the ImageNet weights of a backbone that --pretrained takes"
+        raise WeightsError(report.path, reason)
     other = networks.identify_backbone(arrays)
     if other and other != model.backbone:
         raise WeightsError(report.path, "holds ImageNet weights of %s, not of %s" % (other, model.backbone))
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     chosen = files.fit(arrays, shapes, report, "backbone " + model.backbone, networks.CLASSIFIER[model.backbone])
-    files.assign(state, chosen)
+    for key, array in chosen.items():
+        state[key].set_value(array)
     return report

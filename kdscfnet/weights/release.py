@@ -61,11 +61,6 @@ class Entry:
         """What we measured, to be read: `0.068 on ECSSD, 0.114 on DUTS-TE`."""
         return ", ".join("%.3f on %s" % (mae, name) for name, mae in self.measured.items())
 
-    @property
-    def holds(self):
-        """What the file holds, to be read."""
-        return holding(self.kind, self.backbone)
-
 
 def holding(kind, backbone):
     """What a file of that kind holds, to be read: `SCFNet with the backbone resnet50`."""
@@ -150,26 +145,19 @@ def weights_folder(folder=None):
 
 def weight_files(folder=None):
     """Paths of all weight files in the weights folder and its subfolders, sorted; no hidden or unfinished ones."""
-    root = weights_folder(folder)
     paths = []
-    for parent, folders, names in os.walk(str(root)):
+    for parent, folders, names in os.walk(str(weights_folder(folder))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths += [
-            Path(parent, name) for name in sorted(names) if not name.startswith(".") and name.lower().endswith(SUFFIXES)
-        ]
+        names = [name for name in sorted(names) if not name.startswith(".") and name.lower().endswith(SUFFIXES)]
+        paths += [Path(parent, name) for name in names]
     return paths
 
 
 def bundled_notice(folder=None):
     """The line that is said where the bundled student stands in for weights that are not there."""
-    return (
-        "no other student in %s: using the bundled %s, ours and not the authors' (MAE %s); theirs: weights fetch kd-stb"
-        % (
-            shown_path(os.path.abspath(str(weights_folder(folder)))),
-            release().bundled.title,
-            release().bundled.scores,
-        )
-    )
+    here, ours = shown_path(os.path.abspath(str(weights_folder(folder)))), release().bundled
+    line = "no other student in %s: using the bundled %s, ours and not the authors' (MAE %s); theirs: "
+    return line % (here, ours.title, ours.scores) + "weights fetch kd-stb"
 
 
 def how_to_get(entry, folder=None):
@@ -177,12 +165,8 @@ def how_to_get(entry, folder=None):
     where = "save it as %s in %s" % (entry.file, os.path.abspath(str(weights_folder(folder))))
     if entry.kind == "backbone":
         return "get it from %s and %s" % (entry.page, where)
-    return "get it from %s or from Baidu, %s (code %s), and %s" % (
-        entry.page,
-        release().baidu,
-        release().baidu_code,
-        where,
-    )
+    links = entry.page, release().baidu, release().baidu_code
+    return "get it from %s or from Baidu, %s (code %s), and %s" % (*links, where)
 
 
 def namesake(path):

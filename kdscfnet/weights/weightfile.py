@@ -16,6 +16,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.files import file_digest, file_sha256, read_json_object
 from kdscfnet.text import shown_path
@@ -114,9 +116,8 @@ class WeightFile:
         except (KeyError, TypeError, UserError):
             raise UserError("%s is no sidecar of an exported network: export anew, or remove it" % beside)
         if expected != self.sha256:
-            raise UserError(
-                "%s is not the file that %s describes: export it anew" % (self.path, os.path.basename(beside))
-            )
+            names = self.path, os.path.basename(beside)
+            raise UserError("%s is not the file that %s describes: export it anew" % names)
         return sidecar
 
     @property
@@ -250,14 +251,7 @@ def bundled(known=(), whole=True):
 
 def count_parameters(arrays):
     """Numbers in a model: trainable ones and BatchNorm statistics, without derived buffers."""
-    return sum(product(array.shape) for key, array in arrays.items() if not networks.is_derived(key))
-
-
-def product(shape):
-    result = 1
-    for side in shape:
-        result *= int(side)
-    return result
+    return sum(int(np.prod(array.shape)) for key, array in arrays.items() if not networks.is_derived(key))
 
 
 @dataclass
@@ -281,10 +275,9 @@ def verify(path, entry=None):
     backbone, kind = networks.identify(arrays), "scfnet"
     if backbone is None:
         backbone, kind = networks.identify_backbone(arrays), "backbone"
-    if entry is not None:
-        if (backbone, kind) != (entry.backbone, entry.kind):
-            holds = release.holding(kind, backbone) if backbone else "none of our networks"
-            raise WeightsError(name, "holds %s, not %s" % (holds, entry.holds))
+    if entry is not None and (backbone, kind) != (entry.backbone, entry.kind):
+        holds = release.holding(kind, backbone) if backbone else "none of our networks"
+        raise WeightsError(name, "holds %s, not %s" % (holds, release.holding(entry.kind, entry.backbone)))
     if backbone is None:
         # the network it is nearest to says best what is wrong
         backbone = max(networks.shape_tables(), key=lambda table: _likeness(arrays, networks.shape_tables()[table]))
@@ -306,11 +299,8 @@ def verify(path, entry=None):
             if wanted == (weight_file.sha256 if kind == "SHA-256" else file_digest(path, hashlib.md5())):
                 same_as, compared = entry, compared or kind
             elif by_name:
-                raise WeightsError(
-                    name,
-                    "has the name of %s, but its %s differs: it is another file, or damaged"
-                    % (release.described(entry), kind),
-                )
+                reason = "has the name of %s, but its %s differs: it is another file, or damaged"
+                raise WeightsError(name, reason % (release.described(entry), kind))
             else:
                 raise WeightsError(name, "is not the published file: its %s differs" % kind)
     return Verified(weight_file, path.stat().st_size, report, same_as, compared)
