@@ -33,15 +33,9 @@ class BatchPlan:
     def __init__(
         self, num_images, batch_size, sizes, epochs, seed, accumulate=1, rank=0, world=1, start_step=0, early_sizes=()
     ):
-        self.num_images, self.batch_size, self.sizes, self.epochs, self.seed = (
-            num_images,
-            batch_size,
-            tuple(sizes),
-            epochs,
-            seed,
-        )
+        self.num_images, self.batch_size, self.epochs, self.seed = num_images, batch_size, epochs, seed
         self.accumulate, self.rank, self.world, self.start_step = accumulate, rank, world, start_step
-        self.early_sizes = tuple(early_sizes)
+        self.sizes, self.early_sizes = tuple(sizes), tuple(early_sizes)
         self.effective_batch = batch_size * accumulate * world
         self.steps_per_epoch = steps_per_epoch(num_images, self.effective_batch)
         self.total_steps = self.steps_per_epoch * epochs

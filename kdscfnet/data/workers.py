@@ -52,18 +52,9 @@ def load_ahead(turns, plan, workers):
         try:
             images, targets, step, share = turns.load(items)
         except BadImageError as error:  # as data: Paddle would print a worker's traceback
-            return [
-                no_tensor,
-                np.frombuffer(str(error).encode("utf-8"), np.uint8).copy(),
-                np.zeros(1, np.int64),
-                np.zeros(1, np.float64),
-            ]
-        return [
-            images,
-            no_tensor if targets is None else targets,
-            np.array([step], np.int64),
-            np.array([share], np.float64),
-        ]
+            images, targets, step, share = no_tensor, np.frombuffer(str(error).encode("utf-8"), np.uint8).copy(), 0, 0.0
+        targets = no_tensor if targets is None else targets
+        return [images, targets, np.array([step], np.int64), np.array([share], np.float64)]
 
     loader = paddle.io.DataLoader(
         Dataset(),
@@ -86,12 +77,8 @@ def load_ahead(turns, plan, workers):
                 raise _worker_deaths.first_error
             if len(images.shape) == 1:
                 raise LoaderError(bytes(targets.numpy()).decode("utf-8"))
-            yield (
-                images,
-                (targets if turns.samples.targets is not None else None),
-                int(step.numpy()[0]),
-                float(share.numpy()[0]),
-            )
+            targets = targets if turns.samples.targets is not None else None
+            yield images, targets, int(step.numpy()[0]), float(share.numpy()[0])
     except (RuntimeError, SystemError, OSError) as error:
         raise _as_loader_error(_worker_deaths.first_error or error) or error
 
@@ -142,10 +129,8 @@ def _as_loader_error(error):
     # "data reader": the word of Paddle 2.2
     if not any(word in text.lower() for word in ("dataloader", "worker", "data reader")):
         return None
-    line = next(
-        (part.strip() for part in text.splitlines() if "loader" in part.lower() or "reader" in part.lower()),
-        text.strip().splitlines()[0],
-    )
+    lines = [part.strip() for part in text.splitlines() if "loader" in part.lower() or "reader" in part.lower()]
+    line = (lines or text.strip().splitlines())[0]
     return LoaderError("a worker of the loader died (out of memory?): %s" % line)
 
 

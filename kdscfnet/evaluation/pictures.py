@@ -103,13 +103,13 @@ def choose_examples(results, name, number=EXAMPLES):
     return chosen
 
 
-def grid(results, name, number=EXAMPLES):
+def grid(results, name):
     """The best, median and worst maps of one set beside image and mask: a figure, or None where there are no maps.
 
     With one result the three groups stand side by side, with several one below the other, as in a paper's comparison.
     """
     results = [result for result in results if name in result.sets]
-    examples = choose_examples(results, name, number)
+    examples = choose_examples(results, name)
     if not examples:
         return None
     scored = [{s.name: s for s in result.sets[name].per_image} for result in results]

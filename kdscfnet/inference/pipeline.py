@@ -38,7 +38,6 @@ def predict_files(
     threshold=0.5,
     title="predict",
     show_progress=True,
-    batch_size=None,
     made=None,
     each=lambda: None,
 ):
@@ -50,7 +49,6 @@ def predict_files(
         overwrite: make results that are there already again; otherwise an image whose results are all there is skipped.
         threshold: of masks (outputs.make_mask).
         title, show_progress: the progress bar.
-        batch_size: see `predict_stream`.
         made: called with a job when its results are whole, from any thread.
         each: called after every image that was done or has failed.
 
@@ -74,7 +72,7 @@ def predict_files(
 
     with progress(total=len(todo), desc=title, disable=not show_progress) as bar:
         for job, _, note, failure in predict_stream(
-            predictor, todo, lambda job: read_any(job.input), finish, keep_image, batch_size
+            predictor, todo, lambda job: read_any(job.input), finish, keep_image
         ):
             if failure is None:
                 report.done.append(job.input)

@@ -223,10 +223,8 @@ for _kind, _sizes in (("F", (2, 4, 8)), ("I", (1, 2, 4, 8)), ("U", (1, 2, 4, 8))
 
 
 def _read_safetensors(path, name, lazy):
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError:
-        raise WeightsError(name, "a .safetensors file needs the safetensors package: pip install safetensors")
+    from safetensors import SafetensorError, safe_open
+
     arrays = {}
     try:
         with safe_open(path, framework="numpy") as file:
@@ -279,10 +277,8 @@ def write_weights(path, arrays):
     if suffix == ".pdparams":
         write_arrays(path, arrays)
         return
-    try:
-        from safetensors.numpy import save_file
-    except ImportError:
-        raise WeightsError(name, "a .safetensors file needs the safetensors package: pip install safetensors")
+    from safetensors.numpy import save_file
+
     with atomic_path(path) as temporary:
         save_file(arrays, temporary)
 
