@@ -163,9 +163,6 @@ def read_bytes(path):
     return data
 
 
-# ---- formats, by their first bytes
-
-
 # ---- decoding
 
 

@@ -20,11 +20,6 @@ _NORMALIZED = (np.arange(256, dtype=np.float32)[:, None] - MEAN) / STD
 _BLOCK = 1 << 17  # pixels of the result that are worked on at a time, so that they stay in the cache
 
 
-def normalize(image):
-    """uint8 H×W×3 RGB → float32 H×W×3, (image − MEAN) / STD."""
-    return (image.astype(np.float32) - MEAN) / STD
-
-
 def prepare_image(image, size, out=None):
     """The network's input at test time: normalise, then resize, bilinear.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 import os
 import re
@@ -102,15 +103,16 @@ def frame_rate(path):
     if varies:  # then only all of the frames tell
         with _opened(path) as capture:
             measured = _measured_rate(capture, None)[0]
+    rate, note = said, None
     if varies:
-        rate = measured
-        note = "its frame rate varies: the result shows all frames at the mean, %.4g a second" % rate
+        rate, note = (
+            measured,
+            "its frame rate varies: the result shows all frames at the mean, %.4g a second" % measured,
+        )
     elif measured and abs(measured - said) > 0.02 * measured:
-        rate = measured
         note = "the file says %g frames a second, its frames' times say %.4g, which is taken" % (said, measured)
-    elif said:
-        rate, note = said, None
-    else:
+        rate = measured
+    elif not said:
         rate, note = DEFAULT_RATE, "the video does not say its rate: %g frames a second are taken" % DEFAULT_RATE
     return _writable_rate(rate), note
 
@@ -143,15 +145,11 @@ def _predict(predictor, job, capture, overwrite, threshold, frames, show_progres
     notes = [note] if note else []
 
     def paths(number):
-        return {
-            kind: os.path.join(folder, "%06d%s" % (number, outputs.SUFFIXES[kind]))
-            for kind, folder in job.outputs.items()
-        }
+        names = {kind: "%06d%s" % (number, outputs.SUFFIXES[kind]) for kind in job.outputs}
+        return {kind: os.path.join(folder, names[kind]) for kind, folder in job.outputs.items()}
 
     def wanted():
-        number = 0
-        while True:
-            number += 1
+        for number in itertools.count(1):
             there = frames and not overwrite and all(os.path.exists(path) for path in paths(number).values())
             if there:
                 if not capture.grab():
@@ -170,25 +168,14 @@ def _predict(predictor, job, capture, overwrite, threshold, frames, show_progres
             return None
         return {kind: _frame(outputs.render(kind, image, saliency, threshold)) for kind in job.outputs}
 
-    count, kept = 0, []
+    count, kept, sinks = 0, [], {}
+    total, title = expected if expected > 0 else None, os.path.basename(job.input)
     with contextlib.ExitStack() as stack:
-        sinks = {}
-        if not frames:
-            shape = _pixel_shape(capture)
-            sinks = {
-                kind: _open_sink(stack.enter_context(atomic_path(path)), rate, shape, job.input)
-                for kind, path in job.outputs.items()
-            }
-            notes += [text for text in {sink.note for sink in sinks.values()} if text]
+        for kind, path in job.outputs.items() if not frames else ():
+            sinks[kind] = _open_sink(stack.enter_context(atomic_path(path)), rate, _pixel_shape(capture), job.input)
+        notes += [text for text in {sink.note for sink in sinks.values()} if text]
         try:
-            bar = stack.enter_context(
-                progress(
-                    total=expected if expected > 0 else None,
-                    unit=" frames",
-                    desc=os.path.basename(job.input),
-                    disable=not show_progress,
-                )
-            )
+            bar = stack.enter_context(progress(total=total, unit=" frames", desc=title, disable=not show_progress))
             for _, pictures, _, failure in pipeline.predict_stream(predictor, wanted(), _read, finish):
                 if failure is not None:
                     raise BadImageError(job.input, failure)
@@ -239,38 +226,47 @@ def ffmpeg():
 
 
 def _open_sink(path, rate, shape, source):
-    suffix = os.path.splitext(path)[1].lower()
-    if ffmpeg() and suffix in _CODECS:
-        return _FFmpegSink(path, rate, shape, source)
-    return _OpenCVSink(path, rate, shape)
+    by_ffmpeg = ffmpeg() and os.path.splitext(path)[1].lower() in _CODECS
+    return (_FFmpegSink if by_ffmpeg else _OpenCVSink)(path, rate, shape, source)
 
 
-class _FFmpegSink:
-    """A video file that ffmpeg writes, started with the first frame, whose size is the video's."""
+class _Sink:
+    """A video file that is opened with its first frame, whose size is the video's."""
 
     note = None
 
     def __init__(self, path, rate, shape, source):
         self.path, self.rate, self.shape, self.source = path, rate, shape, source
         self.suffix = os.path.splitext(path)[1].lower()
+
+    def size_of(self, frame):
+        """(width, height). Raises UserError where the format holds no odd ones: FFmpeg would cut a column or row off."""
+        size = frame.shape[1], frame.shape[0]
+        if self.suffix != ".avi" and (size[0] % 2 or size[1] % 2):
+            what = "%s videos are of even width and height, not of %d×%d: name the result .avi, or take --frames"
+            raise UserError(what % (self.suffix, *size))
+        return size
+
+
+class _FFmpegSink(_Sink):
+    """A file that ffmpeg writes."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         self.process, self.errors = None, tempfile.TemporaryFile()
 
     def write(self, frame):
         if self.process is None:
-            size = frame.shape[1], frame.shape[0]
-            _refuse_odd(size, self.suffix)
+            size = self.size_of(frame)
             command = [ffmpeg(), "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "bgr24"]
             command += ["-s", "%dx%d" % size, "-r", "%.6g" % self.rate, "-i", "-", "-i", os.path.abspath(self.source)]
             # the frames, and the original's sound where it has one
             command += ["-map", "0:v:0", "-map", "1:a?", "-vf", "setsar=%d/%d" % self.shape]
             command += [*_CODECS[self.suffix].split(), self.path]
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.errors
-            )
-        try:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": self.errors}
+            self.process = subprocess.Popen(command, **pipes)
+        with contextlib.suppress(BrokenPipeError):  # `check` says why
             self.process.stdin.write(np.ascontiguousarray(frame).data)
-        except BrokenPipeError:  # `check` says why
-            pass
 
     def close(self):
         if self.process is not None:
@@ -286,17 +282,13 @@ class _FFmpegSink:
         self.errors.close()
 
 
-class _OpenCVSink:
-    """A video file that OpenCV writes, opened with the first frame, whose size is the video's.
+class _OpenCVSink(_Sink):
+    """A file that OpenCV writes. It cannot say that pixels are no squares: such frames are stretched to what is seen."""
 
-    OpenCV cannot say that pixels are no squares: such frames are stretched to the shape in which they are seen.
-    """
-
-    def __init__(self, path, rate, shape):
-        self.path, self.rate, self.shape = path, rate, shape
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         self.writer = None
-        self.note = None
-        if shape[0] != shape[1]:
+        if self.shape[0] != self.shape[1]:
             self.note = "its pixels are no squares: the result is stretched to what is seen (ffmpeg would keep them)"
 
     def write(self, frame):
@@ -304,18 +296,12 @@ class _OpenCVSink:
             width = 2 * round(frame.shape[1] * self.shape[0] / self.shape[1] / 2)
             frame = cv2.resize(frame, (max(2, width), frame.shape[0]), interpolation=cv2.INTER_LINEAR)
         if self.writer is None:
-            size = frame.shape[1], frame.shape[0]
-            suffix = os.path.splitext(self.path)[1].lower()
-            if suffix == ".avi":
-                code, api = "MJPG", [cv2.CAP_OPENCV_MJPEG]
-            else:
-                _refuse_odd(size, suffix)
-                code, api = "mp4v", []
+            code, api = ("MJPG", [cv2.CAP_OPENCV_MJPEG]) if self.suffix == ".avi" else ("mp4v", [])
+            size = self.size_of(frame)
             self.writer = cv2.VideoWriter(self.path, *api, cv2.VideoWriter_fourcc(*code), self.rate, size)
             if not self.writer.isOpened():
-                raise UserError(
-                    "OpenCV cannot write %s videos here: name the result .mp4 or .avi, or take --frames" % suffix
-                )
+                advice = "name the result .mp4 or .avi, or take --frames"
+                raise UserError("OpenCV cannot write %s videos here: %s" % (self.suffix, advice))
         self.writer.write(frame)
 
     def close(self):
@@ -329,11 +315,3 @@ class _OpenCVSink:
         capture.release()
         if written != count:
             raise UserError("only %d of %d frames could be written: is the disk full?" % (max(written, 0), count))
-
-
-def _refuse_odd(size, suffix):
-    if size[0] % 2 or size[1] % 2:  # FFmpeg in OpenCV would cut a column or a row off
-        raise UserError(
-            "%s videos are of even width and height, not of %d×%d: name the result .avi, or take --frames"
-            % ((suffix,) + size)
-        )
