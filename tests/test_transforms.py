@@ -165,6 +165,5 @@ def test_no_augmentation_is_test_time_preparation():
     assert (
         np.abs(apply_to_image(image, no_augmentation(40, 60), (64, 96)) - prepare_image(image, (64, 96))).max() < 1e-5
     )
-    assert (
-        np.abs(prepare_image(image, (40, 60)).transpose(1, 2, 0) - (image.astype(np.float32) - MEAN) / STD).max() < 1e-5
-    )
+    normalized = (image.astype(np.float32) - MEAN) / STD
+    assert np.abs(prepare_image(image, (40, 60)).transpose(1, 2, 0) - normalized).max() < 1e-5

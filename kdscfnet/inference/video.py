@@ -240,7 +240,7 @@ class _Sink:
         self.suffix = os.path.splitext(path)[1].lower()
 
     def size_of(self, frame):
-        """(width, height). Raises UserError where the format holds no odd ones: FFmpeg would cut a column or row off."""
+        """(width, height). Raises UserError where the format holds no odd ones: FFmpeg would cut a row off."""
         size = frame.shape[1], frame.shape[0]
         if self.suffix != ".avi" and (size[0] % 2 or size[1] % 2):
             what = "%s videos are of even width and height, not of %d×%d: name the result .avi, or take --frames"
@@ -283,7 +283,7 @@ class _FFmpegSink(_Sink):
 
 
 class _OpenCVSink(_Sink):
-    """A file that OpenCV writes. It cannot say that pixels are no squares: such frames are stretched to what is seen."""
+    """A file that OpenCV writes. It knows square pixels only: other frames are stretched to what is seen."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
