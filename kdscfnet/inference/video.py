@@ -105,13 +105,11 @@ def frame_rate(path):
             measured = _measured_rate(capture, None)[0]
     rate, note = said, None
     if varies:
-        rate, note = (
-            measured,
-            "its frame rate varies: the result shows all frames at the mean, %.4g a second" % measured,
-        )
-    elif measured and abs(measured - said) > 0.02 * measured:
-        note = "the file says %g frames a second, its frames' times say %.4g, which is taken" % (said, measured)
         rate = measured
+        note = "its frame rate varies: the result shows all frames at the mean, %.4g a second" % rate
+    elif measured and abs(measured - said) > 0.02 * measured:
+        rate = measured
+        note = "the file says %g frames a second, its frames' times say %.4g, which is taken" % (said, rate)
     elif not said:
         rate, note = DEFAULT_RATE, "the video does not say its rate: %g frames a second are taken" % DEFAULT_RATE
     return _writable_rate(rate), note
