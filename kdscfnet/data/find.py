@@ -21,6 +21,7 @@ IMAGE_FOLDER = re.compile(r"^(.+[-_])?(images?|imgs?|im)$", re.I)
 MASK_FOLDER = re.compile(
     r"^(.+[-_])?(masks?|gts?|ground[-_]?truth([-_]masks?)?|labels?|annotations?)$|^pixelwisegt.*$", re.I
 )
+_PARALLEL = ("names", "images", "masks", "maps")  # lists of an ImageSet
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class ImageSet:
 
     def part(self, indices):
         """The set of those images."""
-        lists = {key: getattr(self, key) for key in ("names", "images", "masks", "maps")}
+        lists = {key: getattr(self, key) for key in _PARALLEL}
         return replace(self, **{key: tuple(values[i] for i in indices) for key, values in lists.items() if values})
 
     def describe(self):
@@ -58,19 +59,13 @@ def merge_sets(sets):
         return sets[0]
     rows = sorted((name, number, row) for number, one in enumerate(sets) for row, name in enumerate(one.names))
 
-    def pick(of):
-        lists = [of(one) for one in sets]
+    def pick(key):
+        lists = [getattr(one, key) for one in sets]
         return tuple(lists[number][row] for _, number, row in rows) if all(lists) else ()
 
-    return ImageSet(
-        " + ".join(one.name for one in sets),
-        sets[0].root,
-        pick(lambda one: one.names),
-        pick(lambda one: one.images),
-        pick(lambda one: one.masks),
-        passed_over=tuple(sentence for one in sets for sentence in one.passed_over),
-        maps=pick(lambda one: one.maps),
-    )
+    picked = {key: pick(key) for key in _PARALLEL}
+    sentences = tuple(sentence for one in sets for sentence in one.passed_over)
+    return ImageSet(" + ".join(one.name for one in sets), sets[0].root, passed_over=sentences, **picked)
 
 
 def find_image_set(root, masks="required", images="required", lists=FOR_TRAINING):

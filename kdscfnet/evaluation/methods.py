@@ -40,10 +40,9 @@ def find_methods(folders, sets):
         inside = [(path, _of_method(path, sets)) for path in _folders(folder)]
         if not any(by_set for _, by_set in inside):
             names = _labelled(sets)
-            raise UserError(
-                "%s holds no maps of %s: expected %s, with the names of the masks"
-                % (folder, ", ".join(names), os.path.join(folder, names[0], "*.png"))
-            )
+            expected = os.path.join(folder, names[0], "*.png")
+            text = "%s holds no maps of %s: expected %s, with the names of the masks"
+            raise UserError(text % (folder, ", ".join(names), expected))
         for path, by_set in inside:
             name = _add(methods, path, by_set) if by_set else os.path.basename(path)
             others.append((name, _of_other_sets(path, by_set)))
@@ -165,10 +164,8 @@ def _maps_without_masks(methods, image_sets, allow_missing):
         if image_set.masks or not whose:
             continue
         if not allow_missing:
-            raise UserError(
-                "%s, and %s has maps of it; --allow-missing leaves its scores out, --sets chooses other sets"
-                % (no_masks_in(image_set), " and ".join(whose))
-            )
+            advice = "--allow-missing leaves its scores out, --sets chooses other sets"
+            raise UserError("%s, and %s has maps of it; %s" % (no_masks_in(image_set), " and ".join(whose), advice))
         warnings.append("%s; maps of it are not scored (--allow-missing)" % no_masks_in(image_set))
     return warnings
 

@@ -71,10 +71,8 @@ def _in_folder(folder):
         say(release.bundled_notice())
         found = [ours]
     if not found:
-        raise UserError(
-            "no weights in %s: get one (kdscfnet weights fetch fs-m3; kdscfnet weights list --links), or name a "
-            "file: --weights FILE" % os.path.abspath(str(release.weights_folder(folder)))
-        )
+        advice = "get one (kdscfnet weights fetch fs-m3; kdscfnet weights list --links), or name a file: --weights FILE"
+        raise UserError("no weights in %s: %s" % (os.path.abspath(str(release.weights_folder(folder))), advice))
     return found
 
 

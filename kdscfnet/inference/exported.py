@@ -32,10 +32,8 @@ def find_or_export(weights, backbone=None, size=None):
     weights = Path(weight_file)
     if weight_file.kind == "exported":
         if not weight_file.sidecar:
-            raise UserError(
-                "%s comes without its sidecar %s.json, so it may be another network: kdscfnet export makes both"
-                % (weights, weights.name)
-            )
+            text = "%s comes without its sidecar %s.json, so it may be another network: kdscfnet export makes both"
+            raise UserError(text % (weights, weights.name))
         return weights, weight_file.sidecar
     digest = weight_file.sha256
 
@@ -59,10 +57,8 @@ def find_or_export(weights, backbone=None, size=None):
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CannotExport(
-            "there is no place for the exported network (%s: %s): name a folder that can be written by KDSCFNET_CACHE"
-            % (folder, error.strerror)
-        )
+        advice = "name a folder that can be written by KDSCFNET_CACHE"
+        raise CannotExport("there is no place for the exported network (%s: %s): %s" % (folder, error.strerror, advice))
     say("exporting the network for ONNX Runtime, once per weight file, to %s" % path)
     return path, export_in_child("onnx", weight_file, backbone, path, swin_size)
 
@@ -88,11 +84,8 @@ def export_in_child(kind, weight_file, backbone, target, size=None):
 
 def cache_folder():
     """The user's folder for exported networks whose weights lie where nothing can be written."""
-    home = os.environ.get("KDSCFNET_CACHE")
-    if home:
-        return Path(home)
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "kdscfnet"
+    return Path(os.environ.get("KDSCFNET_CACHE") or os.path.join(base, "kdscfnet"))
 
 
 def verified(path, weights_sha256, backbone):

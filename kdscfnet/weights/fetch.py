@@ -1,8 +1,4 @@
-"""Files of the release, downloaded and verified; and ImageNet weights for a model's backbone.
-
-fetch(entry, folder)      download, verified before it gets its name (kdscfnet/weights/download.py)
-load_backbone(model, …)   ImageNet weights into a model's backbone: path, "auto" or "none"
-"""
+"""Files of the release, downloaded and verified; and ImageNet weights for a model's backbone."""
 
 from __future__ import annotations
 

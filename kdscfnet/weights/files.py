@@ -1,9 +1,5 @@
 """Weight files: read without trust, fitted strictly, written so that everybody can read them.
 
-    load_weights(model, path)     strict: every entry, its shape, finite values; or one error and the model as it was
-    save_weights(model, path)     .pdparams or .safetensors
-    read_weights(path)            {key: array}, without Paddle
-
 Nothing in this project calls paddle.load on a user's file: a .pdparams file is a pickle, and paddle.load runs what is
 in it.
 """

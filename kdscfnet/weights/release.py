@@ -1,9 +1,5 @@
 """The release as data: which weights exist, where they go, what is in the weights folder, and how to get the rest.
 
-    release()             weights/manifest.yaml as objects
-    weights_folder()      where weights are
-    weight_files()        the files in it
-
 Opens no weight file: kdscfnet/weights/weightfile.py says what one is, kdscfnet/weights/fetch.py downloads.
 """
 
@@ -153,9 +149,9 @@ def weight_files(folder=None):
     return paths
 
 
-def bundled_notice(folder=None):
+def bundled_notice():
     """The line that is said where the bundled student stands in for weights that are not there."""
-    here, ours = shown_path(os.path.abspath(str(weights_folder(folder)))), release().bundled
+    here, ours = shown_path(os.path.abspath(str(weights_folder()))), release().bundled
     line = "no other student in %s: using the bundled %s, ours and not the authors' (MAE %s); theirs: "
     return line % (here, ours.title, ours.scores) + "weights fetch kd-stb"
 

@@ -1,11 +1,4 @@
-"""What is known of one weight file, found out once and handed on. Imports no Paddle.
-
-resolve(text)         the WeightFile of a path, of a name of the release, or of the best student that is here
-find_weights(folder)  the usable SCFNet weights in the weights folder
-bundled()             the student that comes with the package, for where there are no others
-verify(path)          check a file whole
-as_size(size)         the one parser of sizes
-"""
+"""What is known of one weight file, found out once and handed on. Imports no Paddle."""
 
 from __future__ import annotations
 
@@ -177,32 +170,25 @@ def resolve(weights=None):
     """
     if isinstance(weights, WeightFile):
         return weights
-    if weights is not None and os.path.exists(weights):
-        if os.path.isdir(weights):
-            raise UserError("%s is a folder: name a weight file in it" % weights)
-        return _usable(weights)
+    if weights is not None and os.path.isdir(weights):
+        raise UserError("%s is a folder: name a weight file in it" % weights)
     if weights is None:
         students = [WeightFile(path) for path in release.weight_files()]
         students = [student for student in students if student.kind == "scfnet" and student.backbone == "mobilenetv3"]
         others = [student for student in students if not student.is_bundled]
         student = min(others, key=_preference) if others else bundled(students)
-    elif weights == "bundled":
+    elif weights == "bundled" and not os.path.exists(weights):
         student = bundled()
     else:
-        return _usable(_of_the_release(os.fspath(weights)))
+        weight_file = WeightFile(weights if os.path.exists(weights) else _of_the_release(os.fspath(weights)))
+        if weight_file.kind == "broken" and weight_file.path.lower().endswith(".onnx"):
+            raise UserError(weight_file.problem)
+        return weight_file
     if student is None:
-        raise UserError(
-            "there are no weights in %s: kdscfnet weights fetch kd-stb gets some, --weights names others"
-            % os.path.abspath(str(release.weights_folder()))
-        )
+        folder = os.path.abspath(str(release.weights_folder()))
+        advice = "kdscfnet weights fetch kd-stb gets some, --weights names others"
+        raise UserError("there are no weights in %s: %s" % (folder, advice))
     return student
-
-
-def _usable(path):
-    weight_file = WeightFile(path)
-    if weight_file.kind == "broken" and weight_file.path.lower().endswith(".onnx"):
-        raise UserError(weight_file.problem)
-    return weight_file
 
 
 def _of_the_release(name):
@@ -213,9 +199,8 @@ def _of_the_release(name):
         raise UserError("%s is an ImageNet backbone, which makes no saliency maps: name a model" % name)
     path = release.weights_folder() / entry.file
     if not path.is_file():
-        raise UserError(
-            "%s is not here yet: kdscfnet weights fetch %s, or %s" % (name, entry.name, release.how_to_get(entry))
-        )
+        ways = name, entry.name, release.how_to_get(entry)
+        raise UserError("%s is not here yet: kdscfnet weights fetch %s, or %s" % ways)
     return path
 
 
