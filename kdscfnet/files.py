@@ -8,9 +8,8 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
-import threading
 import time
+import uuid
 
 from kdscfnet.errors import WeightsError
 from kdscfnet.text import shown_path
@@ -54,14 +53,10 @@ def atomic_path(path, suffix=None):
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     suffix = os.path.splitext(path)[1] if suffix is None else suffix
-    handle, temporary = tempfile.mkstemp(prefix=".tmp-", suffix=suffix, dir=folder)
-    os.close(handle)
+    temporary = os.path.join(folder, ".tmp-%s%s" % (uuid.uuid4().hex, suffix))
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # not private, as mkstemp's would be
     try:
         yield temporary
-        # mkstemp makes the file private; a result has the permissions of any new file. Some file systems have none
-        # (exFAT, CIFS, Windows' disks in WSL): that costs the permissions, not the result.
-        with contextlib.suppress(OSError):
-            os.chmod(temporary, 0o666 & ~_umask())
         _replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -84,19 +79,6 @@ def _replace(temporary, path):
             os.rename(aside, path)
             raise
         os.unlink(aside)
-
-
-_UMASK = []
-_UMASK_LOCK = threading.Lock()
-
-
-def _umask():
-    # It can only be read by setting it, for all threads: once, so that no two threads read each other's zero.
-    with _UMASK_LOCK:
-        if not _UMASK:
-            _UMASK.append(os.umask(0))
-            os.umask(_UMASK[0])
-        return _UMASK[0]
 
 
 def write_bytes(path, data, sync=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
+import operator
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -89,11 +91,11 @@ _OPENCV = _OpenCVThreads()
 class Scratch(threading.local):
     """Arrays that a thread uses again for its next map. Fresh memory costs more than the arithmetic in it."""
 
-    def __call__(self, name, shape):
-        size = shape[0] * shape[1]
+    def __call__(self, name, shape, dtype=np.float32):
+        size = functools.reduce(operator.mul, shape)
         kept = self.__dict__.get(name)
         if kept is None or kept.size < size:
-            kept = np.empty(size, np.float32)
+            kept = np.empty(size, dtype)
             if size <= _KEPT:
                 setattr(self, name, kept)
         return kept[:size].reshape(shape)

@@ -75,7 +75,7 @@ def find(inputs, output=None, frames=False, left_out=None):
             continue
         if not glob.has_magic(text):
             raise UserError("there is no file or folder %s" % text)
-        matches = sorted(match for match in glob.glob(text, recursive=True) if not _is_hidden(match, text))
+        matches = sorted(glob.glob(text, recursive=True))
         if not matches:
             raise UserError("nothing is called like %s" % text)
         root = _fixed_part(text)
@@ -195,13 +195,6 @@ def _real(path):
 @functools.lru_cache(maxsize=1024)
 def _real_folder(folder):
     return os.path.realpath(folder)
-
-
-def _is_hidden(match, pattern):
-    return (
-        any(part.startswith(".") and part not in (".", "..") for part in match.split(os.sep))
-        and "/." not in "/" + pattern
-    )
 
 
 def _fixed_part(pattern):
