@@ -22,35 +22,25 @@ class LoaderError(UserError):
     """A worker of the loader died, or could not read what was whole when training began."""
 
 
-def load_ahead(turns, plan, workers):
+def load_ahead(samples, plan, workers):
     """Yield what kdscfnet.data.batches.batches yields, loaded by `workers` processes (at least one).
 
-    `turns.load(items)` makes one batch; `turns.samples` says whether there are targets.
+    samples: kdscfnet.data.batches.TrainingSamples.
     """
     import paddle
 
     class Dataset(paddle.io.Dataset):
         def __len__(self):
-            return len(turns.samples)
+            return len(samples)
 
         def __getitem__(self, item):
             return item
-
-    class Sampler(paddle.io.BatchSampler):
-        def __init__(self):
-            pass
-
-        def __iter__(self):
-            return iter(plan)
-
-        def __len__(self):
-            return len(plan)
 
     no_tensor = np.zeros(1, np.float32)  # Paddle takes no empty ones; one dimension tells it from the others
 
     def collate(items):
         try:
-            images, targets, step, share = turns.load(items)
+            images, targets, step, share = samples.load(items)
         except BadImageError as error:  # as data: Paddle would print a worker's traceback
             images, targets, step, share = no_tensor, np.frombuffer(str(error).encode("utf-8"), np.uint8).copy(), 0, 0.0
         targets = no_tensor if targets is None else targets
@@ -58,10 +48,10 @@ def load_ahead(turns, plan, workers):
 
     loader = paddle.io.DataLoader(
         Dataset(),
-        batch_sampler=Sampler(),
+        batch_sampler=plan,  # Paddle asks for its length and iterates
         collate_fn=collate,
         num_workers=workers,
-        use_shared_memory=_shared_memory_is_enough(turns.samples, plan, workers),
+        use_shared_memory=_shared_memory_is_enough(samples, plan, workers),
         worker_init_fn=functools.partial(_worker_init, os.getpid()),
         return_list=True,
     )
@@ -77,7 +67,7 @@ def load_ahead(turns, plan, workers):
                 raise _worker_deaths.first_error
             if len(images.shape) == 1:
                 raise LoaderError(bytes(targets.numpy()).decode("utf-8"))
-            targets = targets if turns.samples.targets is not None else None
+            targets = targets if samples.targets is not None else None
             yield images, targets, int(step.numpy()[0]), float(share.numpy()[0])
     except (RuntimeError, SystemError, OSError) as error:
         raise _as_loader_error(_worker_deaths.first_error or error) or error

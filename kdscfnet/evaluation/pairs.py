@@ -9,20 +9,15 @@ from kdscfnet.data.names import bare, list_images, pair_names
 from kdscfnet.errors import UserError
 
 # What can be wrong, in the order of a listing, each with its words for one and for several
-MISSING_MAP = "missing map"
-MISSING_MASK = "missing mask"
-EXTRA_MAP = "map without a mask"
-AMBIGUOUS = "name that fits several files"
-UNREADABLE = "unreadable file"
-OTHER_SIZE = "map of another size"
 _KINDS = {
-    MISSING_MAP: "missing maps",
-    MISSING_MASK: "missing masks",
-    EXTRA_MAP: "maps without a mask",
-    AMBIGUOUS: "names that fit several files",
-    UNREADABLE: "unreadable files",
-    OTHER_SIZE: "maps of another size",
+    "missing map": "missing maps",
+    "missing mask": "missing masks",
+    "map without a mask": "maps without a mask",
+    "name that fits several files": "names that fit several files",
+    "unreadable file": "unreadable files",
+    "map of another size": "maps of another size",
 }
+MISSING_MAP, MISSING_MASK, EXTRA_MAP, AMBIGUOUS, UNREADABLE, OTHER_SIZE = _KINDS
 
 
 @dataclass(frozen=True)
@@ -68,15 +63,12 @@ def summarise(problems, names=5):
 
     At most `names` of a kind are named.
     """
-    by_kind = {kind: [] for kind in _KINDS}
-    for problem in problems:
-        by_kind[problem.kind].append(problem)
     parts = []
-    for kind, found in by_kind.items():
-        if found:
-            listed = [p.name + (": " + p.detail if p.detail else "") for p in found[:names]]
-            named = " (%s%s)" % (", ".join(listed), ", …" if len(found) > names else "") if listed else ""
-            parts.append("%d %s%s" % (len(found), kind if len(found) == 1 else _KINDS[kind], named))
+    for kind, several in _KINDS.items():
+        found = [problem for problem in problems if problem.kind == kind]
+        listed = [p.name + (": " + p.detail if p.detail else "") for p in found[:names]]
+        named = " (%s%s)" % (", ".join(listed), ", …" if len(found) > names else "") if listed else ""
+        parts += ["%d %s%s" % (len(found), kind if len(found) == 1 else several, named)] if found else []
     return ", ".join(parts)
 
 

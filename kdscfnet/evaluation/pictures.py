@@ -116,9 +116,7 @@ def grid(results, name):
     with_image = any(scored[0][example.name].pair.image for example in examples)
     side_by_side = len(results) == 1
     heads = (["image"] if with_image else []) + ["mask"] + (["map"] if side_by_side else [r.title for r in results])
-    groups = {}
-    for example in examples:
-        groups.setdefault(example.group, []).append(example)
+    groups = {group: [e for e in examples if e.group == group] for group in dict.fromkeys(e.group for e in examples)}
     members = list(groups.values())
     widths = [1.0] * len(heads)
     heights = [1.0] * (max(map(len, members)) if side_by_side else len(examples))
@@ -130,18 +128,9 @@ def grid(results, name):
     small = 10 if side_by_side else 8  # points; a wide figure is shown smaller
     width, height = 1.6 * sum(widths) + 0.2, 1.45 * sum(heights) + 0.75
     figure = new_figure(width, height)
-    layout = figure.add_gridspec(
-        len(heights),
-        len(widths),
-        width_ratios=widths,
-        height_ratios=heights,
-        wspace=0.05,
-        hspace=0.16,
-        left=0.1 / width,
-        right=1 - 0.1 / width,
-        top=1 - 0.62 / height,
-        bottom=0.25 / height,
-    )
+    edges = {"left": 0.1 / width, "right": 1 - 0.1 / width, "top": 1 - 0.62 / height, "bottom": 0.25 / height}
+    ratios = {"width_ratios": widths, "height_ratios": heights, "wspace": 0.05, "hspace": 0.16}
+    layout = figure.add_gridspec(len(heights), len(widths), **ratios, **edges)
     row_offset = column_offset = 0
     for group, of_group in groups.items():
         for row, example in enumerate(of_group):

@@ -144,7 +144,7 @@ def choose_step(recipe, options, data, say):
         return LabelsAndMapsStep(recipe.map_weight)
     sizes = all_sizes(recipe.sizes, recipe.early_sizes)
     teacher = open_teacher(recipe.teacher, options.teacher_weights, options.teacher_engine or "auto", sizes)
-    say("teacher: %s, %s" % (options.teacher_weights, teacher.describe()))
+    say("teacher: %s, by %s" % (options.teacher_weights, teacher.runtime))
     return DistillationStep(teacher)
 
 
