@@ -108,11 +108,11 @@ def look(data="data", weights=None):
     )
 
 
-def probe(function, seconds=180, module="kdscfnet.doctor", **arguments):
+def probe(function, seconds=180, **arguments):
     """Call a function of this module in a process of its own. Returns a Probe; never raises."""
     try:
         quiet = {"PYTHONWARNINGS": "ignore"}
-        return Probe(in_child("%s:%s" % (module, function), quiet, seconds, **arguments))
+        return Probe(in_child("kdscfnet.doctor:" + function, quiet, seconds, **arguments))
     except Crashed as crash:
         return Probe(error=str(crash))
 

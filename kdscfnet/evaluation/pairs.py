@@ -61,7 +61,7 @@ class MismatchError(UserError):
 def summarise(problems, names=5):
     """One line: `2 missing maps (0004, 0007), 1 unreadable file (0009.png: the image is cut short)`.
 
-    At most `names` of a kind are named.
+    At most `names` of a kind are named; with 0 it is `2 missing maps, 1 unreadable file`.
     """
     parts = []
     for kind, several in _KINDS.items():

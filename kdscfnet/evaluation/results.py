@@ -94,7 +94,7 @@ def sets_of(results):
 def remarks(results):
     """What a reader of the figures must know: a list of sentences, the same in every output."""
     found = [
-        "%s on %s: nothing could be scored, of %d images: %s" % (r.title, name, s.expected, counted(s.left_out))
+        "%s on %s: nothing could be scored, of %d images: %s" % (r.title, name, s.expected, summarise(s.left_out, 0))
         for r in results
         for name, s in r.empty.items()
     ]
@@ -105,7 +105,7 @@ def remarks(results):
         for result in scored:
             scores = result.sets[name]
             if scores.left_out:
-                counts = result.title, name, scores["images"], scores.expected, counted(scores.left_out)
+                counts = result.title, name, scores["images"], scores.expected, summarise(scores.left_out, 0)
                 found.append("%s on %s: %d of %d images scored (--allow-missing); left out: %s" % counts)
         expected = scored[0].sets[name].expected if scored else None
         if any(name in result.paper for result in scored) and expected != PAPER_SETS.get(name, expected):
@@ -118,8 +118,3 @@ def remarks(results):
                 listed = ", ".join(images[:5]) + (", …" if len(images) > 5 else "")
                 found.append("%s on %s: %s: %d (%s)" % (result.title, name, note, len(images), listed))
     return found
-
-
-def counted(problems):
-    """`2 missing maps, 1 unreadable file`: kinds and numbers, without names."""
-    return summarise(problems, names=0)

@@ -58,24 +58,14 @@ class Trainer:
     def __post_init__(self):
         recipe, options, process = self.recipe, self.options, self.process
         self.first = process.rank == 0  # this process writes
-        self.optimizer = build_optimizer(
-            self.model, recipe.max_lr, recipe.momentum, recipe.weight_decay, recipe.backbone_lr_factor
-        )
+        numbers = recipe.max_lr, recipe.momentum, recipe.weight_decay, recipe.backbone_lr_factor
+        self.optimizer = build_optimizer(self.model, *numbers)
         self.start, self.best_mae, self.elapsed_before = 0, None, 0.0
         if self.resume is not None:
             self.restore(self.resume)
-        self.plan = BatchPlan(
-            len(self.samples),
-            recipe.batch_size,
-            recipe.sizes,
-            recipe.epochs,
-            options.seed,
-            options.accumulate,
-            process.rank,
-            process.world,
-            self.start,
-            recipe.early_sizes,
-        )
+        numbers = recipe.batch_size, recipe.sizes, recipe.epochs, options.seed, options.accumulate
+        share = process.rank, process.world
+        self.plan = BatchPlan(len(self.samples), *numbers, *share, self.start, recipe.early_sizes)
         size = len(self.samples), self.plan.effective_batch
         self.schedule = (*size, recipe.epochs, recipe.warmup_epochs, recipe.max_lr, recipe.min_lr)
         self.done = self.saved_step = self.start  # steps that were taken, and those that the newest checkpoint has
