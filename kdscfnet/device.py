@@ -55,15 +55,12 @@ def select_device(name="auto"):
         selected = os.environ.get("FLAGS_selected_gpus", "0").split(",")[0]
         number = int((name[4:] if ":" in name else selected) or 0)
         if not paddle.device.is_compiled_with_cuda():
-            raise UserError(
-                "--device %s: this Paddle %s is built for CPUs: install paddlepaddle-gpu, or use --device cpu"
-                % (name, paddle.__version__)
-            )
+            text = "--device %s: this Paddle %s is built for CPUs: install paddlepaddle-gpu, or use --device cpu"
+            raise UserError(text % (name, paddle.__version__))
         if number >= count:
-            raise UserError(
-                "--device %s: there %s here: use --device cpu (kdscfnet doctor says more)"
-                % (name, "are only %d GPUs" % count if count else "is no GPU")
-            )
+            there = "are only %d GPUs" % count if count else "is no GPU"
+            text = "--device %s: there %s here: use --device cpu (kdscfnet doctor says more)"
+            raise UserError(text % (name, there))
         paddle.set_device("gpu:%d" % number)
         title = paddle.device.cuda.get_device_name(number)
         return "device: gpu:%d, %s (Paddle %s)" % (number, title, paddle.__version__)

@@ -64,13 +64,8 @@ def run(args):
             dict(common, engine=engine, threads=number, images=images) for engine in engines for number in threads
         ]
         results = _measure(requests, args.rounds)
-    figures = {
-        "weights": str(weights),
-        "images": len(images),
-        "rounds": args.rounds,
-        "machine": _machine(),
-        "results": results,
-    }
+    figures = {"weights": str(weights), "images": len(images), "rounds": args.rounds, "machine": _machine()}
+    figures["results"] = results
     print(_table(figures))
     if args.json:
         from kdscfnet.files import write_json
@@ -129,10 +124,8 @@ def _table(figures):
         memory = row["peak_memory_mb"]
         speeds = "%.1f" % row["one_by_one_per_s"], "%.1f" % row["overlapped_per_s"]
         times = ("%.2f" % row["milliseconds"][stage] for stage in STAGES)
-        rows.append(
-            (row["engine"], "%d" % row["threads"], *times, *speeds, "%.0f" % memory if memory else "-")
-            + ("%.2f" % row["start_s"],)
-        )
+        last = "%.0f" % memory if memory else "-", "%.2f" % row["start_s"]
+        rows.append((row["engine"], "%d" % row["threads"], *times, *speeds, *last))
     first, machine = figures["results"][0], figures["machine"]
     what = figures["images"], figures["rounds"], first["backbone"], first["size"][1], first["size"][0]
     summary = "%d images, %d rounds, medians; %s at %d×%d; %s, %d cores"
@@ -151,10 +144,6 @@ def _machine():
     except (OSError, StopIteration):
         processor = platform.processor() or platform.machine()
     packages = installed()
-    return {
-        "cores": available_cores(),
-        "processor": processor,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {name: packages[name] for name in PACKAGES if name in packages},
-    }
+    versions = {name: packages[name] for name in PACKAGES if name in packages}
+    python = {"system": platform.platform(), "python": platform.python_version()}
+    return {"cores": available_cores(), "processor": processor, **python, "versions": versions}

@@ -51,10 +51,8 @@ def _number(kind, low, high=None, low_included=True):
         too_high = value == float("inf") or (high is not None and value > high)
         if value == value and not too_low and not too_high:  # nan is not itself
             return value
-        raise argparse.ArgumentTypeError(
-            "%s is out of range (%s %s%s)"
-            % (text, "from" if low_included else "more than", low, "" if high is None else " to %s" % high)
-        )
+        span = "%s %s%s" % ("from" if low_included else "more than", low, "" if high is None else " to %s" % high)
+        raise argparse.ArgumentTypeError("%s is out of range (%s)" % (text, span))
 
     parse.__name__ = kind.__name__  # argparse names it where the text is no number at all
     return parse

@@ -46,9 +46,8 @@ def _images_in(folder):
     for entry in filter(is_image, sorted(os.listdir(folder))):
         stem = os.path.splitext(entry)[0]
         if stem in images:
-            raise UserError(
-                "%s holds both %s and %s: remove one of them" % (folder, os.path.basename(images[stem]), entry)
-            )
+            both = folder, os.path.basename(images[stem]), entry
+            raise UserError("%s holds both %s and %s: remove one of them" % both)
         images[stem] = os.path.join(folder, entry)
     return images
 
@@ -82,9 +81,8 @@ def match_names(files, names):
     """
     matched, doubtful = pair_names(names, files, [(str, bare)])
     for name, fitting in doubtful.items():
-        raise UserError(
-            "%s and %s both fit the image %s: keep one" % (files[fitting[0]], os.path.basename(files[fitting[1]]), name)
-        )
+        both = files[fitting[0]], os.path.basename(files[fitting[1]])
+        raise UserError("%s and %s both fit the image %s: keep one" % (*both, name))
     return {name: matched[name] for name in names if name in matched}
 
 

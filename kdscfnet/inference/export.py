@@ -142,10 +142,8 @@ def compare(reference, run):
     for image, expected in reference:
         got = run(image)
         if got.shape != expected.shape or not np.isfinite(got).all():
-            raise ExportDiffers(
-                "the exported network gives %s for %s, dygraph %s: nothing was written"
-                % (got.shape, image.shape, expected.shape)
-            )
+            shapes = got.shape, image.shape, expected.shape
+            raise ExportDiffers("the exported network gives %s for %s, dygraph %s: nothing was written" % shapes)
         difference, extent = float(np.abs(got - expected).max()), float(np.ptp(expected))
         relative = difference / extent if extent else float(difference > 0)
         found.append({"shape": list(image.shape), "difference": difference, "range": extent, "relative": relative})

@@ -43,17 +43,15 @@ class RunFolder:
 
         settings: of the run, as `run_settings` makes them. resume: whether to go on where the folder holds a run.
         """
-        entries = []
-        if os.path.exists(self.folder):
-            if not os.path.isdir(self.folder):
-                raise UserError("--output %s is a file: name a folder" % self.folder)
-            entries = [entry for entry in os.listdir(self.folder) if not entry.startswith(".tmp-")]
-        if not entries or self._only_begun(entries):
+        if not os.path.exists(self.folder):
+            return None
+        if not os.path.isdir(self.folder):
+            raise UserError("--output %s is a file: name a folder" % self.folder)
+        if self._only_begun([entry for entry in os.listdir(self.folder) if not entry.startswith(".tmp-")]):
             return None
         if not resume:
-            raise UserError(
-                "--output %s is not empty: go on with that run by --resume auto, or name another folder" % self.folder
-            )
+            advice = "go on with that run by --resume auto, or name another folder"
+            raise UserError("--output %s is not empty: %s" % (self.folder, advice))
         self._expect_same(settings)
         newest = checkpoint.newest_checkpoint(self.checkpoints)
         if newest is None and self.finished() is None and checkpoint.list_checkpoints(self.checkpoints):
@@ -61,7 +59,7 @@ class RunFolder:
         return newest
 
     def _only_begun(self, entries):
-        """Whether the folder holds but empty folders of ours: a full disk kept run.json from being written."""
+        """Whether the folder holds nothing but empty folders of ours: a full disk kept run.json from being written."""
         ours = {os.path.basename(folder) for folder in (self.checkpoints, self.weights, self.board)}
         return set(entries) <= ours and not any(os.listdir(os.path.join(self.folder, entry)) for entry in entries)
 
@@ -72,18 +70,15 @@ class RunFolder:
         """
         before = read_json_object(self.settings)
         if "name" not in before:
-            raise UserError(
-                "--output %s holds no run of kdscfnet train (no whole run.json): name another folder" % self.folder
-            )
+            what = "holds no run of kdscfnet train (no whole run.json): name another folder"
+            raise UserError("--output %s %s" % (self.folder, what))
         defaults = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
         before = {**{key: _as_json(value) for key, value in defaults.items() if key in settings}, **before}
         before.pop("image_sets", None)  # said, not compared: folders may be renamed and sets joined
         for key in sorted(before):
             if before[key] != settings.get(key):
-                raise UserError(
-                    "--output %s holds another run (%s was %s, is %s): name another folder"
-                    % (self.folder, key, _short(before[key]), _short(settings.get(key)))
-                )
+                values = self.folder, key, _short(before[key]), _short(settings.get(key))
+                raise UserError("--output %s holds another run (%s was %s, is %s): name another folder" % values)
 
     def what_resumes(self):
         """What to tell whoever goes on with a run that ended early: whether there is a state to go on from."""

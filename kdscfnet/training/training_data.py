@@ -30,10 +30,8 @@ def find_training_data(recipe, options, say):
 
     Raises UserError for what is missing or, without --skip-bad, cannot be read whole.
     """
-    if recipe.teacher:
-        sets = find_training_sets(options.images or options.data, recipe.data, masks="ignored")
-    else:
-        sets = find_training_sets(options.data, recipe.data, masks="required")
+    masks = "ignored" if recipe.teacher else "required"
+    sets = find_training_sets(options.images or options.data, recipe.data, masks)
     for one in sets:
         say(one.describe())
     if options.teacher_maps:
@@ -44,14 +42,11 @@ def find_training_data(recipe, options, say):
         labelled = image_set
         if recipe.teacher:  # measured with masks, never trained with them
             labelled = merge_sets([find_image_set(one.root, masks="required") for one in sets])
-        validation = split_off(labelled, recipe.hold_out)[1]
-        image_set = split_off(image_set, recipe.hold_out)[0]
+        image_set, validation = split_off(image_set, recipe.hold_out)[0], split_off(labelled, recipe.hold_out)[1]
     if options.teacher_maps and not options.skip_bad:
         expect_all_maps(options.teacher_maps, image_set.images, image_set.maps)
-    if options.teacher_maps and not recipe.teacher:
-        targets, targets_from = image_set.masks, "masks and teacher maps"
-    elif not recipe.teacher:
-        targets, targets_from = image_set.masks, "masks"
+    if not recipe.teacher:
+        targets, targets_from = image_set.masks, "masks and teacher maps" if options.teacher_maps else "masks"
     elif options.teacher_maps:
         targets, targets_from = image_set.maps, "teacher maps"
     elif options.teacher_weights:
@@ -120,10 +115,8 @@ def find_training_set(path, default_name, masks):
     if path and os.path.isdir(os.path.join(path, default_name)):
         root = os.path.join(path, default_name)
     if not path and not os.path.isdir(root):
-        raise UserError(
-            "there is no data folder %s: give one with --%s DIR, or try --demo"
-            % (root, "data" if masks == "required" else "images")
-        )
+        flag = "data" if masks == "required" else "images"
+        raise UserError("there is no data folder %s: give one with --%s DIR, or try --demo" % (root, flag))
     return find_image_set(root, masks=masks)
 
 
@@ -159,10 +152,9 @@ def expect_all_maps(folders, images, maps):
     """Raise UserError where a map is None."""
     missing = [image for image, path in zip(images, maps) if path is None]
     if missing:
-        raise UserError(
-            "--teacher-maps %s: %d of %d images have no map (the first: %s)"
-            % (" ".join(folders), len(missing), len(images), os.path.splitext(os.path.basename(missing[0]))[0])
-        )
+        first = os.path.splitext(os.path.basename(missing[0]))[0]
+        counts = " ".join(folders), len(missing), len(images), first
+        raise UserError("--teacher-maps %s: %d of %d images have no map (the first: %s)" % counts)
 
 
 def split_off(image_set, count):
