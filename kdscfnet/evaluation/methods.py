@@ -11,7 +11,7 @@ from kdscfnet.data.find import find_sets_to_score
 from kdscfnet.data.names import bare, is_image, list_images
 from kdscfnet.data.sets import KNOWN_SETS, canonical_name
 from kdscfnet.errors import UserError
-from kdscfnet.evaluation.pairs import all_masks_missing, no_masks_in, pair_up
+from kdscfnet.evaluation.pairs import no_masks_in, pair_up
 from kdscfnet.evaluation.publish import check, with_scores
 from kdscfnet.evaluation.results import Result, made_by
 from kdscfnet.evaluation.scores import score_pairs, scores_named
@@ -133,10 +133,7 @@ def score_methods(
                 if image_set.masks or sets:
                     say("%s has no maps of %s: left out" % (method, image_set.name))
                 continue
-            if image_set.masks:
-                pairs, misfits = pair_up(folder, image_set)
-            else:
-                pairs, misfits = [], all_masks_missing(image_set, folder)
+            pairs, misfits = pair_up(folder, image_set)
             paired.append((method, image_set, pairs, misfits))
             if misfits and image_set.masks:
                 problems["%s, %s" % (method, image_set.name)] = misfits

@@ -6,15 +6,7 @@ import os
 
 from kdscfnet.data.names import list_images
 from kdscfnet.errors import UserError
-from kdscfnet.evaluation.pairs import (
-    MISSING_MAP,
-    MISSING_MASK,
-    UNREADABLE,
-    Problem,
-    all_masks_missing,
-    no_masks_in,
-    pair_up,
-)
+from kdscfnet.evaluation.pairs import MISSING_MAP, MISSING_MASK, UNREADABLE, Problem, no_masks_in, pair_up
 from kdscfnet.evaluation.publish import check, with_scores
 from kdscfnet.evaluation.results import Result, made_by, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
@@ -135,19 +127,14 @@ def test_models(
         else:
             say("%s: all %d maps are there already (%s)" % (run.where, len(run.set), run.folder))
         result = results.get(run.name) or results.setdefault(run.name, run.empty_result())
-        if not run.set.masks:
-            if unread:
-                problems[run.where] = list(unread.values())
-            # every output says that there are no scores of it
-            missing = [unread.get(problem.name, problem) for problem in all_masks_missing(run.set, run.folder)]
-            result.add(run.set, score_pairs([], missing))
-            write_scores(result, os.path.join(output, "scores"))
-            continue
         pairs, misfits = pair_up(run.folder, run.set, empty=True)
-        misfits = [unread.get(problem.name, problem) if problem.kind == MISSING_MAP else problem for problem in misfits]
-        scored = score_pairs(pairs, misfits, names if allow_missing or not misfits else (), resize, threads, run.where)
-        if scored.left_out:
-            problems[run.where] = scored.left_out
+        told = MISSING_MAP if run.set.masks else MISSING_MASK  # by what is wrong with the image
+        misfits = [unread.get(problem.name, problem) if problem.kind == told else problem for problem in misfits]
+        wanted = names if allow_missing or not misfits else ()
+        scored = score_pairs(pairs, misfits, wanted, resize, threads, run.where if run.set.masks else None)
+        found = scored.left_out if run.set.masks else list(unread.values())  # all outputs say of sets without masks
+        if found:
+            problems[run.where] = found
         if allow_missing or not scored.left_out:
             result.add(run.set, scored)
             write_scores(result, os.path.join(output, "scores"))  # what is there stays if a later model fails

@@ -77,19 +77,17 @@ def no_masks_in(image_set):
     return "%s holds no masks: expected %s" % (image_set.root, os.path.join(image_set.root, "mask", "*.png"))
 
 
-def all_masks_missing(image_set, maps_dir):
-    """The Problems of a set without masks: all of them are missing, those of the maps where there are no images."""
-    return [Problem(MISSING_MASK, name) for name in image_set.names or list_images(maps_dir)]
-
-
 def pair_up(maps_dir, image_set, empty=False):
     """Pair the maps in a folder with the masks of an ImageSet: (list of Pair in the set's order, list of Problem).
 
-    A folder without maps is an error, or with `empty` one in which all are missing.
+    A folder without maps is an error, or with `empty` one in which all are missing. Of a set without masks all of these
+    are missing: those of its images, or of the maps where there are no images.
     """
     if not os.path.isdir(maps_dir) and not empty:
         raise UserError("there is no folder of maps %s" % maps_dir)
     maps = list_images(maps_dir) if os.path.isdir(maps_dir) else {}
+    if not image_set.masks:
+        return [], [Problem(MISSING_MASK, name) for name in image_set.names or maps]
     if not maps and not empty:
         raise UserError("%s holds no maps: expected one .png for each image of %s" % (maps_dir, image_set.name))
     spare = image_set.spare
