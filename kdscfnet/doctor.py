@@ -145,17 +145,16 @@ def try_import(name):
 def look_at_files(data, weights):
     """The data sets and weight files of two folders, a line for each. Needs numpy and OpenCV."""
     from kdscfnet.data.find import find_image_set
+    from kdscfnet.data.names import sub_folders
     from kdscfnet.weights.release import weight_files
     from kdscfnet.weights.weightfile import WeightFile
 
     info = {"sets": [], "weights": []}
-    for name in sorted(os.listdir(data)) if os.path.isdir(data) else ():
-        folder = os.path.join(data, name)
-        if os.path.isdir(folder) and not name.startswith("."):
-            try:
-                info["sets"].append(find_image_set(folder, masks="partial").describe())
-            except UserError as error:
-                info["sets"].append(str(error))
+    for folder in sub_folders(data) if os.path.isdir(data) else ():
+        try:
+            info["sets"].append(find_image_set(folder, masks="partial").describe())
+        except UserError as error:
+            info["sets"].append(str(error))
     for path in weight_files(weights):
         found = WeightFile(path)
         what = found.problem or (found.title if found.entry else " ".join((found.kind, found.backbone)))

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, replace
 
 from kdscfnet.data.lists import FOR_TESTS, FOR_TRAINING, Known, name_of, read_list
-from kdscfnet.data.names import bare, is_image, list_images, match_names, passed_over
+from kdscfnet.data.names import bare, is_image, list_images, match_names, passed_over, sub_folders
 from kdscfnet.data.sets import TRAINING_SETS, canonical_name, choose
 from kdscfnet.errors import UserError
 from kdscfnet.text import say_once
@@ -123,10 +123,9 @@ def find_image_sets(root, masks="required", images="required", pick=list):
     if is_one_set(root):
         return [find_image_set(root, masks, images, FOR_TESTS)]
     folders = {}
-    for entry in sorted(os.listdir(root)):
-        path = os.path.join(root, entry)
-        if not entry.startswith(".") and os.path.isdir(path) and _may_be_set(path, masks, images):
-            folders.setdefault(canonical_name(entry), []).append(path)
+    for path in sub_folders(root):
+        if _may_be_set(path, masks, images):
+            folders.setdefault(canonical_name(os.path.basename(path)), []).append(path)
     if not folders:
         raise UserError("%s holds no data set: expected folders like %s" % (root, os.path.join(root, "ECSSD", "image")))
     return [find_image_set(path, masks, images, FOR_TESTS) for name in pick(folders) for path in folders[name]]

@@ -26,6 +26,12 @@ def is_image(entry):
     return not entry.startswith(".") and os.path.splitext(entry)[1].lower() in IMAGE_SUFFIXES
 
 
+def sub_folders(folder):
+    """Paths of the folders in a folder, by name; hidden ones are left out."""
+    paths = [os.path.join(folder, entry) for entry in sorted(os.listdir(folder)) if not entry.startswith(".")]
+    return [path for path in paths if os.path.isdir(path)]
+
+
 def list_images(folder):
     """{name without suffix: path} of the image files in `folder`, by name; hidden files are left out.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from kdscfnet.data.find import find_sets_to_score
-from kdscfnet.data.names import bare, is_image, list_images
+from kdscfnet.data.names import bare, is_image, list_images, sub_folders
 from kdscfnet.data.sets import KNOWN_SETS, canonical_name
 from kdscfnet.errors import UserError
 from kdscfnet.evaluation.pairs import no_masks_in, pair_up
@@ -37,7 +37,7 @@ def find_methods(folders, sets):
         if by_set:
             others.append((_add(methods, folder, by_set), _of_other_sets(folder, by_set)))
             continue
-        inside = [(path, _of_method(path, sets)) for path in _folders(folder)]
+        inside = [(path, _of_method(path, sets)) for path in sub_folders(folder)]
         if not any(by_set for _, by_set in inside):
             names = _labelled(sets)
             expected = os.path.join(folder, names[0], "*.png")
@@ -66,7 +66,7 @@ def _of_method(folder, sets):
         if len(labelled) > 1:
             raise UserError("%s holds maps, but of which set? Name one: --sets %s" % (folder, labelled[0]))
         return {labelled[0]: folder}
-    by_set = {canonical_name(os.path.basename(path)): path for path in _folders(folder)}
+    by_set = {canonical_name(os.path.basename(path)): path for path in sub_folders(folder)}
     return {name: path for name, path in by_set.items() if name in names}
 
 
@@ -81,7 +81,7 @@ def _of_other_sets(folder, by_set):
         return []
     if _holds_images(folder):
         return [] if by_set else [os.path.basename(os.path.abspath(folder))]
-    return [os.path.basename(p) for p in _folders(folder) if p not in by_set.values() and _holds_images(p)]
+    return [os.path.basename(p) for p in sub_folders(folder) if p not in by_set.values() and _holds_images(p)]
 
 
 def _add(methods, folder, by_set):
@@ -94,11 +94,6 @@ def _add(methods, folder, by_set):
         raise UserError("two folders of maps are called %s: rename one" % name)
     methods[name] = by_set
     return name
-
-
-def _folders(folder):
-    paths = [os.path.join(folder, entry) for entry in sorted(os.listdir(folder)) if not entry.startswith(".")]
-    return [path for path in paths if os.path.isdir(path)]
 
 
 def _holds_images(folder):
