@@ -219,7 +219,7 @@ def _importance():
     return 2 - np.exp(np.log(0.5) / 5 * np.sqrt(np.arange(_FAR + 1)))
 
 
-_workspace = Scratch()  # new arrays of these sizes would cost as much as the work: page faults
+_workspace = Scratch(most=1 << 26)  # new arrays of these sizes would cost as much as the work: page faults
 
 
 def weighted_f_measure(levels, saliency, foreground):
