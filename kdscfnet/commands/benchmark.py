@@ -27,6 +27,7 @@ def add_arguments(parser):
     parser.add_argument("--count", type=int, default=100, metavar="N", help="use at most N images (default: 100)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: 3")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there already")
     add_network_arguments(parser)
     for action in parser._actions:
         if action.dest == "threads":
@@ -50,6 +51,8 @@ def run(args):
         raise UserError("--threads, --count and --rounds take numbers from 1")
     if args.json and os.path.isdir(args.json):
         raise UserError("--json %s is a folder: name a file" % args.json)
+    if args.json and os.path.exists(args.json) and not args.overwrite:
+        raise UserError("%s is there already: --overwrite replaces it" % args.json)
     with tempfile.TemporaryDirectory(prefix="kdscfnet-benchmark-") as folder:
         if args.images:
             images = [item.path for item in find(args.images)[0]][: args.count]

@@ -20,7 +20,8 @@ def add_arguments(parser):
     listing.add_argument("--links", action="store_true", help="print where to get each file by hand")
     fetching = parsers.add_parser("fetch", help="download files of the release, checked before they get their names")
     fetching.add_argument("names", nargs="+", metavar="NAME", help="%s; or models, backbones, all" % names)
-    fetching.add_argument("--force", action="store_true", help="download again what is there already")
+    # --force is its old name
+    fetching.add_argument("--overwrite", "--force", action="store_true", help="download again what is there already")
     fetching.add_argument(
         "--mirror",
         metavar="URL",
@@ -32,7 +33,7 @@ def add_arguments(parser):
     converting = parsers.add_parser("convert", help="from .pdparams to .safetensors or back, exactly")
     converting.add_argument("source", metavar="FROM")
     converting.add_argument("target", metavar="TO", help="its suffix chooses the format")
-    converting.add_argument("--force", action="store_true", help="replace TO if it exists")
+    converting.add_argument("--overwrite", "--force", action="store_true", help="replace TO if it is there already")
     for each in (listing, fetching):
         each.add_argument(
             "--weights-folder",
@@ -45,10 +46,10 @@ def run(args):
     if args.what == "list":
         return print_list(args.weights_folder, args.links)
     if args.what == "fetch":
-        return download(args.names, args.weights_folder, args.force, args.mirror)
+        return download(args.names, args.weights_folder, args.overwrite, args.mirror)
     if args.what == "verify":
         return print_verified(args.files)
-    return convert(args.source, args.target, args.force)
+    return convert(args.source, args.target, args.overwrite)
 
 
 def print_list(folder=None, links=False):
@@ -105,7 +106,7 @@ def _what(item):
     return "%s %s" % ("SCFNet with the backbone" if item.kind == "scfnet" else "ImageNet backbone", item.backbone)
 
 
-def download(names, folder=None, force=False, mirror=None):
+def download(names, folder=None, overwrite=False, mirror=None):
     """Download entries of the release by name; goes on after a failure and reports all of them at the end."""
     published = release.release()
     entries = []
@@ -115,7 +116,7 @@ def download(names, folder=None, force=False, mirror=None):
     problems = []
     for entry in entries:
         try:
-            path = fetch.fetch(entry, folder, force, mirror)
+            path = fetch.fetch(entry, folder, overwrite, mirror)
         except WeightsError as error:
             problems.append(str(error))
             if len(entries) > 1:
@@ -158,10 +159,10 @@ def print_verified(paths):
     return 2 if bad else 0
 
 
-def convert(source, target, force=False):
+def convert(source, target, overwrite=False):
     """Write the arrays of one weight file as another; every bit of every array stays."""
-    if os.path.exists(target) and not force:
-        raise UserError("%s exists already: say --force to replace it" % shown_path(target))
+    if os.path.exists(target) and not overwrite:
+        raise UserError("%s is there already: --overwrite replaces it" % shown_path(target))
     files.expect_suffix(target)
     arrays = files.read_weights(source)
     backbone = networks.identify(arrays)

@@ -12,7 +12,7 @@ from kdscfnet.evaluation.results import Result, made_by, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
 from kdscfnet.files import remove_leftovers, write_json
 from kdscfnet.shares import Meeting, Shares
-from kdscfnet.text import progress, say
+from kdscfnet.text import progress, say, say_once
 from kdscfnet.weights import release
 from kdscfnet.weights.weightfile import WeightFile, bundled, find_weights, plain_size
 
@@ -60,7 +60,7 @@ def _in_folder(folder):
     if ours is not None:
         if ours.kind != "scfnet":
             raise UserError(ours.problem or "%s is none of our networks" % ours.path)
-        say(release.bundled_notice())
+        say_once(release.bundled_notice())
         found = [ours]
     if not found:
         advice = "get one (kdscfnet weights fetch fs-m3; kdscfnet weights list --links), or name a file: --weights FILE"

@@ -44,31 +44,31 @@ def result_suffix(path):
     return ".mp4"
 
 
-def predict_video(predictor, job, overwrite=False, threshold=0.5, frames=False, show_progress=True):
+def predict_video(predictor, job, overwrite=False, settings=outputs.USUAL, frames=False, show_progress=True):
     """Make the results of one video: videos with as many frames, of the same rate, size and pixel shape.
 
     Args:
         predictor: a Predictor.
         job: pipeline.Job of a video; its outputs are .mp4 (or another suffix) paths, or folders.
         overwrite: make results that are there already again.
-        threshold: of masks.
+        settings: how results are made of maps (outputs.Settings).
         frames: outputs are folders, one picture a frame: 000001.png, 000002.png, …
 
     A video file is whole or not there; of frames those that are there already are kept. A cut-out in a video, which has
-    no transparency, is on black. Returns (frames done, a note or None). Raises BadImageError where the video cannot be
-    read, UserError where its results cannot be written.
+    no transparency, is on black where `settings` name no background. Returns (frames done, a note or None). Raises
+    BadImageError where the video cannot be read, UserError where its results cannot be written.
     """
     if not frames and not overwrite and all(os.path.exists(path) for path in job.outputs.values()):
         return 0, "skipped: its results are there already"
     with _opened(job.input) as capture:
-        return _predict(predictor, job, capture, overwrite, threshold, frames, show_progress)
+        return _predict(predictor, job, capture, overwrite, settings, frames, show_progress)
 
 
 def remove_frames(job):
     """Remove the frames of an earlier result of `job`, whose outputs are folders; other files stay."""
     for folder in job.outputs.values():
         for name in os.listdir(folder) if os.path.isdir(folder) else ():
-            if re.match(r"\d{6}\.(png|jpg)$", name):
+            if re.match(r"\d{6}\.(png|jpg|json)$", name):
                 os.unlink(os.path.join(folder, name))
 
 
@@ -137,7 +137,7 @@ def _writable_rate(rate):
     return next(round(rate, places) for places in (3, 2, 1, 0) if round(rate, places) * 10**places < 65536)
 
 
-def _predict(predictor, job, capture, overwrite, threshold, frames, show_progress):
+def _predict(predictor, job, capture, overwrite, settings, frames, show_progress):
     expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     rate, note = (0.0, None) if frames else frame_rate(job.input)
     notes = [note] if note else []
@@ -162,9 +162,10 @@ def _predict(predictor, job, capture, overwrite, threshold, frames, show_progres
 
     def finish(item, image, saliency):
         if frames:
-            outputs.write(paths(item[0]), image, saliency, threshold)
+            outputs.write(paths(item[0]), image, saliency, settings)
             return None
-        return {kind: _frame(outputs.render(kind, image, saliency, threshold)) for kind in job.outputs}
+        pictures = outputs.render(job.outputs, image, saliency, settings)
+        return {kind: _frame(picture) for kind, picture in pictures.items()}
 
     count, kept, sinks = 0, [], {}
     total, title = expected if expected > 0 else None, os.path.basename(job.input)

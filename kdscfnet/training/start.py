@@ -18,7 +18,7 @@ from kdscfnet.device import select_device
 from kdscfnet.errors import Diverged, MachineError, UserError
 from kdscfnet.models.scfnet import SCFNet
 from kdscfnet.recipes import all_sizes
-from kdscfnet.text import shown
+from kdscfnet.text import is_quiet, shown
 from kdscfnet.training.checkpoint import checkpoint_path, read_checkpoint
 from kdscfnet.training.parallel import lost_another, synchronise_batch_norm, this_process
 from kdscfnet.training.run import RunFolder, run_settings
@@ -119,7 +119,7 @@ def open_device(options):
     process = this_process()
     if process.world > 1:
         line += ", process %d of %d" % (process.rank + 1, process.world)
-    say = print if process.rank == 0 else (lambda *_, **__: None)
+    say = print if process.rank == 0 and not is_quiet() else (lambda *_, **__: None)
     say(line, flush=True)
     return process, paddle.device.get_device().startswith("cpu"), say
 

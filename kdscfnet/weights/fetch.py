@@ -31,7 +31,7 @@ def fetch(entry, folder=None, force=False, mirror=None, **options):
         try:
             verify(target, entry)
         except WeightsError as error:
-            raise WeightsError(error.path, "%s; delete it, or say --force to download it again" % error.reason)
+            raise WeightsError(error.path, "%s; delete it, or say --overwrite to download it again" % error.reason)
         return target
     try:
         download(url, target, check=lambda path: verify(path, entry), limit=_limit(entry), **options)
