@@ -90,13 +90,19 @@ def _open_missing_streams():
             setattr(sys, name, open(os.devnull, mode))
 
 
-def _add_quiet(parser):
-    """Every verb has --quiet, and so has what stands below it (`weights list`)."""
+def open_verb(verb):
+    """(module, parser) of a verb. Each has --quiet, and so has what stands below it (`weights list`)."""
+    module = importlib.import_module("kdscfnet.commands." + verb)
+    parser = Parser(
+        prog="kdscfnet " + verb, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
     parser.set_defaults(quiet=False)
     below = [action.choices.values() for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     for one in [parser, *(one for parsers in below for one in parsers)]:
         # a default of its own would undo what was given before the lower verb
         one.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help=QUIET)
+    return module, parser
 
 
 def _main(argv):
@@ -114,12 +120,7 @@ def _main(argv):
         return 2
 
     try:
-        module = importlib.import_module("kdscfnet.commands." + verb)
-        parser = Parser(
-            prog="kdscfnet " + verb, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        module.add_arguments(parser)
-        _add_quiet(parser)
+        module, parser = open_verb(verb)
         # verbs that say how to go on need the words as they were given
         args = parser.parse_args(argv[1:], argparse.Namespace(argv=argv))
         begin(args.quiet)

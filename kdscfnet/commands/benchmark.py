@@ -25,7 +25,7 @@ def add_arguments(parser):
         help="images, folders or patterns (default: made-up photographs of 400×300)",
     )
     parser.add_argument("--count", type=int, default=100, metavar="N", help="use at most N images (default: 100)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: 3")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each engine runs (default: 3)")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there already")
     add_network_arguments(parser)

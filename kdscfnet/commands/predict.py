@@ -75,13 +75,13 @@ def add_network_arguments(parser):
         "--backbone",
         default="auto",
         choices=("auto", "mobilenetv3", "resnet50", "swin_b"),
-        help="default: the one in the file",
+        help="of the network (default: auto, the one in the file)",
     )
     parser.add_argument(
         "--engine",
         default="auto",
         choices=("auto", "onnxruntime", "paddle"),
-        help="default: Paddle on a GPU, else ONNX Runtime, else Paddle",
+        help="what runs the network (default: auto, Paddle on a GPU, else ONNX Runtime, else Paddle)",
     )
     parser.add_argument(
         "--size",

@@ -25,7 +25,9 @@ def add_arguments(parser):
         "$KDSCFNET_WEIGHTS or weights/, else the bundled student)",
     )
     parser.add_argument("--data", default="data", metavar="DIR", help="the test sets, or one of them (default: data)")
-    parser.add_argument("--engine", choices=ENGINES, default="auto", help="default: auto, the fastest there is")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="auto", help="what runs the network (default: auto, the fastest there is)"
+    )
     parser.add_argument(
         "--device", metavar="NAME", help="of Paddle: cpu, gpu, gpu:0 (default: a GPU where there is one)"
     )

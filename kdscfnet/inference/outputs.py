@@ -103,7 +103,11 @@ def parse_threshold(text):
 
 
 def parse_background(text):
-    """What --background names: "blur", a colour (R, G, B), or the picture of a file, uint8 H×W×3."""
+    """What a user names: "blur", a colour (R, G, B) (as it is), or the picture of a file, uint8 H×W×3."""
+    if isinstance(text, tuple):
+        if len(text) != 3 or not all(isinstance(level, int) and 0 <= level <= 255 for level in text):
+            raise UserError("the background is %r: a colour has three whole numbers from 0 to 255" % (text,))
+        return text
     if text == "blur":
         return text
     from PIL import ImageColor

@@ -91,9 +91,9 @@ class Predictor:
         Returns PNG bytes for the bytes of an image file, a PIL image for a PIL image, else uint8 H×W×4 or H×W×3.
         """
         array = as_rgb_array(image)
-        if isinstance(background, str):
+        if isinstance(background, (str, tuple)):
             background = parse_background(background)
-        elif background is not None and not isinstance(background, tuple):
+        elif background is not None:
             background = as_rgb_array(background)
         settings = Settings(background=background, crop=crop, refine=refine)
         saliency = to_map(self.logits([array])[0, 0], array.shape[0], array.shape[1])
