@@ -114,6 +114,17 @@ def test_strict_lists_everything_and_writes_nothing(place, capsys):
     assert not (place / "scores").exists() and not (place / "report").exists()
 
 
+def test_quiet_tells_failures_and_results_alone(place, capsys):
+    assert evaluate("--maps", "maps/second", "--no-report", "--quiet") == 0
+    captured = capsys.readouterr()
+    assert captured.err == "" and "second" in captured.out
+    (place / "maps" / "first" / "ECSSD" / "0002.png").unlink()
+    for words, code in (([], 2), (["--allow-missing", "--no-report"], 0)):
+        assert evaluate("--maps", "maps/first", "--sets", "ECSSD", "--quiet", *words) == code
+        said = [line for line in capsys.readouterr().err.splitlines() if "missing map: 0002" in line]
+        assert said == ["kdscfnet: first, ECSSD: missing map: 0002"]
+
+
 def test_allow_missing_says_so_in_every_output(place, capsys):
     (place / "maps" / "first" / "ECSSD" / "0002.png").unlink()
     assert evaluate("--maps", "maps", "--allow-missing", "--sets", "ECSSD") == 0
