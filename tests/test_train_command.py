@@ -46,6 +46,13 @@ def test_what_a_run_leaves(finished, capsys):
     assert not list(finished.rglob(".tmp*"))
 
 
+def test_a_quiet_training_says_nothing_and_logs_all(data, tmp_path, capfd):
+    assert run_small(data, tmp_path / "run", "--epochs", "1", "--quiet") == 0
+    captured = capfd.readouterr()
+    assert captured.out == "" and "epoch" not in captured.err and "fs-m3" not in captured.err
+    assert len((tmp_path / "run" / "log.txt").read_text().splitlines()) == 1
+
+
 def test_the_learning_rate_is_the_schedules(finished):
     from kdscfnet.schedule import learning_rate
 

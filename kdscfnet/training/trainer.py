@@ -17,7 +17,7 @@ from kdscfnet.errors import Diverged, MachineError
 from kdscfnet.optim import build_optimizer
 from kdscfnet.recipes import Recipe
 from kdscfnet.schedule import learning_rate
-from kdscfnet.text import progress
+from kdscfnet.text import is_quiet, progress
 from kdscfnet.training import checkpoint
 from kdscfnet.training.log import LOSS_TAGS, Board, LossLog, NoBoard
 from kdscfnet.training.options import TrainOptions
@@ -215,7 +215,8 @@ class Trainer:
             line += "  %s" % time.strftime("%H:%M:%S", time.gmtime(self.elapsed()))
             with open(self.folder.log, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
-            self.bar.write(line)
+            if not is_quiet():
+                self.bar.write(line)
         self.model.train()
         self.process.barrier()
 
