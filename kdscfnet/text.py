@@ -30,8 +30,8 @@ _SAID = set()
 
 
 def say_once(message):
-    """One line to the user, once in a process."""
-    if message not in _SAID:
+    """One line to the user, once in a process, and of the processes of a launch by the first one alone."""
+    if message not in _SAID and os.environ.get("PADDLE_TRAINER_ID", "0") == "0":
         _SAID.add(message)
         say(message)
 

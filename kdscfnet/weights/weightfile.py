@@ -137,10 +137,13 @@ class WeightFile:
 
     def network(self):
         """The backbone of the SCFNet in the file. Raises WeightsError where it holds none."""
-        if self.kind == "broken":
-            self.arrays()  # raises what is wrong
+        if self.kind in ("broken", "other"):
+            verify(self)  # raises what is wrong
         if self.kind != "scfnet":
-            raise WeightsError(shown_path(self.path), "holds no network of ours: kdscfnet weights verify says more")
+            what = (
+                "is " + self.title if self.kind == "exported" else "holds " + release.holding(self.kind, self.backbone)
+            )
+            raise WeightsError(shown_path(self.path), "%s, not the weights of a whole SCFNet" % what)
         return self.backbone
 
     def test_size(self, size=None):
