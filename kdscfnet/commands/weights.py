@@ -37,7 +37,7 @@ def add_arguments(parser):
         each.add_argument(
             "--weights-folder",
             metavar="FOLDER",
-            help="default: $%s, else ./weights, else the clone's weights folder" % release.ENVIRONMENT,
+            help="default: $%s, else ./weights, else the clone's weights folder, else the user's" % release.ENVIRONMENT,
         )
 
 
@@ -55,12 +55,15 @@ def print_list(folder=None, links=False, out=None):
     """Print the release, what of it is in the weights folder, and what else is there."""
     out = out or sys.stdout
     root = release.weights_folder(folder)
-    found = [WeightFile(path) for path in release.weight_files(folder)]
+    folders = release.weights_folders(folder)
+    found = [WeightFile(path) for each in folders for path in release.weight_files(each)]
     have = {}
     for item in found:
         if item.entry is not None and not item.is_bundled:
             have.setdefault(item.entry.file, item)
-    notes = []
+    elsewhere = {str(path) for each in folders[1:] for path in release.weight_files(each)}
+    moved = [(file, item) for file, item in have.items() if not item.is_named or item.path in elsewhere]
+    notes = ["%s is found as %s" % (file, shown_path(item.path)) for file, item in moved]
     rows = [("name", "model", "backbone", "taught by", "size", "ECSSD MAE", "", "file")]
     for model in release.release().models:
         rows.append(
@@ -96,7 +99,7 @@ def print_list(folder=None, links=False, out=None):
         what = ours.problem or "MAE %s" % release.release().bundled.scores
         print("Bundled, ours and not the authors', for want of another (%s):" % what, file=out)
         print("  " + shown_path(ours.path), file=out)
-    others = [item for item in found if item.entry is None]
+    others = [item for item in found if item.entry is None or not (item.is_named or item.entry.file in have)]
     if others:
         print("Also there:", file=out)
         for item in others:
@@ -178,10 +181,8 @@ def print_verified(paths):
             % (_what(found), f"{found.parameters:,}", good.report.loaded, good.report.format, amount(good.size))
         )
         if found.entry is not None:
-            print(
-                "      by its name: %s%s"
-                % (found.title, ", published MAE on ECSSD %.3f" % found.entry.mae["ECSSD"] if found.entry.mae else "")
-            )
+            mae = ", published MAE on ECSSD %.3f" % found.entry.mae["ECSSD"] if found.entry.mae else ""
+            print("      by its %s: %s%s" % ("name" if found.is_named else "SHA-256", found.title, mae))
         if good.same_as is not None:
             print("      %s, byte for byte (by its %s)" % (release.described(good.same_as), good.checksum))
         if good.report.converted:

@@ -51,10 +51,15 @@ def find_models(weights=None):
     for item in found:
         name = item.name
         if name in models and not os.path.samefile(models[name].path, item.path):
-            name = "%s_%s" % (os.path.basename(os.path.dirname(os.path.realpath(item.path))), name)
+            name = "%s_%s" % (os.path.basename(item.home), name)
         if name in models and not os.path.samefile(models[name].path, item.path):
             raise UserError("two weight files are called %s: rename one" % os.path.basename(item.path))
         models[name] = item
+    # two runs' final.pdparams: told apart in tables by their folders, or by their whole paths
+    for title in (lambda item: "%s/%s" % (os.path.basename(item.home), item.title), lambda item: item.path):
+        count = collections.Counter(item.title for item in models.values())
+        for item in [item for item in models.values() if count[item.title] > 1]:
+            item.title = title(item)
     return models
 
 

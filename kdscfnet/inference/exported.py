@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from kdscfnet.child import Crashed, in_child
@@ -11,6 +10,7 @@ from kdscfnet.errors import UserError
 from kdscfnet.files import file_sha256, may_be_written
 from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, sidecar, what_lacks
 from kdscfnet.text import say
+from kdscfnet.weights.release import cache_folder
 from kdscfnet.weights.weightfile import resolve
 
 
@@ -87,15 +87,6 @@ def export_in_child(kind, weight_file, backbone, target, size=None):
         )
     except Crashed as crash:
         raise CannotExport("the network could not be exported (%s): these versions fit: %s" % (crash, install_onnx()))
-
-
-def cache_folder():
-    """The user's folder for exported networks whose weights lie where nothing can be written."""
-    home = os.environ.get("KDSCFNET_CACHE")
-    if home:
-        return Path(home)
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "kdscfnet"
 
 
 def verified(path, weights_sha256, backbone):
