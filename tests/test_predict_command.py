@@ -232,6 +232,37 @@ def test_videos(tmp_path, monkeypatch, capsys):
     assert "0 done, 1 there already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_what_a_video_lacks_without_ffmpeg_is_one_line(tmp_path, monkeypatch, capsys, there):
+    from kdscfnet.inference import video
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("kdscfnet.text._SAID", set())
+    if not there:
+        monkeypatch.setattr(video, "ffmpeg", lambda: None)
+    elif video.ffmpeg() is None:
+        pytest.skip("needs ffmpeg with libx264 (apt-get install ffmpeg)")
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        make_video(tmp_path / "in" / (name + ".avi"), 2, code="MJPG")
+    assert predict("in/a.avi", "-o", "frames", "--frames") == 0
+    assert "ffmpeg" not in capsys.readouterr().err  # pictures have no sound
+    assert predict("in", "-o", "out", "--quiet") == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "ffmpeg" in line]
+    assert len(lines) == (not there) and all("without sound" in line and "apt install" in line for line in lines)
+
+
+def test_what_all_processes_of_a_launch_find_is_said_by_the_first(monkeypatch, capsys):
+    from kdscfnet import text
+
+    monkeypatch.setattr(text, "_SAID", set())
+    for rank in "1203":
+        monkeypatch.setenv("PADDLE_TRAINER_ID", rank)
+        text.say_once("4 files: a note")
+        text.say_once("4 files: a note")
+    assert capsys.readouterr().err == "kdscfnet: 4 files: a note\n"
+
+
 class Binary:
     """A standard stream that is a pipe."""
 

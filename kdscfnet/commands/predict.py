@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict
 
 from kdscfnet.errors import BadImageError, UserError
-from kdscfnet.text import progress, say, shown_path
+from kdscfnet.text import progress, say, say_once, shown_path
 
 KINDS = "map, mask, cutout, overlay, grid"
 FOLDER = "saliency"  # of results, where none is named
@@ -146,6 +146,7 @@ def _predict_share(args, weight_file, threshold, shares, meeting, record, pendin
     """
     from kdscfnet.inference.pipeline import Report, predict_files
     from kdscfnet.inference.record import fingerprint
+    from kdscfnet.inference.video import what_lacks
 
     images, videos = ([job for job in jobs if job.input in mine] for jobs in pending)
     total = len(pending[0]) + len(pending[1])
@@ -170,6 +171,8 @@ def _predict_share(args, weight_file, threshold, shares, meeting, record, pendin
                 name, size = shown_path(os.path.basename(predictor.weights)), predictor.size[::-1]
                 many = ", in each of %d processes" % shares.world if shares.together else ""
                 say("%s, %s, %d×%d, on %s%s" % ((name, predictor.backbone) + size + (_where(predictor), many)))
+            if pending[1] and not args.frames and what_lacks():
+                say_once(what_lacks())
             sources = {job.input: fingerprint(job.input) for job in images}  # before they are read
             report = predict_files(
                 predictor,

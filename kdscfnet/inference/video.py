@@ -238,6 +238,16 @@ def ffmpeg():
     return path if b" libx264 " in listed.stdout else None
 
 
+def what_lacks():
+    """What is said of videos that are written without ffmpeg; None where it is there."""
+    if ffmpeg():
+        return None
+    return (
+        "videos are written without ffmpeg: without sound, and browsers may not play them; install ffmpeg with libx264 "
+        "(apt install ffmpeg, brew install ffmpeg, conda install ffmpeg)"
+    )
+
+
 def _open_sink(path, rate, shape, source):
     suffix = os.path.splitext(path)[1].lower()
     if ffmpeg() and suffix in _CODECS:
