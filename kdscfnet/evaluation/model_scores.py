@@ -24,15 +24,15 @@ from kdscfnet.files import write_json
 from kdscfnet.shares import Meeting, Shares
 from kdscfnet.text import progress, say
 from kdscfnet.weights import release
-from kdscfnet.weights.weightfile import WeightFile, bundled, find_weights, plain_size
+from kdscfnet.weights.weightfile import WeightFile, bundled, find_weights, plain_size, resolve
 
 
 def find_models(weights=None):
     """What to test: {name of its files and folders: WeightFile}.
 
     Args:
-        weights: files, or folders of files; default: all usable weights in the weights folder (release.weights_folder),
-            or the bundled student where there are none, of which a line is said.
+        weights: files, names of the release, or folders of files; default: all usable weights in the weights folder
+            (release.weights_folders), or the bundled student where there are none, of which a line is said.
 
     Raises UserError for a file that is none of our networks, and where there is none.
     """
@@ -41,7 +41,7 @@ def find_models(weights=None):
         if path is None or os.path.isdir(path):
             found += _in_folder(path)
             continue
-        item = WeightFile(path)
+        item = resolve(path)  # a name of the release, too, as in predict
         if item.kind == "broken":
             raise UserError(item.problem)
         if item.kind != "scfnet":
