@@ -15,7 +15,7 @@ import time
 import cv2
 import numpy as np
 
-from kdscfnet.data.batches import BatchPlan, TrainingSamples, Turns, batches
+from kdscfnet.data.batches import BatchPlan, TrainingSamples, batches
 from kdscfnet.data.find import find_image_set
 from kdscfnet.recipes import MULTI_SCALE
 
@@ -46,7 +46,7 @@ def main():
     found = find_image_set(args.data)
     count = min(args.images, len(found))
     images, masks = found.images[:count], found.masks[:count]
-    turns = Turns(TrainingSamples(images, masks, 0), None)
+    samples = TrainingSamples(images, masks, 0)
     decoding, sampling = [], []
     for round_number in range(args.rounds + 1):
         began = time.perf_counter()
@@ -57,7 +57,7 @@ def main():
         plan = list(BatchPlan(count, 32, MULTI_SCALE, 1, seed=round_number))
         began = time.perf_counter()
         for items in plan:
-            turns.load(items)
+            samples.load(items)
         sampling.append((time.perf_counter() - began) / count * 1e3)
     decoding, sampling = decoding[1:], sampling[1:]  # the first round fills the system's cache
     ratio = statistics.median(s / d for s, d in zip(sampling, decoding))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import importlib
 import os
@@ -10,6 +11,7 @@ import sys
 
 import kdscfnet
 from kdscfnet.errors import MachineError, UserError
+from kdscfnet.text import begin
 
 # verb -> what `kdscfnet --help` says of it; the module is kdscfnet.commands.<verb>,
 # with add_arguments(parser) and run(args) -> exit code
@@ -40,6 +42,9 @@ _BAD_PATH = (
     errno.ENAMETOOLONG,
     errno.ELOOP,
 )
+
+
+QUIET = "no progress bar and no remarks; results and failures are still told"
 
 
 class Parser(argparse.ArgumentParser):
@@ -85,6 +90,21 @@ def _open_missing_streams():
             setattr(sys, name, open(os.devnull, mode))
 
 
+def open_verb(verb):
+    """(module, parser) of a verb. Each has --quiet, and so has what stands below it (`weights list`)."""
+    module = importlib.import_module("kdscfnet.commands." + verb)
+    parser = Parser(
+        prog="kdscfnet " + verb, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    parser.set_defaults(quiet=False)
+    below = [action.choices.values() for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for one in [parser, *(one for parsers in below for one in parsers)]:
+        # a default of its own would undo what was given before the lower verb
+        one.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help=QUIET)
+    return module, parser
+
+
 def _main(argv):
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_overview())
@@ -94,17 +114,17 @@ def _main(argv):
         return 0
     verb = argv[0]
     if verb not in VERBS:
-        print("kdscfnet: there is no verb '%s': one of %s" % (verb, ", ".join(VERBS)), file=sys.stderr)
+        likely = difflib.get_close_matches(verb.lower(), VERBS, 1)
+        advice = "did you mean %s?" % likely[0] if likely else "one of " + ", ".join(VERBS)
+        print("kdscfnet: there is no verb '%s': %s" % (verb, advice), file=sys.stderr)
         return 2
 
     try:
-        module = importlib.import_module("kdscfnet.commands." + verb)
-        parser = Parser(
-            prog="kdscfnet " + verb, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        module.add_arguments(parser)
+        module, parser = open_verb(verb)
         # verbs that say how to go on need the words as they were given
-        return module.run(parser.parse_args(argv[1:], argparse.Namespace(argv=argv))) or 0
+        args = parser.parse_args(argv[1:], argparse.Namespace(argv=argv))
+        begin(args.quiet)
+        return module.run(args) or 0
     except (UserError, MachineError) as error:
         message, code = str(error), 1 if isinstance(error, MachineError) else 2
     except ModuleNotFoundError as error:

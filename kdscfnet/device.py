@@ -52,25 +52,18 @@ def select_device(name="auto"):
     if name == "auto":
         name = "gpu" if count else "cpu"
     if name.startswith("gpu"):
-        number = (
-            int(name[4:] or 0) if ":" in name else int(os.environ.get("FLAGS_selected_gpus", "0").split(",")[0] or 0)
-        )
+        selected = os.environ.get("FLAGS_selected_gpus", "0").split(",")[0]
+        number = int((name[4:] if ":" in name else selected) or 0)
         if not paddle.device.is_compiled_with_cuda():
-            raise UserError(
-                "--device %s: this Paddle %s is built for CPUs: install paddlepaddle-gpu, or use --device cpu"
-                % (name, paddle.__version__)
-            )
+            text = "--device %s: this Paddle %s is built for CPUs: install paddlepaddle-gpu, or use --device cpu"
+            raise UserError(text % (name, paddle.__version__))
         if number >= count:
-            raise UserError(
-                "--device %s: there %s here: use --device cpu (kdscfnet doctor says more)"
-                % (name, "are only %d GPUs" % count if count else "is no GPU")
-            )
+            there = "are only %d GPUs" % count if count else "is no GPU"
+            text = "--device %s: there %s here: use --device cpu (kdscfnet doctor says more)"
+            raise UserError(text % (name, there))
         paddle.set_device("gpu:%d" % number)
-        return "device: gpu:%d, %s (Paddle %s)" % (
-            number,
-            paddle.device.cuda.get_device_name(number),
-            paddle.__version__,
-        )
+        title = paddle.device.cuda.get_device_name(number)
+        return "device: gpu:%d, %s (Paddle %s)" % (number, title, paddle.__version__)
     paddle.set_device("cpu")
     threads = os.environ.get("FLAGS_paddle_num_threads", "1")
     return "device: cpu, %s thread%s (Paddle %s)" % (threads, "" if threads == "1" else "s", paddle.__version__)
@@ -83,13 +76,8 @@ def paddle_has_gpu():
     if "paddle" not in sys.modules:
         if paddle_version("cuda_version") in ("", "False", "None"):
             return False
-        driver = (
-            "/dev/nvidia0",
-            "/proc/driver/nvidia/version",
-            "/dev/dxg",
-            os.path.join(os.environ.get("SystemRoot", "C:\\Windows"), "System32", "nvcuda.dll"),
-        )
-        if not any(os.path.exists(path) for path in driver):
+        windows = os.path.join(os.environ.get("SystemRoot", "C:\\Windows"), "System32", "nvcuda.dll")
+        if not any(map(os.path.exists, ("/dev/nvidia0", "/proc/driver/nvidia/version", "/dev/dxg", windows))):
             return False
     paddle = import_paddle()
     return bool(paddle.device.is_compiled_with_cuda()) and paddle.device.get_device().startswith("gpu")

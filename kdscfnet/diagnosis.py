@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
-from functools import partial
 
 from kdscfnet import dependencies
 from kdscfnet.dependencies import install, pip
@@ -39,49 +38,44 @@ class Finding:
 
 
 def diagnose(facts):
-    """Findings, faults first. A fault that explains others stands for them."""
+    """Findings, faults first. A fault that explains others stands for them.
+
+    `told`, which all rules get, holds the modules of which an earlier one has told enough, and "training", "gpu".
+    """
     told = set()
-    findings = [finding for finding in (rule(facts, told) for rule in RULES) if finding]
+    findings = [finding for rule in RULES for finding in rule(facts, told)]
     return sorted(findings, key=lambda finding: not finding.fault)
 
 
-def python_version(facts, told):
+def python_and_numpy(facts, told):
     if not (3, 7) <= facts.python[:2] <= (3, 13):
-        return Finding(
-            "python",
-            "Python %d.%d.%d: Paddle has builds for 3.7 to 3.13" % facts.python,
-            "install Python 3.13 and make an environment: python3.13 -m venv .venv && . .venv/bin/activate",
-        )
-
-
-def numpy_fails(facts, told):
+        what = "Python %d.%d.%d: Paddle has builds for 3.7 to 3.13" % facts.python
+        mend = "install Python 3.13 and make an environment: python3.13 -m venv .venv && . .venv/bin/activate"
+        yield Finding("python", what, mend)
     if facts.error("numpy"):
         told.update(PROBED)
         mend = '%s install --force-reinstall --no-deps "%s"' % (pip(), dependencies.read("base")["numpy"])
-        return Finding("numpy does not import", "import numpy: %s" % facts.error("numpy"), mend)
+        yield Finding("numpy does not import", "import numpy: %s" % facts.error("numpy"), mend)
 
 
-def two_opencvs(facts, told):
+def opencv(facts, told):
+    paddle_2 = () < facts.paddle < (3,)
     if len(facts.opencvs) > 1:
         told.update(("cv2", "paddleseg"))
-        wanted = NUMPY_1 if () < facts.paddle < (3,) else NUMPY_1[1:]
-        return Finding(
-            "two OpenCV packages",
-            "%s are installed, and they overwrite each other's files" % _shown_opencvs(facts),
-            "%s uninstall -y %s && %s" % (pip(), " ".join(facts.opencvs), install(*wanted)),
+        what = "%s are installed, and they overwrite each other's files" % _shown_opencvs(facts)
+        wanted = install(*(NUMPY_1 if paddle_2 else NUMPY_1[1:]))
+        yield Finding(
+            "two OpenCV packages", what, "%s uninstall -y %s && %s" % (pip(), " ".join(facts.opencvs), wanted)
         )
-
-
-def old_opencv_with_numpy_2(facts, told):
     old = [name for name in facts.opencvs if facts.version(name) < (4, 10)]
     if facts.version("numpy") >= (2,) and old:
         told.update(("cv2", "paddleseg"))
         newer = " ".join('"%s>=4.10"' % name for name in old)
-        return Finding(
+        yield Finding(
             "numpy 2 with an old OpenCV",
             "numpy %s is installed with %s, which was built for numpy 1 and does not import"
             % (facts.packages["numpy"], _shown_opencvs(facts)),
-            install(NUMPY_1[0]) if () < facts.paddle < (3,) else "%s install --upgrade %s" % (pip(), newer),
+            install(NUMPY_1[0]) if paddle_2 else "%s install --upgrade %s" % (pip(), newer),
         )
 
 
@@ -89,23 +83,7 @@ def _shown_opencvs(facts):
     return " and ".join("%s %s" % (name, facts.packages[name]) for name in facts.opencvs)
 
 
-def system_library(facts, told, module):
-    """A library of the system that OpenCV or Paddle loads is not there."""
-    found = re.search(r"(lib[A-Za-z+]+)[\w.+-]*\.so[\w.]*(?=: cannot open shared object)", facts.error(module))
-    if not found:
-        return None
-    told.update((module, "paddleseg"))
-    name, file = found.group(1), found.group()
-    mend = "apt-get install -y %s" % SYSTEM_LIBRARIES.get(name, "apt-file && apt-file search %s" % file)
-    if module == "cv2":
-        mend = "apt-get install -y libgl1 libglib2.0-0" if name in ("libGL", "libgthread", "libglib") else mend
-        headless = install(dependencies.read("base")["opencv-python"].replace("python", "python-headless"))
-        mend += "   (without root: %s uninstall -y %s && %s)" % (pip(), " ".join(facts.opencvs), headless)
-    what = "%s needs the system's %s, which is not there" % ({"cv2": "OpenCV", "paddle": "Paddle"}[module], file)
-    return Finding("no %s" % name, what, mend)
-
-
-def cpu_paddle_over_gpu_paddle(facts, told):
+def paddle_packages(facts, told):
     cpu, gpu = (facts.packages.get(name) for name in ("paddlepaddle", "paddlepaddle-gpu"))
     if cpu and gpu:
         told.update(("paddle", "paddleseg", "gpu"))
@@ -114,30 +92,39 @@ def cpu_paddle_over_gpu_paddle(facts, told):
             mend += ", then install paddlepaddle-gpu %s with the command of Paddle's installation page" % gpu
         else:
             mend += " && " + install("paddlepaddle-gpu==" + gpu)
-        return Finding(
+        yield Finding(
             "CPU Paddle over GPU Paddle",
             "paddlepaddle %s and paddlepaddle-gpu %s are both installed, and the one that came last has overwritten "
             "the other" % (cpu, gpu),
             mend,
         )
-
-
-def no_paddle(facts, told):
     if set(facts.absent_training) & {"paddlepaddle", "paddlepaddle-gpu"} and "paddle" not in told:
         told.update(("paddle", "paddleseg", "paddle2onnx", "training"))
-        return Finding(
-            "no Paddle",
-            "PaddlePaddle is not installed: exported networks predict, and nothing can be trained or exported",
-            install(*facts.absent_training.values()),
-            fault=False,
-        )
+        what = "PaddlePaddle is not installed: exported networks predict, and nothing can be trained or exported"
+        yield Finding("no Paddle", what, install(*facts.absent_training.values()), fault=False)
+
+
+def system_libraries(facts, told):
+    """A library of the system that OpenCV or Paddle loads is not there."""
+    for module, title in (("cv2", "OpenCV"), ("paddle", "Paddle")):
+        found = re.search(r"(lib[A-Za-z+]+)[\w.+-]*\.so[\w.]*(?=: cannot open shared object)", facts.error(module))
+        if not found:
+            continue
+        told.update((module, "paddleseg"))
+        name, file = found.group(1), found.group()
+        mend = "apt-get install -y %s" % SYSTEM_LIBRARIES.get(name, "apt-file && apt-file search %s" % file)
+        if module == "cv2":
+            mend = "apt-get install -y libgl1 libglib2.0-0" if name in ("libGL", "libgthread", "libglib") else mend
+            headless = install(dependencies.read("base")["opencv-python"].replace("python", "python-headless"))
+            mend += "   (without root: %s uninstall -y %s && %s)" % (pip(), " ".join(facts.opencvs), headless)
+        yield Finding("no %s" % name, "%s needs the system's %s, which is not there" % (title, file), mend)
 
 
 def paddle_fails(facts, told):
     error = facts.error("paddle")
     if error and "paddle" not in told:
         told.update(("paddle", "paddleseg", "paddle2onnx"))
-        return Finding("Paddle does not import", "import paddle: %s" % error, _mend_paddle(facts, error))
+        yield Finding("Paddle does not import", "import paddle: %s" % error, _mend_paddle(facts, error))
 
 
 def _mend_paddle(facts, error):
@@ -152,39 +139,30 @@ def _mend_paddle(facts, error):
     return install(*requirements.values()).replace("install", "install --force-reinstall", 1)
 
 
-def gpu_not_used(facts, told):
-    if facts.paddle_info and facts.gpus and not facts.paddle_info.get("cuda") and "gpu" not in told:
-        return Finding(
-            "GPU not used",
-            "this machine has %s, and Paddle's CPU build is installed" % ", ".join(facts.gpus),
-            "%s uninstall -y paddlepaddle && %s" % (pip(), install(*dependencies.read("gpu").values(), NUMPY_1[1])),
-            fault=False,
-        )
-
-
-def no_gpu_seen(facts, told):
-    info = facts.paddle_info
+def gpus(facts, told):
+    info, has = facts.paddle_info, "this machine has %s" % ", ".join(facts.gpus)
+    if info and facts.gpus and not info.get("cuda") and "gpu" not in told:
+        mend = "%s uninstall -y paddlepaddle && %s" % (pip(), install(*dependencies.read("gpu").values(), NUMPY_1[1]))
+        yield Finding("GPU not used", has + ", and Paddle's CPU build is installed", mend, fault=False)
     if info.get("cuda") and facts.gpus and not info.get("gpus"):
-        return Finding(
+        reason = info.get("cuda_version"), info.get("gpu_error", "it finds no device")
+        yield Finding(
             "Paddle sees no GPU",
-            "this machine has %s, and Paddle, built for CUDA %s, cannot use it: %s"
-            % (", ".join(facts.gpus), info.get("cuda_version"), info.get("gpu_error", "it finds no device")),
+            has + ", and Paddle, built for CUDA %s, cannot use it: %s" % reason,
             "install the build for your CUDA version with the command of Paddle's installation page",
         )
-
-
-def built_for_other_gpus(facts, told):
-    """Code for a compute capability runs on GPUs of the same major number and the same or a higher minor one."""
-    archs = [divmod(arch, 10) for arch in facts.paddle_info.get("archs", ())]
-    for gpu, (major, minor) in zip(facts.paddle_info.get("gpus", ()), facts.paddle_info.get("capabilities", ())):
+    # Code for a compute capability runs on GPUs of the same major number and the same or a higher minor one
+    archs = [divmod(arch, 10) for arch in info.get("archs", ())]
+    for gpu, (major, minor) in zip(info.get("gpus", ()), info.get("capabilities", ())):
         if archs and not any(major == built[0] and minor >= built[1] for built in archs):
-            return Finding(
+            yield Finding(
                 "Paddle built for other GPUs",
                 "%s has compute capability %d.%d, and this Paddle was built for %s"
                 % (gpu, major, minor, ", ".join("%d.%d" % built for built in archs)),
                 "install a build for it with the command of Paddle's installation page (a newer CUDA version has newer "
                 "GPUs), or take the CPU: --device cpu",
             )
+            break
 
 
 def packages_missing(facts, told):
@@ -192,89 +170,54 @@ def packages_missing(facts, told):
     if "training" not in told:
         absent.update((package, one) for package, one in facts.absent_training.items() if "paddlepaddle" not in package)
     if absent:
-        return Finding("packages missing", "not installed: %s" % ", ".join(sorted(absent)), install(*absent.values()))
+        yield Finding("packages missing", "not installed: %s" % ", ".join(sorted(absent)), install(*absent.values()))
 
 
-def paddle2onnx_2_with_paddle_2(facts, told):
-    if () < facts.paddle < (3,) and facts.error("paddle2onnx") and facts.version("paddle2onnx") >= (2,):
+def onnx(facts, told):
+    paddle_2 = () < facts.paddle < (3,)
+    if paddle_2 and facts.error("paddle2onnx") and facts.version("paddle2onnx") >= (2,):
         told.add("paddle2onnx")
-        return Finding(
-            "paddle2onnx 2 with Paddle 2",
-            "paddle2onnx %s wants Paddle 3, and %d.%d is installed"
-            % (facts.packages["paddle2onnx"], *facts.paddle[:2]),
-            install("paddle2onnx<2"),
-        )
-
-
-def onnxruntime_missing(facts, told):
+        versions = facts.packages["paddle2onnx"], *facts.paddle[:2]
+        what = "paddle2onnx %s wants Paddle 3, and %d.%d is installed" % versions
+        yield Finding("paddle2onnx 2 with Paddle 2", what, install("paddle2onnx<2"))
     if "onnxruntime" in facts.absent:
-        return Finding(
-            "onnxruntime missing",
-            "ONNX Runtime is not installed: prediction on a CPU is several times slower without",
-            install(facts.absent["onnxruntime"]),
-        )
-
-
-def no_export(facts, told):
+        what = "ONNX Runtime is not installed: prediction on a CPU is several times slower without"
+        yield Finding("onnxruntime missing", what, install(facts.absent["onnxruntime"]))
     absent = {package: one for package, one in facts.absent_export.items() if package != "onnxruntime"}
     if absent and "training" not in told:
-        if "paddle2onnx" in absent and () < facts.paddle < (3,):
+        if "paddle2onnx" in absent and paddle_2:
             absent["paddle2onnx"] = "paddle2onnx<2"
-        return Finding(
-            "no export",
-            "not installed: %s, without which a network cannot be exported for ONNX Runtime"
-            % ", ".join(sorted(absent)),
-            install(*absent.values()),
-            fault=False,
-        )
+        what = "not installed: %s, without which a network cannot be exported for ONNX Runtime"
+        yield Finding("no export", what % ", ".join(sorted(absent)), install(*absent.values()), fault=False)
 
 
-def charset_normalizer_3(facts, told):
+def does_not_import(facts, told):
     broken = sorted(name for name in facts.probes if facts.error(name).startswith("zlib.error") and name not in told)
     if broken and facts.python[:2] == (3, 8) and facts.version("charset-normalizer") >= (3,):
         told.update(broken)
-        return Finding(
-            "Paddle 2 with charset_normalizer 3 on Python 3.8",
-            "Paddle's zlib and that of charset_normalizer's compiled files clash; does not import: "
-            + ", ".join(broken),
-            install("charset_normalizer<3"),
-        )
+        what = "Paddle's zlib and that of charset_normalizer's compiled files clash; does not import: "
+        name = "Paddle 2 with charset_normalizer 3 on Python 3.8"
+        yield Finding(name, what + ", ".join(broken), install("charset_normalizer<3"))
+    requirements = dependencies.read("base", "train", "onnx")
+    for module in PROBED:  # whatever else is there
+        if facts.error(module) and module not in told:
+            told.add("paddleseg" if module == "cv2" else module)
+            package = next(name for name in requirements if dependencies.module_of(name) == module)
+            mend = '%s install --force-reinstall --no-deps "%s"' % (pip(), requirements[package])
+            yield Finding("%s does not import" % package, "import %s: %s" % (module, facts.error(module)), mend)
 
 
-def does_not_import(facts, told, module):
-    """Whatever else is there and does not import."""
-    if facts.error(module) and module not in told:
-        told.add("paddleseg" if module == "cv2" else module)
-        requirements = dependencies.read("base", "train", "onnx")
-        package = next(name for name in requirements if dependencies.module_of(name) == module)
-        return Finding(
-            "%s does not import" % package,
-            "import %s: %s" % (module, facts.error(module)),
-            '%s install --force-reinstall --no-deps "%s"' % (pip(), requirements[package]),
-        )
-
-
-def another_paddleseg(facts, told):
-    version = facts.packages.get("paddleseg", "2.8.0")
-    if version != "2.8.0" and not facts.error("paddleseg"):
+def remarks(facts, told):
+    version, command = facts.packages.get("paddleseg"), install(dependencies.read("train")["paddleseg"])
+    if version not in (None, "2.8.0") and not facts.error("paddleseg"):
         what = "paddleseg %s: the backbones were checked with 2.8.0" % version
-        return Finding("another paddleseg", what, install(dependencies.read("train")["paddleseg"]), fault=False)
-
-
-def paddleseg_pin(facts, told):
-    if "paddleseg" in facts.packages and any(facts.version(name) > (4, 6, 1) for name in facts.opencvs):
-        return Finding(
-            "paddleseg's pin",
-            "paddleseg asks for opencv-python<=4.6.0, which pip reports beside %s; the backbones work with both"
-            % _shown_opencvs(facts),
-            "leave it; where paddleseg is installed again: " + install(dependencies.read("train")["paddleseg"]),
-            fault=False,
-        )
-
-
-def onednn(facts, told):
+        yield Finding("another paddleseg", what, command, fault=False)
+    if version and any(facts.version(name) > (4, 6, 1) for name in facts.opencvs):
+        what = "paddleseg asks for opencv-python<=4.6.0, which pip reports beside %s; the backbones work with both"
+        mend = "leave it; where paddleseg is installed again: " + command
+        yield Finding("paddleseg's pin", what % _shown_opencvs(facts), mend, fault=False)
     if facts.paddle[:2] == (3, 3):
-        return Finding(
+        yield Finding(
             "oneDNN in Paddle Inference",
             "Paddle 3.3's oneDNN kernels fail on exported networks in paddle.inference on a CPU; kdscfnet does not use "
             "them",
@@ -283,45 +226,21 @@ def onednn(facts, told):
         )
 
 
-def weights_folder_error(facts, told):
+def folders(facts, told):
     if facts.weights_error:
         mend = "export KDSCFNET_WEIGHTS=$HOME/kdscfnet-weights"
         if "ermission" in facts.weights_error:
             mend = "chmod u+w %s   (or use another: %s)" % (shlex.quote(facts.weights), mend)
         what = "nothing can be written to the weights folder %s: %s" % (facts.weights, facts.weights_error)
-        return Finding("weights folder", what, mend)
-
-
-def disk_full(facts, told):
+        yield Finding("weights folder", what, mend)
     full = ["%s has %.1f GB free" % (folder, free / 1e9) for folder, free in facts.free.items() if free < LOW_DISK]
     if full:
         mend = "free some space, or let --output and KDSCFNET_WEIGHTS point to another disk"
-        return Finding("disk full", ", ".join(sorted(full)), mend)
+        yield Finding("disk full", ", ".join(sorted(full)), mend)
 
 
 # The order is precedence: what an earlier rule has told, a later one does not tell again.
 RULES = (
-    python_version,
-    numpy_fails,
-    two_opencvs,
-    old_opencv_with_numpy_2,
-    cpu_paddle_over_gpu_paddle,
-    no_paddle,
-    partial(system_library, module="cv2"),
-    partial(system_library, module="paddle"),
-    paddle_fails,
-    gpu_not_used,
-    no_gpu_seen,
-    built_for_other_gpus,
-    packages_missing,
-    paddle2onnx_2_with_paddle_2,
-    onnxruntime_missing,
-    no_export,
-    charset_normalizer_3,
-    *(partial(does_not_import, module=module) for module in PROBED),
-    another_paddleseg,
-    paddleseg_pin,
-    onednn,
-    weights_folder_error,
-    disk_full,
+    *(python_and_numpy, opencv, paddle_packages, system_libraries, paddle_fails, gpus),
+    *(packages_missing, onnx, does_not_import, remarks, folders),
 )

@@ -23,7 +23,7 @@ from kdscfnet import dependencies
 from kdscfnet.child import Crashed, in_child
 from kdscfnet.diagnosis import PROBED
 from kdscfnet.errors import UserError
-from kdscfnet.files import may_be_written
+from kdscfnet.files import existing_folder, may_be_written
 
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 
@@ -104,15 +104,15 @@ def look(data="data", weights=None):
         weights_error=write_error(weights),
         data=data,
         files=files,
-        free={folder: shutil.disk_usage(folder).free for folder in {_existing("."), _existing(weights)}},
+        free={folder: shutil.disk_usage(folder).free for folder in {existing_folder("."), existing_folder(weights)}},
     )
 
 
-def probe(function, seconds=180, module="kdscfnet.doctor", **arguments):
+def probe(function, seconds=180, **arguments):
     """Call a function of this module in a process of its own. Returns a Probe; never raises."""
     try:
         quiet = {"PYTHONWARNINGS": "ignore"}
-        return Probe(in_child("%s:%s" % (module, function), quiet, seconds, **arguments))
+        return Probe(in_child("kdscfnet.doctor:" + function, quiet, seconds, **arguments))
     except Crashed as crash:
         return Probe(error=str(crash))
 
@@ -145,30 +145,21 @@ def try_import(name):
 def look_at_files(data, weights):
     """The data sets and weight files of two folders, a line for each. Needs numpy and OpenCV."""
     from kdscfnet.data.find import find_image_set
+    from kdscfnet.data.names import sub_folders
     from kdscfnet.weights.release import weight_files
     from kdscfnet.weights.weightfile import WeightFile
 
     info = {"sets": [], "weights": []}
-    for name in sorted(os.listdir(data)) if os.path.isdir(data) else ():
-        folder = os.path.join(data, name)
-        if os.path.isdir(folder) and not name.startswith("."):
-            try:
-                info["sets"].append(find_image_set(folder, masks="partial").describe())
-            except UserError as error:
-                info["sets"].append(str(error))
+    for folder in sub_folders(data) if os.path.isdir(data) else ():
+        try:
+            info["sets"].append(find_image_set(folder, masks="partial").describe())
+        except UserError as error:
+            info["sets"].append(str(error))
     for path in weight_files(weights):
         found = WeightFile(path)
         what = found.problem or (found.title if found.entry else " ".join((found.kind, found.backbone)))
         info["weights"].append("%s (%s)" % (os.path.relpath(str(path), weights), what))
     return info
-
-
-def _existing(folder):
-    """The folder, or the nearest one above it that exists."""
-    folder = os.path.abspath(folder)
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
-    return folder
 
 
 def installed(**options):
@@ -201,14 +192,11 @@ def write_error(folder):
     if os.path.exists(folder) and not os.path.isdir(folder):
         return "is a file"
     try:
-        with tempfile.TemporaryFile(dir=_existing(folder)):
+        with tempfile.TemporaryFile(dir=existing_folder(folder)):
             pass
     except OSError as error:
         return error.strerror or str(error)
-    return "" if may_be_written(_existing(folder)) else "permission denied to all but root"
-
-
-# diagnosing: a rule takes the facts and the set of modules of which enough was told, which it may add to
+    return "" if may_be_written(existing_folder(folder)) else "permission denied to all but root"
 
 
 # reporting

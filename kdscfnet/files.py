@@ -8,8 +8,8 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
-import threading
+import time
+import uuid
 
 from kdscfnet.errors import WeightsError
 from kdscfnet.text import shown_path
@@ -18,6 +18,14 @@ from kdscfnet.text import shown_path
 def may_be_written(folder):
     """Whether files may be made in a folder. Its mode is asked too: root can write where nobody is meant to."""
     return os.access(str(folder), os.W_OK) and bool(os.stat(str(folder)).st_mode & 0o222)
+
+
+def existing_folder(folder):
+    """The folder as an absolute path, or the nearest one above it that exists."""
+    folder = os.path.abspath(folder)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return folder
 
 
 def file_sha256(path):
@@ -45,14 +53,10 @@ def atomic_path(path, suffix=None):
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     suffix = os.path.splitext(path)[1] if suffix is None else suffix
-    handle, temporary = tempfile.mkstemp(prefix=".tmp-", suffix=suffix, dir=folder)
-    os.close(handle)
+    temporary = os.path.join(folder, ".tmp-%s%s" % (uuid.uuid4().hex, suffix))
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # not private, as mkstemp's would be
     try:
         yield temporary
-        # mkstemp makes the file private; a result has the permissions of any new file. Some file systems have none
-        # (exFAT, CIFS, Windows' disks in WSL): that costs the permissions, not the result.
-        with contextlib.suppress(OSError):
-            os.chmod(temporary, 0o666 & ~_umask())
         _replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -75,19 +79,6 @@ def _replace(temporary, path):
             os.rename(aside, path)
             raise
         os.unlink(aside)
-
-
-_UMASK = []
-_UMASK_LOCK = threading.Lock()
-
-
-def _umask():
-    # It can only be read by setting it, for all threads: once, so that no two threads read each other's zero.
-    with _UMASK_LOCK:
-        if not _UMASK:
-            _UMASK.append(os.umask(0))
-            os.umask(_UMASK[0])
-        return _UMASK[0]
 
 
 def write_bytes(path, data, sync=True):
@@ -117,6 +108,25 @@ def write_text(path, text):
 def write_json(path, value):
     """Write `value` to `path` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def remove_leftovers(folders, seconds=0):
+    """Remove temporary files that killed processes left in folders, those that are older than so many seconds."""
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):
+            for path in (os.path.join(folder, name) for name in os.listdir(folder) if name.startswith(".tmp-")):
+                if time.time() - os.path.getmtime(path) >= seconds:
+                    os.unlink(path)
+
+
+def read_json_object(path):
+    """The dict in a JSON file; {} where there is none."""
+    try:
+        with open(str(path), encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def open_regular(path):

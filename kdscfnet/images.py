@@ -28,6 +28,7 @@ from kdscfnet.formats import (
     orientation,
     png_checksums_hold,
 )
+from kdscfnet.text import is_address
 
 HEIF_SUFFIXES = (".heic", ".heif")
 _HEIF = importlib.util.find_spec("pillow_heif") is not None
@@ -38,6 +39,7 @@ NO_END_MARKER = "the JPEG has no end marker; all of its pixels are there"
 FROM_ALPHA = "the alpha channel was taken: it holds the mask"
 LOW_BYTES = "16 bits that hold 8-bit levels"
 SIXTEEN_BITS = "16 bits, brought to 8"
+NO_FILE = "an address, not a file: download it first, then name the file"
 IN_COLOUR = "in colour, the mean of its channels counts"
 
 _UPRIGHT = {  # EXIF orientation → what turns the stored pixels upright
@@ -157,13 +159,10 @@ def read_bytes(path):
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise BadImageError(path, error.strerror or str(error))
+        raise BadImageError(path, NO_FILE if is_address(path) else error.strerror or str(error))
     if not data:
         raise BadImageError(path, "the file is empty")
     return data
-
-
-# ---- formats, by their first bytes
 
 
 # ---- decoding

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import collections
-import threading
+import functools
 
 import cv2
 import numpy as np
@@ -18,11 +17,6 @@ STD = np.array([56.77, 55.97, 57.50], np.float32)
 _NORMALIZED = (np.arange(256, dtype=np.float32)[:, None] - MEAN) / STD
 
 _BLOCK = 1 << 17  # pixels of the result that are worked on at a time, so that they stay in the cache
-
-
-def normalize(image):
-    """uint8 H×W×3 RGB → float32 H×W×3, (image − MEAN) / STD."""
-    return (image.astype(np.float32) - MEAN) / STD
 
 
 def prepare_image(image, size, out=None):
@@ -93,26 +87,15 @@ def _mix_rows(source, index, weight, out):
     out += first
 
 
+@functools.lru_cache(maxsize=64)
 def _positions(source, target):
     """align_corners=True: where the `target` pixels of the result lie between the `source` pixels of the map.
 
     Returns (index of the pixel before, weight of the one after).
     """
-    key = (source, target)
-    with _LOCK:
-        if key in _CACHE:
-            _CACHE.move_to_end(key)
-            return _CACHE[key]
     position = np.arange(target) * ((source - 1) / (target - 1) if target > 1 else 0.0)
     index = np.minimum(position.astype(np.intp), max(source - 2, 0))
-    found = index, (position - index).astype(np.float32)
-    with _LOCK:
-        _CACHE[key] = found
-        if len(_CACHE) > 64:
-            _CACHE.popitem(last=False)
-    return found
+    return index, (position - index).astype(np.float32)
 
 
-_CACHE = collections.OrderedDict()
-_LOCK = threading.Lock()
 _scratch = Scratch()

@@ -84,19 +84,8 @@ _CPU = {
     "precise_bn": 200,
 }
 # Ours: from a pretrained backbone (--pretrained ppocrv3) and all of DUTS-TR, on one core, in an hour and a half
-_DUTS = {
-    "early_sizes": ((5, (96, 112, 128)), (6, (128, 160))),
-    "sizes": (176, 192, 208),
-    "test_size": 224,
-    "batch_size": 8,
-    "epochs": 8,
-    "warmup_epochs": 0.3,
-    "min_lr": 0.0003,
-    "backbone_lr_factor": 1.0,
-    "log_every": 100,
-    "hold_out": 200,
-    "precise_bn": 200,
-}
+_DUTS = dict(_CPU, early_sizes=((5, (96, 112, 128)), (6, (128, 160))), sizes=(176, 192, 208))
+_DUTS.update(epochs=8, warmup_epochs=0.3, log_every=100)
 OWN_RECIPES = {
     recipe.name: recipe
     for recipe in (

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+
+_SAID = set()
+_QUIET = []  # holds something where --quiet was given
 
 
 def progress(iterable=None, **options):
@@ -15,22 +19,31 @@ def progress(iterable=None, **options):
 
     options.setdefault("unit", " images")
     options.setdefault("dynamic_ncols", True)
+    options["disable"] = options.get("disable") or is_quiet()
     if not sys.stderr.isatty():
         options.setdefault("mininterval", 30)
         options.setdefault("maxinterval", 60)
     return tqdm(iterable, file=sys.stderr, **options)
 
 
-def say(message):
-    """One line to the user, on standard error."""
-    print("kdscfnet: " + message, file=sys.stderr, flush=True)
+def begin(quiet=False):
+    """A run of the command line begins: nothing was said in it so far. `quiet`: no bars, and `say` is silent."""
+    _SAID.clear()
+    _QUIET[:] = [True] * bool(quiet)
 
 
-_SAID = set()
+def is_quiet():
+    return bool(_QUIET)
+
+
+def say(message, failure=False):
+    """One line to the user, on standard error. Under --quiet only a `failure` is told."""
+    if failure or not is_quiet():
+        print("kdscfnet: " + message, file=sys.stderr, flush=True)
 
 
 def say_once(message):
-    """One line to the user, once in a process, and of the processes of a launch by the first one alone."""
+    """One line to the user, once in a run, and of the processes of a launch by the first one alone."""
     if message not in _SAID and os.environ.get("PADDLE_TRAINER_ID", "0") == "0":
         _SAID.add(message)
         say(message)
@@ -40,6 +53,11 @@ def shown(value, limit=80):
     """`value` for an error message: on one line, and not longer than `limit`."""
     text = repr(value) if not isinstance(value, str) else "'%s'" % value.encode("unicode_escape").decode("ascii")
     return text if len(text) <= limit else text[: limit - 4] + "…" + text[-1]
+
+
+def is_address(path):
+    """Whether a path is the address of something on the web."""
+    return re.match(r"[a-z][a-z0-9+.-]+://", os.fsdecode(path), re.I) is not None
 
 
 def shown_path(path):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
+import operator
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-
-_KEPT = 1 << 20  # pixels: larger arrays are given back after each map
 
 
 def available_cores():
@@ -60,40 +60,38 @@ def one_opencv_thread():
     """
     import cv2
 
-    with _OPENCV.lock:
-        if not _OPENCV.inside:
-            _OPENCV.before = cv2.getNumThreads()
+    with _OPENCV_LOCK:
+        if not _OPENCV["inside"]:
+            _OPENCV["before"] = cv2.getNumThreads()
             cv2.setNumThreads(1)
-        _OPENCV.inside += 1
+        _OPENCV["inside"] += 1
     try:
         yield
     finally:
-        with _OPENCV.lock:
-            _OPENCV.inside -= 1
-            if not _OPENCV.inside:
-                cv2.setNumThreads(_OPENCV.before)
+        with _OPENCV_LOCK:
+            _OPENCV["inside"] -= 1
+            if not _OPENCV["inside"]:
+                cv2.setNumThreads(_OPENCV["before"])
 
 
-class _OpenCVThreads:
-    """How many blocks of `one_opencv_thread` run now, and OpenCV's own number of threads."""
-
-    inside, before = 0, 1
-
-    def __init__(self):
-        self.lock = threading.Lock()
-
-
-_OPENCV = _OpenCVThreads()
+_OPENCV_LOCK = threading.Lock()
+_OPENCV = {"inside": 0, "before": 1}  # blocks of `one_opencv_thread` that run now; OpenCV's own number of threads
 
 
 class Scratch(threading.local):
-    """Arrays that a thread uses again for its next map. Fresh memory costs more than the arithmetic in it."""
+    """Arrays that a thread uses again for its next map. Fresh memory costs more than the arithmetic in it.
 
-    def __call__(self, name, shape):
-        size = shape[0] * shape[1]
+    most: elements; larger arrays are given back after each map.
+    """
+
+    def __init__(self, most=1 << 20):
+        self._most = most
+
+    def __call__(self, name, shape, dtype=np.float32):
+        size = functools.reduce(operator.mul, shape)
         kept = self.__dict__.get(name)
         if kept is None or kept.size < size:
-            kept = np.empty(size, np.float32)
-            if size <= _KEPT:
+            kept = np.empty(size, dtype)
+            if size <= self._most:
                 setattr(self, name, kept)
         return kept[:size].reshape(shape)

@@ -10,6 +10,7 @@ import sys
 import pytest
 from predicting import picture, save, weight_file
 
+from kdscfnet import text
 from kdscfnet.cli import main
 
 ENVIRONMENT = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
@@ -46,3 +47,46 @@ def test_a_disk_that_is_full_or_broken_is_code_1_and_a_forbidden_place_2(number,
     assert main(["predict", *words]) == code
     assert os.strerror(number) in capsys.readouterr().err.splitlines()[-1]
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_remarks_are_for_those_who_did_not_ask_for_silence(tmp_path, monkeypatch, capsys, quiet):
+    """The notice on the bundled student comes once in a run, the bars and the summary too; failures come always."""
+    monkeypatch.setenv("KDSCFNET_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/a.png", "in/b.png"):
+        save(tmp_path / name, picture())
+    (tmp_path / "in" / "broken.png").write_bytes(b"x")
+    words = ["in", "--engine", "paddle", "--size", "32", "--save", "map,cutout"] + ["--quiet"] * quiet
+    for out in ("one", "two"):  # each is a run of its own
+        assert main(["predict", "-o", out, *words]) == 1
+        said = capsys.readouterr().err
+        assert said.count("using the bundled") == (0 if quiet else 1)
+        assert ("3/3" in said) != quiet and "FAILED in/broken.png" in said and "2 done, 1 failed" in said
+    assert main(["predict", "in/a.png", "-o", "three", *words[1:]]) == 0
+    assert (capsys.readouterr().err == "") == quiet
+    assert main(["weights", *["--quiet"] * quiet, "list"]) == 0 and text.is_quiet() == quiet
+    assert main(["weights", "list", *["--quiet"] * quiet]) == 0 and text.is_quiet() == quiet
+    assert "kd-stb" in capsys.readouterr().out  # a result
+
+
+def test_what_a_run_said_once_the_next_says_again(capsys):
+    for _ in range(2):
+        text.begin()
+        text.say_once("a remark")
+        text.say_once("a remark")
+        assert capsys.readouterr().err == "kdscfnet: a remark\n"
+    text.begin(quiet=True)
+    text.say_once("a remark")
+    text.say("a failure", failure=True)
+    list(text.progress([1, 2]))
+    text.begin()
+    assert capsys.readouterr().err == "kdscfnet: a failure\n"
+
+
+@pytest.mark.parametrize(
+    "word, guess", [("predcit", "predict"), ("Train", "train"), ("evalute", "evaluate"), ("weight", "weights")]
+)
+def test_a_mistyped_verb_gets_a_guess(capsys, word, guess):
+    assert main([word, "photo.jpg"]) == 2
+    assert capsys.readouterr().err == "kdscfnet: there is no verb '%s': did you mean %s?\n" % (word, guess)

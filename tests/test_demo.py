@@ -96,7 +96,7 @@ def test_demo_ends_with_a_table_and_a_picture(whole_demo):
     assert picture.shape[0] >= 4 * 120 and picture.shape[1] > 5 * 150
     for part in ("teacher", "student", "labels"):
         assert (output / part / "final.pdparams").exists() and list((output / part / "board").iterdir())
-    assert find_image_set(output / "data" / "DEMO-UNLABELLED", masks="optional").masks == ()
+    assert find_image_set(output / "data" / "DEMO-UNLABELLED", masks="partial").masks == ()
 
 
 def test_demo_goes_on_where_it_stopped(whole_demo, capsys):

@@ -10,6 +10,7 @@ line; `as_stored` brings what older ones print to that.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
@@ -22,7 +23,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from kdscfnet.cli import VERBS, main  # noqa: E402
+from kdscfnet.cli import VERBS, main, open_verb  # noqa: E402
 
 STORED = ROOT / "tests" / "golden" / "help"
 WEIGHTS = ("list", "fetch", "verify", "convert")
@@ -65,6 +66,42 @@ def as_stored(text):
 @pytest.mark.parametrize("name", TEXTS)
 def test_help_is_as_stored(name):
     assert help_of(TEXTS[name]) == (STORED / (name + ".txt")).read_text(encoding="utf-8")
+
+
+def options_of(verb):
+    """The options of a verb and of what stands below it."""
+    parsers = [open_verb(verb)[1]]
+    for parser in parsers:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+            elif action.option_strings:
+                yield parser.prog, action
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_says_every_default(verb):
+    unsaid = []
+    for program, action in options_of(verb):
+        if action.nargs == 0 or action.default in (None, argparse.SUPPRESS):
+            continue
+        default = "%g" % action.default if isinstance(action.default, float) else str(action.default)
+        said = "here" if default == "." else re.escape(default)
+        if not re.search(r"(default:?.*\b|\()%s\b|\b%s \(default\)" % (said, said), action.help):
+            unsaid.append("%s %s" % (program, action.option_strings[-1]))
+    assert unsaid == []
+
+
+def test_every_verb_is_quiet_where_asked_and_overwriting_has_one_name():
+    options = {}
+    for verb in VERBS:
+        for program, action in options_of(verb):
+            options.setdefault(program, set()).update(action.option_strings)
+    assert [program for program, found in options.items() if "--quiet" not in found] == []
+    assert [program for program, found in options.items() if "--force" in found and "--overwrite" not in found] == []
+    assert {program.split()[1] for program, found in options.items() if "--overwrite" in found} == {
+        *("predict", "test", "export", "web", "weights", "benchmark")
+    }
 
 
 def test_no_text_is_left_of_a_verb_that_went():

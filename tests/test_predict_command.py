@@ -251,7 +251,7 @@ def test_what_a_video_lacks_without_ffmpeg_is_one_line(tmp_path, monkeypatch, ca
         make_video(tmp_path / "in" / (name + ".avi"), 2, code="MJPG")
     assert predict("in/a.avi", "-o", "frames", "--frames") == 0
     assert "ffmpeg" not in capsys.readouterr().err  # pictures have no sound
-    assert predict("in", "-o", "out", "--quiet") == 0
+    assert predict("in", "-o", "out") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "ffmpeg" in line]
     assert len(lines) == (not there) and all("without sound" in line and "apt install" in line for line in lines)
 

@@ -350,7 +350,7 @@ def test_no_server(server, folder):
 def test_a_wrong_file_under_the_name_is_kept(server, folder):
     folder.mkdir()
     (folder / NAME).write_bytes(b"my own")
-    with pytest.raises(WeightsError, match="not a weight file.*; delete it, or say --force"):
+    with pytest.raises(WeightsError, match="not a weight file.*; delete it, or say --overwrite"):
         fetch(server, folder)
     assert server.seen == [] and (folder / NAME).read_bytes() == b"my own"
     server.plan = [{"do": "status", "status": 404}]

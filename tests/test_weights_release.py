@@ -420,8 +420,8 @@ def test_convert_verb(folder, student, capsys):
     assert run(capsys, "convert", second, third)[0] == 0
     assert first.read_bytes() == third.read_bytes()
     code, out, err = run(capsys, "convert", first, third)
-    assert code == 2 and "exists already: say --force" in err
-    assert run(capsys, "convert", first, third, "--force")[0] == 0
+    assert code == 2 and "is there already: --overwrite replaces it" in err
+    assert run(capsys, "convert", first, third, "--overwrite")[0] == 0
     code, out, err = run(capsys, "convert", first, folder / "d.pth")
     assert code == 2 and "ends with .pdparams or .safetensors" in err
     second.write_bytes(b"\x80\x02cos\nsystem\nX\x01\x00\x00\x00a\x85R.")

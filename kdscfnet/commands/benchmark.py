@@ -25,8 +25,9 @@ def add_arguments(parser):
         help="images, folders or patterns (default: made-up photographs of 400×300)",
     )
     parser.add_argument("--count", type=int, default=100, metavar="N", help="use at most N images (default: 100)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: 3")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each engine runs (default: 3)")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there already")
     add_network_arguments(parser)
     for action in parser._actions:
         if action.dest == "threads":
@@ -50,6 +51,8 @@ def run(args):
         raise UserError("--threads, --count and --rounds take numbers from 1")
     if args.json and os.path.isdir(args.json):
         raise UserError("--json %s is a folder: name a file" % args.json)
+    if args.json and os.path.exists(args.json) and not args.overwrite:
+        raise UserError("%s is there already: --overwrite replaces it" % args.json)
     with tempfile.TemporaryDirectory(prefix="kdscfnet-benchmark-") as folder:
         if args.images:
             images = [item.path for item in find(args.images)[0]][: args.count]
@@ -64,13 +67,8 @@ def run(args):
             dict(common, engine=engine, threads=number, images=images) for engine in engines for number in threads
         ]
         results = _measure(requests, args.rounds)
-    figures = {
-        "weights": str(weights),
-        "images": len(images),
-        "rounds": args.rounds,
-        "machine": _machine(),
-        "results": results,
-    }
+    figures = {"weights": str(weights), "images": len(images), "rounds": args.rounds, "machine": _machine()}
+    figures["results"] = results
     print(_table(figures))
     if args.json:
         from kdscfnet.files import write_json
@@ -129,10 +127,8 @@ def _table(figures):
         memory = row["peak_memory_mb"]
         speeds = "%.1f" % row["one_by_one_per_s"], "%.1f" % row["overlapped_per_s"]
         times = ("%.2f" % row["milliseconds"][stage] for stage in STAGES)
-        rows.append(
-            (row["engine"], "%d" % row["threads"], *times, *speeds, "%.0f" % memory if memory else "-")
-            + ("%.2f" % row["start_s"],)
-        )
+        last = "%.0f" % memory if memory else "-", "%.2f" % row["start_s"]
+        rows.append((row["engine"], "%d" % row["threads"], *times, *speeds, *last))
     first, machine = figures["results"][0], figures["machine"]
     what = figures["images"], figures["rounds"], first["backbone"], first["size"][1], first["size"][0]
     summary = "%d images, %d rounds, medians; %s at %d×%d; %s, %d cores"
@@ -151,10 +147,6 @@ def _machine():
     except (OSError, StopIteration):
         processor = platform.processor() or platform.machine()
     packages = installed()
-    return {
-        "cores": available_cores(),
-        "processor": processor,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {name: packages[name] for name in PACKAGES if name in packages},
-    }
+    versions = {name: packages[name] for name in PACKAGES if name in packages}
+    python = {"system": platform.platform(), "python": platform.python_version()}
+    return {"cores": available_cores(), "processor": processor, **python, "versions": versions}

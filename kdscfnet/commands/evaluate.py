@@ -25,8 +25,12 @@ def add_arguments(parser):
 
 def add_scoring_arguments(parser):
     """The options that `test` has too."""
-    parser.add_argument("--sets", nargs="+", metavar="SET", help="only these data sets (DUTS-TE, ECSSD, …)")
-    parser.add_argument("--scores", choices=("all", "mae"), default="all", help="mae: MAE alone, many times faster")
+    parser.add_argument(
+        "--sets", nargs="+", metavar="SET", help="only these data sets, as in DUTS-TE ECSSD (default: all)"
+    )
+    parser.add_argument(
+        "--scores", choices=("all", "mae"), default="all", help="all, or MAE alone, many times faster (default: all)"
+    )
     parser.add_argument(
         "--allow-missing",
         action="store_true",

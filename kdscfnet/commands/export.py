@@ -21,7 +21,9 @@ def add_arguments(parser):
         required=True,
         help="where to: a folder, or a name (scfnet.onnx, or scfnet for all formats)",
     )
-    parser.add_argument("--format", default="onnx", choices=("onnx", "paddle", "both"), help="default: onnx")
+    parser.add_argument(
+        "--format", default="onnx", choices=("onnx", "paddle", "both"), help="what to write (default: onnx)"
+    )
     parser.add_argument(
         "--weights",
         metavar="FILE",
@@ -31,7 +33,7 @@ def add_arguments(parser):
         "--backbone",
         default="auto",
         choices=("auto", "mobilenetv3", "resnet50", "swin_b"),
-        help="default: the one in the file",
+        help="of the network (default: auto, the one in the file)",
     )
     parser.add_argument(
         "--size",

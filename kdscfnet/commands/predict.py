@@ -1,4 +1,4 @@
-"""Saliency maps, masks, cut-outs, overlays and side-by-side pictures of images, folders of images and videos.
+"""Saliency maps, masks, cut-outs, overlays, side-by-side pictures and boxes of images, folders of images and videos.
 
 One kind of result goes to OUT/<name>.png, several to OUT/<kind>/<name>.png; sub-folders of inputs are kept. A result
 that is there already is not made again. `kdscfnet predict - < photo.jpg > map.png` reads and writes streams.
@@ -13,9 +13,9 @@ import sys
 from dataclasses import asdict
 
 from kdscfnet.errors import BadImageError, UserError
-from kdscfnet.text import progress, say, say_once, shown_path
+from kdscfnet.text import progress, say, shown_path
 
-KINDS = "map, mask, cutout, overlay, grid"
+KINDS = "map, mask, cutout, overlay, grid, box"
 FOLDER = "saliency"  # of results, where none is named
 
 
@@ -33,10 +33,25 @@ def add_arguments(parser):
         help="a folder, or the name of a single result (default: saliency, or standard output for the input -)",
     )
     parser.add_argument(
-        "--save", default="map", metavar="KINDS", help="what to make, with commas: %s (default: map)" % KINDS
+        "--save",
+        metavar="KINDS",
+        help="what to make, with commas: %s (JSON) (default: map; cutout with --background or --crop)" % KINDS,
     )
     parser.add_argument(
-        "--threshold", default="0.5", metavar="T", help="of masks: 0 to 1, or adaptive (twice the map's mean)"
+        "--threshold",
+        default="0.5",
+        metavar="T",
+        help="of masks, boxes and --crop: 0 to 1, or adaptive, twice the map's mean (default: 0.5)",
+    )
+    parser.add_argument(
+        "--background",
+        metavar="WHAT",
+        help="what goes behind cut-outs: a colour (white, '#rrggbb'), blur (of the photograph itself), or a picture, "
+        "of which the middle that fits is taken (default: nothing, they are transparent)",
+    )
+    parser.add_argument("--crop", action="store_true", help="cut-outs keep the box of what stands out, and a margin")
+    parser.add_argument(
+        "--refine", action="store_true", help="edges follow those of the photograph; for large photographs"
     )
     parser.add_argument("--frames", action="store_true", help="a video becomes a folder of pictures, not a video")
     parser.add_argument("--overwrite", action="store_true", help="make results again that are there already")
@@ -46,7 +61,6 @@ def add_arguments(parser):
         help="make every N-th result from the K-th on, as in 2/8: for the tasks of a job array",
     )
     add_network_arguments(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar and no summary; failures are still told")
 
 
 def add_network_arguments(parser):
@@ -61,13 +75,13 @@ def add_network_arguments(parser):
         "--backbone",
         default="auto",
         choices=("auto", "mobilenetv3", "resnet50", "swin_b"),
-        help="default: the one in the file",
+        help="of the network (default: auto, the one in the file)",
     )
     parser.add_argument(
         "--engine",
         default="auto",
         choices=("auto", "onnxruntime", "paddle"),
-        help="default: Paddle on a GPU, else ONNX Runtime, else Paddle",
+        help="what runs the network (default: auto, Paddle on a GPU, else ONNX Runtime, else Paddle)",
     )
     parser.add_argument(
         "--size",
@@ -91,11 +105,12 @@ def size(text):
 def run(args):
     _quiet_libraries()
     from kdscfnet.inference.inputs import plan_results
-    from kdscfnet.inference.outputs import parse_threshold
+    from kdscfnet.inference.outputs import Settings, parse_background, parse_threshold
     from kdscfnet.weights.weightfile import resolve
 
-    kinds = _kinds(args.save)
-    threshold = parse_threshold(args.threshold)
+    kinds = _kinds(args)
+    background = None if args.background is None else parse_background(args.background)
+    settings = Settings(parse_threshold(args.threshold), background, args.crop, args.refine)
     if args.output == "":
         raise UserError("-o is empty: name a folder for the results")
     if args.inputs != ["-"]:
@@ -107,17 +122,20 @@ def run(args):
     weight_file = resolve(args.weights)  # first: a result that is there does not excuse weights that are not
     # what results of a kind depend on, besides their input
     common = {"weights": weight_file.sha256, "size": list(weight_file.test_size(args.size))}
-    made_by = {kind: dict(common, threshold=threshold) if kind == "mask" else common for kind in kinds}
+    made_by = {kind: dict(common, **settings.of(kind)) for kind in kinds}
     if args.inputs == ["-"]:
         if args.part:
             raise UserError("--part %s: standard input is one image, which has no parts" % args.part)
-        return _stream(args, weight_file, made_by, threshold)
+        return _stream(args, weight_file, made_by, settings)
     left_out = collections.Counter()
-    images, videos = plan_results(args.inputs, args.output, kinds, args.frames, left_out)
-    return _predict(args, weight_file, made_by, threshold, images, videos, left_out)
+    images, videos = plan_results(args.inputs, args.output, kinds, args.frames, left_out, args.background)
+    if videos and not args.frames and (args.crop or "box" in kinds):
+        what = "--crop gives every frame a size of its own" if args.crop else "boxes differ from frame to frame"
+        raise UserError("%s: add --frames, or leave out %s" % (what, videos[0].input))
+    return _predict(args, weight_file, made_by, settings, images, videos, left_out)
 
 
-def _predict(args, weight_file, made_by, threshold, images, videos, left_out):
+def _predict(args, weight_file, made_by, settings, images, videos, left_out):
     """Make the results that are not there, or are not what is asked for any more. Returns the exit code."""
     from kdscfnet.inference.record import Choice, Record
     from kdscfnet.shares import Meeting, Shares
@@ -131,7 +149,7 @@ def _predict(args, weight_file, made_by, threshold, images, videos, left_out):
         images, videos = ([job for job in jobs if job.input in mine] for jobs in (images, videos))
     pending = chosen.of(images), chosen.of(videos, always=args.frames)
     with Meeting(shares, folder) as meeting:
-        report = _predict_share(args, weight_file, threshold, shares, meeting, record, pending, mine)
+        report = _predict_share(args, weight_file, settings, shares, meeting, record, pending, mine)
         if not shares.first:
             meeting.end(asdict(report))
             return 0  # process 0 tells for all: an exit code of 1 would let the launcher end it
@@ -139,14 +157,13 @@ def _predict(args, weight_file, made_by, threshold, images, videos, left_out):
         return _summary(report, args, chosen, left_out)
 
 
-def _predict_share(args, weight_file, threshold, shares, meeting, record, pending, mine):
+def _predict_share(args, weight_file, settings, shares, meeting, record, pending, mine):
     """Make those of the `pending` (images, videos) whose inputs are `mine`.
 
     Returns the Report; in process 0 of a launch it is of what all have made.
     """
     from kdscfnet.inference.pipeline import Report, predict_files
     from kdscfnet.inference.record import fingerprint
-    from kdscfnet.inference.video import what_lacks
 
     images, videos = ([job for job in jobs if job.input in mine] for jobs in pending)
     total = len(pending[0]) + len(pending[1])
@@ -171,20 +188,18 @@ def _predict_share(args, weight_file, threshold, shares, meeting, record, pendin
                 name, size = shown_path(os.path.basename(predictor.weights)), predictor.size[::-1]
                 many = ", in each of %d processes" % shares.world if shares.together else ""
                 say("%s, %s, %d×%d, on %s%s" % ((name, predictor.backbone) + size + (_where(predictor), many)))
-            if pending[1] and not args.frames and what_lacks():
-                say_once(what_lacks())
             sources = {job.input: fingerprint(job.input) for job in images}  # before they are read
             report = predict_files(
                 predictor,
                 images,
                 True,
-                threshold,
+                settings,
                 show_progress=not quiet and not shares.together and len(images) > 1,
                 made=lambda job: record.add(job.outputs, sources[job.input]),
                 each=each,
             )
             for job in videos:
-                _video(predictor, job, args, threshold, report, record, quiet)
+                _video(predictor, job, args, settings, report, record, quiet)
                 each()
         if shares.together and shares.first:
             meeting.reach(1)
@@ -201,13 +216,17 @@ def _folder(output, jobs):
     return os.path.dirname(output) or "." if is_file else output
 
 
-def _kinds(text):
+def _kinds(args):
     from kdscfnet.inference import outputs
 
+    of_cutouts = next((flag for flag in ("background", "crop") if getattr(args, flag)), None)
+    text = ("cutout" if of_cutouts else "map") if args.save is None else args.save
     kinds = list(dict.fromkeys(kind.strip() for kind in text.split(",") if kind.strip()))
     unknown = [kind for kind in kinds if kind not in outputs.KINDS]
     if unknown or not kinds:
         raise UserError("--save %s: choose from %s" % (text, ", ".join(outputs.KINDS)))
+    if of_cutouts and "cutout" not in kinds:
+        raise UserError("--%s is for cut-outs: add cutout to --save %s" % (of_cutouts, text))
     return kinds
 
 
@@ -215,10 +234,10 @@ def _open(args, weight_file, quiet=False):
     from kdscfnet.inference.predictor import Predictor
 
     predictor = Predictor(weight_file, args.backbone, args.engine, args.size, args.threads, args.device)
-    if args.weights is None and not (args.quiet or quiet) and weight_file.is_bundled:
+    if args.weights is None and not quiet and weight_file.is_bundled:
         from kdscfnet.weights import release
 
-        say(release.bundled_notice())
+        say_once(release.bundled_notice())
     return predictor
 
 
@@ -228,10 +247,12 @@ def _where(predictor):
     return "Paddle, %s" % ("GPU" if predictor.network.on_gpu else "CPU")
 
 
-def _video(predictor, job, args, threshold, report, record, quiet):
+def _video(predictor, job, args, settings, report, record, quiet):
     from kdscfnet.inference.record import FITS, STALE, fingerprint
-    from kdscfnet.inference.video import predict_video, remove_frames
+    from kdscfnet.inference.video import predict_video, remove_frames, say_what_lacks
 
+    if not args.frames:
+        say_what_lacks()
     try:
         source = fingerprint(job.input)
         states = record.states(job)
@@ -241,7 +262,7 @@ def _video(predictor, job, args, threshold, report, record, quiet):
                 remove_frames(job)
             if FITS not in states.values():  # before the first frame: each that is there then fits
                 record.add(job.outputs, source)
-        count, note = predict_video(predictor, job, overwrite, threshold, args.frames, not quiet)
+        count, note = predict_video(predictor, job, overwrite, settings, args.frames, not quiet)
     except (BadImageError, UserError) as error:  # the other videos are done
         report.failed.append((job.input, error.reason if isinstance(error, BadImageError) else str(error)))
         return
@@ -252,7 +273,7 @@ def _video(predictor, job, args, threshold, report, record, quiet):
         report.notes.append((job.input, note))
 
 
-def _stream(args, weight_file, made_by, threshold):
+def _stream(args, weight_file, made_by, settings):
     """Standard input to standard output, or to the file that -o names."""
     from kdscfnet.files import write_bytes
     from kdscfnet.images import decode_any
@@ -266,8 +287,10 @@ def _stream(args, weight_file, made_by, threshold):
     if to_file:
         if os.path.isdir(args.output):
             raise UserError("%s is a folder: name a file for the result of standard input" % args.output)
-        suffix = outputs.suffix_of(args.output, kind)
-    elif sys.stdout.isatty():
+        suffix = outputs.suffix_of(args.output, kind, settings.background is not None)
+        if args.background and os.path.realpath(args.output) == os.path.realpath(args.background):
+            raise UserError("the result would overwrite the background %s: choose another name for -o" % args.output)
+    elif sys.stdout.isatty() and kind != "box":
         raise UserError("the result is a picture, which a terminal cannot show: add > result%s, or -o" % suffix)
     data = sys.stdin.buffer.read()
     if not data:
@@ -284,9 +307,11 @@ def _stream(args, weight_file, made_by, threshold):
     except BadImageError as error:
         print("kdscfnet predict: %s" % error, file=sys.stderr)
         return 1
-    if note and not args.quiet:
-        say(note)
-    result = outputs.encode(outputs.render(kind, image, _open(args, weight_file)(image), threshold), suffix)
+    saliency = _open(args, weight_file)(image)
+    results = outputs.render([kind], image, saliency, settings)
+    result = outputs.encode(results[kind], suffix)
+    for remark in filter(None, (note, outputs.note_on(results, saliency, settings))):
+        say(remark)
     if to_file:
         write_bytes(args.output, result)
         record.add({kind: args.output}, source)
@@ -301,8 +326,6 @@ def _summary(report, args, chosen, left_out):
         print("  %s: %s" % (shown_path(path), note), file=sys.stderr)
     for path, reason in report.failed:
         print("  FAILED %s: %s" % (shown_path(path), reason), file=sys.stderr)
-    if args.quiet and not report.failed:
-        return 0
     parts = ["%d done" % len(report.done)]
     if chosen.stale:
         parts[0] += " (%d results made again: the input, the weights or the settings are others)" % chosen.stale
@@ -312,7 +335,7 @@ def _summary(report, args, chosen, left_out):
         parts.append("%d failed" % len(report.failed))
     if chosen.unknown:
         parts.append("%d results of unknown weights and settings kept" % chosen.unknown)
-    say("%s; results: %s" % (", ".join(parts), shown_path(args.output)))
+    say("%s; results: %s" % (", ".join(parts), shown_path(args.output)), failure=bool(report.failed))
     if left_out:
         say("left out: " + ", ".join("%d %s" % (count, what) for what, count in sorted(left_out.items())))
     return 1 if report.failed else 0

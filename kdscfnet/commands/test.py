@@ -25,7 +25,9 @@ def add_arguments(parser):
         "$KDSCFNET_WEIGHTS or weights/, else the bundled student)",
     )
     parser.add_argument("--data", default="data", metavar="DIR", help="the test sets, or one of them (default: data)")
-    parser.add_argument("--engine", choices=ENGINES, default="auto", help="default: auto, the fastest there is")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="auto", help="what runs the network (default: auto, the fastest there is)"
+    )
     parser.add_argument(
         "--device", metavar="NAME", help="of Paddle: cpu, gpu, gpu:0 (default: a GPU where there is one)"
     )
@@ -44,19 +46,9 @@ def run(args):
     from kdscfnet.evaluation.model_scores import find_models, test_models
     from kdscfnet.evaluation.publish import publish
 
-    tested = test_models(
-        find_models(args.weights),
-        find_sets_to_test(args.data, args.sets),
-        args.output,
-        args.scores,
-        args.engine,
-        args.size,
-        args.device,
-        args.threads,
-        args.overwrite,
-        args.allow_missing,
-        args.resize,
-    )
+    flags = "output scores engine size device threads overwrite allow_missing resize".split()
+    models, image_sets = find_models(args.weights), find_sets_to_test(args.data, args.sets)
+    tested = test_models(models, image_sets, **{flag: getattr(args, flag) for flag in flags})
     if tested is not None:  # None in the processes that made maps for the first one
         results, remarks = tested
         publish(results, args.output, not args.no_report, remarks)

@@ -51,10 +51,8 @@ def _number(kind, low, high=None, low_included=True):
         too_high = value == float("inf") or (high is not None and value > high)
         if value == value and not too_low and not too_high:  # nan is not itself
             return value
-        raise argparse.ArgumentTypeError(
-            "%s is out of range (%s %s%s)"
-            % (text, "from" if low_included else "more than", low, "" if high is None else " to %s" % high)
-        )
+        span = "%s %s%s" % ("from" if low_included else "more than", low, "" if high is None else " to %s" % high)
+        raise argparse.ArgumentTypeError("%s is out of range (%s)" % (text, span))
 
     parse.__name__ = kind.__name__  # argparse names it where the text is no number at all
     return parse
@@ -87,7 +85,7 @@ def add_arguments(parser):
     group.add_argument(
         "--teacher-engine",
         choices=("auto", "paddle", "onnxruntime"),
-        help="what runs the teacher; auto: ONNX Runtime on a CPU where it is installed, else Paddle",
+        help="what runs the teacher (auto: ONNX Runtime on a CPU where it is installed, else Paddle)",
     )
     group.add_argument(
         "--pretrained",
@@ -111,7 +109,7 @@ def add_arguments(parser):
         const="auto",
         default="no",
         choices=("auto", "no"),
-        help="auto: go on from the newest whole checkpoint in --output, or begin where there is none",
+        help="auto: go on from the newest whole checkpoint in --output, or begin where there is none (no)",
     )
     group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu or gpu:N (auto)")
     group.add_argument("--seed", type=_number(int, 0, 2**31 - 1), default=0, help="of everything that is drawn (0)")
@@ -138,7 +136,7 @@ def add_arguments(parser):
         help="save the state at least so often (10); every epoch's end besides",
     )
     group.add_argument(
-        "--checkpoint-steps", type=_number(int, 0), default=0, metavar="N", help="and after every N steps"
+        "--checkpoint-steps", type=_number(int, 0), default=0, metavar="N", help="and after every N steps (0: not)"
     )
     group.add_argument("--keep", type=_number(int, 1), default=3, metavar="N", help="how many states to keep (3)")
     group.add_argument(

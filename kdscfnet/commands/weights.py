@@ -20,7 +20,8 @@ def add_arguments(parser):
     listing.add_argument("--links", action="store_true", help="print where to get each file by hand")
     fetching = parsers.add_parser("fetch", help="download files of the release, checked before they get their names")
     fetching.add_argument("names", nargs="+", metavar="NAME", help="%s; or models, backbones, all" % names)
-    fetching.add_argument("--force", action="store_true", help="download again what is there already")
+    # --force is its old name
+    fetching.add_argument("--overwrite", "--force", action="store_true", help="download again what is there already")
     fetching.add_argument(
         "--mirror",
         metavar="URL",
@@ -32,7 +33,7 @@ def add_arguments(parser):
     converting = parsers.add_parser("convert", help="from .pdparams to .safetensors or back, exactly")
     converting.add_argument("source", metavar="FROM")
     converting.add_argument("target", metavar="TO", help="its suffix chooses the format")
-    converting.add_argument("--force", action="store_true", help="replace TO if it exists")
+    converting.add_argument("--overwrite", "--force", action="store_true", help="replace TO if it is there already")
     for each in (listing, fetching):
         each.add_argument(
             "--weights-folder",
@@ -45,16 +46,15 @@ def run(args):
     if args.what == "list":
         return print_list(args.weights_folder, args.links)
     if args.what == "fetch":
-        return download(args.names, args.weights_folder, args.force, args.mirror)
+        return download(args.names, args.weights_folder, args.overwrite, args.mirror)
     if args.what == "verify":
         return print_verified(args.files)
-    return convert(args.source, args.target, args.force)
+    return convert(args.source, args.target, args.overwrite)
 
 
-def print_list(folder=None, links=False, out=None):
+def print_list(folder=None, links=False):
     """Print the release, what of it is in the weights folder, and what else is there."""
-    out = out or sys.stdout
-    root = release.weights_folder(folder)
+    published, root = release.release(), release.weights_folder(folder)
     folders = release.weights_folders(folder)
     found = [WeightFile(path) for each in folders for path in release.weight_files(each)]
     have = {}
@@ -64,66 +64,45 @@ def print_list(folder=None, links=False, out=None):
     elsewhere = {str(path) for each in folders[1:] for path in release.weight_files(each)}
     moved = [(file, item) for file, item in have.items() if not item.is_named or item.path in elsewhere]
     notes = ["%s is found as %s" % (file, shown_path(item.path)) for file, item in moved]
+
+    def state(entry):
+        for other in found if entry.file not in have else ():  # there under the right name, but something else
+            if os.path.basename(other.path) == entry.file:
+                notes.append("%s is %s" % (entry.file, _what(other)))
+                return "WRONG"
+        return "here" if entry.file in have else "missing"
+
     rows = [("name", "model", "backbone", "taught by", "size", "ECSSD MAE", "", "file")]
-    for model in release.release().models:
-        rows.append(
-            (
-                model.name,
-                model.title,
-                model.backbone,
-                model.teacher or "-",
-                "%d" % model.test_size,
-                "%.3f" % model.mae["ECSSD"],
-                _state(have, found, model, notes),
-                model.file,
-            )
-        )
+    for model in published.models:
+        numbers = "%d" % model.test_size, "%.3f" % model.mae["ECSSD"]
+        rows.append((model.name, model.title, model.backbone, model.teacher or "-", *numbers, state(model), model.file))
     rows.append(("",) * 8)
-    for backbone in release.release().backbones:
-        state = _state(have, found, backbone, notes)
-        cached = fetch.find_backbone(backbone.backbone, folder) if state != "here" else None
+    for entry in published.backbones:
+        known = state(entry)
+        cached = fetch.find_backbone(entry.backbone, folder) if known != "here" else None
         if cached:
-            state = "found"
-            notes.append("%s is found as %s" % (backbone.file, shown_path(cached)))
-        rows.append((backbone.backbone, "ImageNet", backbone.backbone, "-", "-", "-", state, backbone.file))
-    for line in columns(rows, left=range(8)):
-        print(line, file=out)
-    for note in notes:
-        print(note, file=out)
-    print(
-        "\nWeights folder: %s (change it: --weights-folder, or %s)" % (os.path.abspath(str(root)), release.ENVIRONMENT),
-        file=out,
-    )
+            known = "found"
+            notes.append("%s is found as %s" % (entry.file, shown_path(cached)))
+        rows.append((entry.backbone, "ImageNet", entry.backbone, "-", "-", "-", known, entry.file))
+    change = "(change it: --weights-folder, or %s)" % release.ENVIRONMENT
+    lines = [*columns(rows, left=range(8)), *notes, "", "Weights folder: %s %s" % (os.path.abspath(str(root)), change)]
     ours = bundled(whole=False)
     if ours is not None:
-        what = ours.problem or "MAE %s" % release.release().bundled.scores
-        print("Bundled, ours and not the authors', for want of another (%s):" % what, file=out)
-        print("  " + shown_path(ours.path), file=out)
+        what = ours.problem or "MAE %s" % published.bundled.scores
+        lines.append("Bundled, ours and not the authors', for want of another (%s):" % what)
+        lines.append("  " + shown_path(ours.path))
     others = [item for item in found if item.entry is None or not (item.is_named or item.entry.file in have)]
-    if others:
-        print("Also there:", file=out)
-        for item in others:
-            print("  " + _line(item), file=out)
+    others = ["  %s: %s" % (shown_path(item.path), _what(item)) for item in others]
+    lines += ["Also there:", *others] if others else []
     if links:
-        print("\nBy hand:", file=out)
-        for entry in release.release():
-            print("  %s: %s" % (entry.title, release.how_to_get(entry, folder)), file=out)
-        print("Saliency maps of the five models:", file=out)
-        for model in release.release().models:
-            print("  %s: %s" % (model.title, model.maps_page), file=out)
-    elif len(have) < len(list(release.release())):
-        print("Get one: kdscfnet weights fetch NAME. By hand: kdscfnet weights list --links", file=out)
+        lines += ["", "By hand:"]
+        lines += ["  %s: %s" % (entry.title, release.how_to_get(entry, folder)) for entry in published]
+        lines += ["Saliency maps of the five models:"]
+        lines += ["  %s: %s" % (model.title, model.maps_page) for model in published.models]
+    elif len(have) < len(list(published)):
+        lines.append("Get one: kdscfnet weights fetch NAME. By hand: kdscfnet weights list --links")
+    print("\n".join(lines))
     return 0
-
-
-def _state(have, found, entry, notes):
-    if entry.file in have:
-        return "here"
-    for other in found:  # there under the right name, but something else
-        if os.path.basename(other.path) == entry.file:
-            notes.append("%s is %s" % (entry.file, _what(other)))
-            return "WRONG"
-    return "missing"
 
 
 def _what(item):
@@ -134,11 +113,7 @@ def _what(item):
     return "%s %s" % ("SCFNet with the backbone" if item.kind == "scfnet" else "ImageNet backbone", item.backbone)
 
 
-def _line(item):
-    return "%s: %s" % (shown_path(item.path), _what(item))
-
-
-def download(names, folder=None, force=False, mirror=None):
+def download(names, folder=None, overwrite=False, mirror=None):
     """Download entries of the release by name; goes on after a failure and reports all of them at the end."""
     published = release.release()
     entries = []
@@ -148,7 +123,7 @@ def download(names, folder=None, force=False, mirror=None):
     problems = []
     for entry in entries:
         try:
-            path = fetch.fetch(entry, folder, force, mirror)
+            path = fetch.fetch(entry, folder, overwrite, mirror)
         except WeightsError as error:
             problems.append(str(error))
             if len(entries) > 1:
@@ -156,11 +131,8 @@ def download(names, folder=None, force=False, mirror=None):
         else:
             print("%s: %s" % (entry.title, shown_path(path)))
     if problems:
-        raise UserError(
-            problems[0]
-            if len(entries) == 1
-            else "%d of %d files could not be downloaded: see above" % (len(problems), len(entries))
-        )
+        several = "%d of %d files could not be downloaded: see above" % (len(problems), len(entries))
+        raise UserError(problems[0] if len(entries) == 1 else several)
     return 0
 
 
@@ -174,38 +146,31 @@ def print_verified(paths):
             bad += 1
             print("BAD   %s" % error)
             continue
-        found = good.weight_file
+        found, report = good.weight_file, good.report
         print("good  %s" % shown_path(path))
-        print(
-            "      %s, %s parameters, %d entries, %s, %s"
-            % (_what(found), f"{found.parameters:,}", good.report.loaded, good.report.format, amount(good.size))
-        )
+        numbers = f"{found.parameters:,}", report.loaded, report.format, amount(good.size)
+        print("      %s, %s parameters, %d entries, %s, %s" % (_what(found), *numbers))
         if found.entry is not None:
             mae = ", published MAE on ECSSD %.3f" % found.entry.mae["ECSSD"] if found.entry.mae else ""
             print("      by its %s: %s%s" % ("name" if found.is_named else "SHA-256", found.title, mae))
         if good.same_as is not None:
             print("      %s, byte for byte (by its %s)" % (release.described(good.same_as), good.checksum))
-        if good.report.converted:
-            print(
-                "      %d entries are %s: they become float32 when loaded"
-                % (len(good.report.converted), " and ".join(sorted(set(good.report.converted.values()))))
-            )
-        if good.report.ignored:
-            print("      not used: %s" % files.some(list(good.report.ignored)))
+        if report.converted:
+            kinds = " and ".join(sorted(set(report.converted.values())))
+            print("      %d entries are %s: they become float32 when loaded" % (len(report.converted), kinds))
+        if report.ignored:
+            print("      not used: %s" % files.some(list(report.ignored)))
         print("      sha256 %s" % found.sha256)
     if bad and len(paths) > 1:
         print("%d of %d files are bad" % (bad, len(paths)), file=sys.stderr)
     return 2 if bad else 0
 
 
-def convert(source, target, force=False):
+def convert(source, target, overwrite=False):
     """Write the arrays of one weight file as another; every bit of every array stays."""
-    if os.path.exists(target) and not force:
-        raise UserError("%s exists already: say --force to replace it" % shown_path(target))
-    if not str(target).lower().endswith(release.SUFFIXES):
-        raise UserError(
-            "%s: the name of a weight file ends with %s" % (shown_path(target), " or ".join(release.SUFFIXES))
-        )
+    if os.path.exists(target) and not overwrite:
+        raise UserError("%s is there already: --overwrite replaces it" % shown_path(target))
+    files.expect_suffix(target)
     arrays = files.read_weights(source)
     backbone = networks.identify(arrays)
     if backbone:  # .safetensors files are sorted otherwise; .pdparams files get the order of the authors'
@@ -213,8 +178,6 @@ def convert(source, target, force=False):
         keys = [key for key in table if key in arrays] + [key for key in arrays if key not in table]
         arrays = {key: arrays[key] for key in keys}
     files.write_weights(target, arrays)
-    print(
-        "%s: %d arrays of %s"
-        % (shown_path(target), len(arrays), "SCFNet with the backbone " + backbone if backbone else shown_path(source))
-    )
+    what = "SCFNet with the backbone " + backbone if backbone else shown_path(source)
+    print("%s: %d arrays of %s" % (shown_path(target), len(arrays), what))
     return 0

@@ -6,7 +6,6 @@ inside, some with the images in one file and the masks in another.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import os
 import re
@@ -19,6 +18,7 @@ from kdscfnet.data import lists
 from kdscfnet.data.find import IMAGE_FOLDER, MASK_FOLDER
 from kdscfnet.data.sets import KNOWN_SETS, canonical_name
 from kdscfnet.errors import UserError
+from kdscfnet.files import existing_folder
 from kdscfnet.images import IMAGE_SUFFIXES
 from kdscfnet.text import progress
 
@@ -39,7 +39,7 @@ def unpack(mounts, data, say=print):
     Returns {name of the set: folder} of all sets that came from zip files, now or earlier. A folder of images is there
     whole or not at all. Raises UserError for a damaged file, and where the disk is too small.
     """
-    found = collections.OrderedDict()
+    found = {}
     seen = set()
     for mount in mounts:
         for path, relative in _archives(os.fspath(mount), os.fspath(data)):
@@ -67,37 +67,30 @@ def _archives(mount, data):
 
 def _unpack_one(path, relative, data, say, source=None):
     """Unpack one zip file; `relative` is a path that may tell which set it is. Yields the names of its sets."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_damage_is_named(relative))
-        archive = stack.enter_context(zipfile.ZipFile(source or path))
+    with _damage_is_named(relative), zipfile.ZipFile(source or path) as archive:
         infos = [info for info in archive.infolist() if not info.is_dir()]
         infos = [info for info in infos if not any(p.startswith((".", "__MACOSX")) for p in _parts(info.filename))]
         folders, inner = sort_members([info.filename for info in infos], relative)
         by_name = {info.filename: info for info in infos}
         if not folders and not inner:
             say("left alone: %s holds no data set that is known here" % path)
-        sets = []
+        sets = [name for name, _ in folders]
         for (name, kind), members in folders.items():
-            if name not in sets:
-                sets.append(name)
             target = os.path.join(data, name, kind)
             if os.path.exists(target):
                 say("%s: there already" % target)
                 continue
-            size = sum(by_name[member].file_size for member in members)
-            _require_space(data, size, relative)
+            _require_space(data, sum(by_name[member].file_size for member in members), relative)
             _extract(archive, members, target, "%s/%s" % (name, kind))
             say("%s: %d files from %s" % (target, len(members), relative))
         for member in inner:
-            size = by_name[member].file_size
-            _require_space(data, size, relative)
+            _require_space(data, by_name[member].file_size, relative)
             os.makedirs(data, exist_ok=True)
             # a zip file inside a zip file is read here and there, which only a file of its own allows
-            with tempfile.TemporaryFile(prefix=".tmp-", dir=data) as copy:
-                with archive.open(member) as stream:
-                    shutil.copyfileobj(stream, copy, 1 << 20)
+            with tempfile.TemporaryFile(prefix=".tmp-", dir=data) as copy, archive.open(member) as stream:
+                shutil.copyfileobj(stream, copy, 1 << 20)
                 sets += _unpack_one(path, os.path.join(relative, *_parts(member)), data, say, copy)
-    return list(collections.OrderedDict.fromkeys(sets))
+    return list(dict.fromkeys(sets))
 
 
 def sort_members(names, archive):
@@ -111,26 +104,26 @@ def sort_members(names, archive):
     sub-folders by sequence or class, `seq1/0001.jpg`. Lists of names, train.txt or test.txt, are members of
     (set, "image") under the name ../train.txt.
     """
-    folders = collections.OrderedDict()
+    folders = {}
     inner = sorted(name for name in names if name.lower().endswith(".zip"))
-    by_folder = collections.OrderedDict()
+    by_folder = {}
     for name in sorted(names):
         parts = _parts(name)
         if os.path.splitext(parts[-1])[1].lower() in IMAGE_SUFFIXES:
             by_folder.setdefault(parts[:-1], []).append(name)
     homes = {}
     for folder, members in by_folder.items():
-        depth = _depth_of_kind(folder)
-        kind_folder, home = (
-            (folder[depth], folder[:depth]) if depth is not None else (folder[-1] if folder else "", folder)
-        )
-        inside = folder[depth + 1 :] if depth is not None else ()  # by sequence or class: image/seq1/0001.jpg
-        set_name = _set_name(home if depth is not None else folder[:-1], kind_folder, archive)
+        # the last folder of images or of masks; those in it are by sequence or class: image/seq1/0001.jpg
+        depths = [i for i, part in enumerate(folder) if IMAGE_FOLDER.match(part) or MASK_FOLDER.match(part)]
+        depth = depths[-1] if depths else len(folder) - 1
+        kind_folder, inside = folder[depth] if folder else "", folder[depth + 1 :]
+        home = folder[:depth] if depths else folder
+        set_name = _set_name(folder[: max(depth, 0)], kind_folder, archive)
         for part in inside if set_name not in KNOWN_SETS else ():
             if canonical_name(part) in KNOWN_SETS:  # image/ECSSD/0001.jpg
                 set_name, inside = canonical_name(part), inside[inside.index(part) + 1 :]
                 break
-        if depth is not None:
+        if depths:
             kinds = {"image" if IMAGE_FOLDER.match(kind_folder) else "mask": members}
         elif set_name in KNOWN_SETS:
             kinds = _by_suffix(members, archive)
@@ -138,7 +131,7 @@ def sort_members(names, archive):
             continue  # pictures of something else
         homes[home] = set_name
         for kind, chosen in kinds.items():
-            files = folders.setdefault((set_name, kind), collections.OrderedDict())
+            files = folders.setdefault((set_name, kind), {})
             for member in chosen:
                 name = "/".join((*inside, _parts(member)[-1]))
                 if name in files.values():  # of another folder: 1/001.jpg, 2/001.jpg
@@ -150,12 +143,6 @@ def sort_members(names, archive):
         if parts[-1].lower() in lists.NAMES and key in folders:
             folders[key][name] = "../" + parts[-1]
     return folders, inner
-
-
-def _depth_of_kind(folder):
-    """Which part of a path, a tuple, is a folder of images or of masks: the last one; None where none is."""
-    depths = [i for i, part in enumerate(folder) if IMAGE_FOLDER.match(part) or MASK_FOLDER.match(part)]
-    return depths[-1] if depths else None
 
 
 def _parts(name):
@@ -187,9 +174,7 @@ def _set_name(home, last, archive):
 
 
 def _require_space(data, size, relative):
-    folder = os.path.abspath(data)
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder)
+    folder = existing_folder(data)
     free = shutil.disk_usage(folder).free
     if size > free:
         raise UserError("%s needs %.1f GB in %s, and %.1f are free" % (relative, size / 1e9, folder, free / 1e9))
@@ -206,9 +191,9 @@ def _extract(archive, members, target, title):
     try:
         listings = []
         for member, name in progress(members.items(), total=len(members), desc=title, unit=" files", leave=False):
-            is_list = name.startswith("../")
-            place = os.path.join(temporary, os.path.basename(name) if is_list else name)
-            if is_list:
+            place = os.path.join(temporary, name)
+            if name.startswith("../"):
+                place = os.path.join(temporary, os.path.basename(name))
                 listings.append(place)
             os.makedirs(os.path.dirname(place), exist_ok=True)
             with archive.open(member) as source, open(place, "wb") as file:

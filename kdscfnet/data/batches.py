@@ -33,15 +33,9 @@ class BatchPlan:
     def __init__(
         self, num_images, batch_size, sizes, epochs, seed, accumulate=1, rank=0, world=1, start_step=0, early_sizes=()
     ):
-        self.num_images, self.batch_size, self.sizes, self.epochs, self.seed = (
-            num_images,
-            batch_size,
-            tuple(sizes),
-            epochs,
-            seed,
-        )
+        self.num_images, self.batch_size, self.epochs, self.seed = num_images, batch_size, epochs, seed
         self.accumulate, self.rank, self.world, self.start_step = accumulate, rank, world, start_step
-        self.early_sizes = tuple(early_sizes)
+        self.sizes, self.early_sizes = tuple(sizes), tuple(early_sizes)
         self.effective_batch = batch_size * accumulate * world
         self.steps_per_epoch = steps_per_epoch(num_images, self.effective_batch)
         self.total_steps = self.steps_per_epoch * epochs
@@ -119,21 +113,15 @@ class TrainingSamples:
                 target = np.concatenate([target, beside])
         return apply_to_image(image, drawn, size), target
 
-
-class Turns:
-    """One item per turn for paddle.io.DataLoader, which then has nothing to collate."""
-
-    def __init__(self, samples, plan):
-        self.samples, self.turns = samples, plan
-
     def load(self, items):
+        """The items of one turn as (images, targets or None, step, share): see `batches`."""
         height, width = items[0][2]
         images = np.empty((len(items), 3, height, width), np.float32)
         targets = None
-        if self.samples.targets is not None:
-            targets = np.empty((len(items), self.samples.channels, height, width), np.float32)
+        if self.targets is not None:
+            targets = np.empty((len(items), self.channels, height, width), np.float32)
         for row, item in enumerate(items):
-            images[row], target = self.samples[item]
+            images[row], target = self[item]
             if targets is not None:
                 targets[row] = target
         return images, targets, items[0][3], items[0][4]
@@ -145,9 +133,8 @@ def batches(samples, plan, workers=0):
     workers: processes that load ahead, by paddle.io.DataLoader, which also brings the tensors to the device; 0: in this
     process, as numpy arrays. Raises LoaderError where a worker dies.
     """
-    turns = Turns(samples, plan)
     if workers:
-        yield from load_ahead(turns, plan, workers)
+        yield from load_ahead(samples, plan, workers)
         return
     for items in plan:
-        yield turns.load(items)
+        yield samples.load(items)

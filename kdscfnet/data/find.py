@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, replace
 
 from kdscfnet.data.lists import FOR_TESTS, FOR_TRAINING, Known, name_of, read_list
-from kdscfnet.data.names import bare, is_image, list_images, match_names, passed_over
+from kdscfnet.data.names import bare, is_image, list_images, match_names, passed_over, sub_folders
 from kdscfnet.data.sets import TRAINING_SETS, canonical_name, choose
 from kdscfnet.errors import UserError
 from kdscfnet.text import say_once
@@ -21,6 +21,7 @@ IMAGE_FOLDER = re.compile(r"^(.+[-_])?(images?|imgs?|im)$", re.I)
 MASK_FOLDER = re.compile(
     r"^(.+[-_])?(masks?|gts?|ground[-_]?truth([-_]masks?)?|labels?|annotations?)$|^pixelwisegt.*$", re.I
 )
+_PARALLEL = ("names", "images", "masks", "maps")  # lists of an ImageSet
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class ImageSet:
     def __len__(self):
         return len(self.names)
 
+    def part(self, indices):
+        """The set of those images."""
+        lists = {key: getattr(self, key) for key in _PARALLEL}
+        return replace(self, **{key: tuple(values[i] for i in indices) for key, values in lists.items() if values})
+
     def describe(self):
         """One line: `DUTS-TR: 4000 images, 4000 masks`."""
         return "%s: %d images, %d masks" % (self.name, len(self.images), len(self.masks) - self.masks.count(None))
@@ -53,19 +59,13 @@ def merge_sets(sets):
         return sets[0]
     rows = sorted((name, number, row) for number, one in enumerate(sets) for row, name in enumerate(one.names))
 
-    def pick(of):
-        lists = [of(one) for one in sets]
+    def pick(key):
+        lists = [getattr(one, key) for one in sets]
         return tuple(lists[number][row] for _, number, row in rows) if all(lists) else ()
 
-    return ImageSet(
-        " + ".join(one.name for one in sets),
-        sets[0].root,
-        pick(lambda one: one.names),
-        pick(lambda one: one.images),
-        pick(lambda one: one.masks),
-        passed_over=tuple(sentence for one in sets for sentence in one.passed_over),
-        maps=pick(lambda one: one.maps),
-    )
+    picked = {key: pick(key) for key in _PARALLEL}
+    sentences = tuple(sentence for one in sets for sentence in one.passed_over)
+    return ImageSet(" + ".join(one.name for one in sets), sets[0].root, passed_over=sentences, **picked)
 
 
 def find_image_set(root, masks="required", images="required", lists=FOR_TRAINING):
@@ -73,7 +73,7 @@ def find_image_set(root, masks="required", images="required", lists=FOR_TRAINING
 
     Args:
         root: the data set's folder, or a folder of images.
-        masks: "required", "optional" (for all images or for none), "partial" (as many as there are) or "ignored".
+        masks: "required", "partial" (as many as there are) or "ignored".
         images: "required" or "optional".
         lists: names of list files, the first that is there is used, then <SET>.txt; a single other .txt file counts
             where its first line names an image of the set, and is passed over with a line on stderr where not.
@@ -91,38 +91,28 @@ def find_image_set(root, masks="required", images="required", lists=FOR_TRAINING
         raise UserError("%s holds no images: expected %s/image/*.jpg (or images, %s-Image, imgs)" % (root, root, name))
     if masks == "required" and not mask_files:
         raise UserError(no_masks(root))
-    names, matched = _listed(
-        folders, lists, {name, os.path.basename(os.path.abspath(root))}, image_files, mask_files, masks
-    )
+    set_names = {name, os.path.basename(os.path.abspath(root))}
+    names, matched = _listed(folders, lists, set_names, image_files, mask_files, masks)
     lacking = [entry for entry in names if entry not in matched]
     if lacking and masks == "required":
-        raise UserError(
-            "%s: %d of %d images have no mask in %s (the first: %s)"
-            % (root, len(lacking), len(names), folders.mask, lacking[0])
-        )
+        counts = root, len(lacking), len(names), folders.mask, lacking[0]
+        raise UserError("%s: %d of %d images have no mask in %s (the first: %s)" % counts)
     sentences = folders.passed_over(image_files, mask_files)
     spare = ()
     if image_files and folders.image != folders.mask and len(set(names)) == len(image_files):
         used = set(matched.values())
         spare = tuple(entry for entry, path in mask_files.items() if path not in used)
-    if spare and masks in ("required", "optional"):
+    if spare and masks == "required":
         shown = ", ".join(spare[:3]) + (", …" if len(spare) > 3 else "")
         sentences.append("%s: %d without an image: %s" % (folders.mask, len(spare), shown))
     for sentence in sentences:
         say_once(sentence)
-    with_masks = matched and (masks == "partial" or not lacking)
-    return ImageSet(
-        name,
-        root,
-        tuple(names),
-        tuple(image_files[entry] for entry in names) if image_files else (),
-        tuple(matched.get(entry) for entry in names) if with_masks else (),
-        spare,
-        tuple(sentences),
-    )
+    image_paths = tuple(image_files[entry] for entry in names) if image_files else ()
+    mask_paths = tuple(matched.get(entry) for entry in names) if matched else ()
+    return ImageSet(name, root, tuple(names), image_paths, mask_paths, spare, tuple(sentences))
 
 
-def find_image_sets(root, masks="required", images="required", lists=FOR_TESTS, pick=list):
+def find_image_sets(root, masks="required", images="required", pick=list):
     """The data sets in the folders of `root`, or `root` itself where it is one. Returns a list of ImageSet.
 
     pick: names of the sets that are there → names of those to look into; by default all. What is wrong with the
@@ -131,15 +121,14 @@ def find_image_sets(root, masks="required", images="required", lists=FOR_TESTS, 
     root = os.fspath(root)
     _expect_folder(root)
     if is_one_set(root):
-        return [find_image_set(root, masks, images, lists)]
+        return [find_image_set(root, masks, images, FOR_TESTS)]
     folders = {}
-    for entry in sorted(os.listdir(root)):
-        path = os.path.join(root, entry)
-        if not entry.startswith(".") and os.path.isdir(path) and _may_be_set(path, masks, images):
-            folders.setdefault(canonical_name(entry), []).append(path)
+    for path in sub_folders(root):
+        if _may_be_set(path, masks, images):
+            folders.setdefault(canonical_name(os.path.basename(path)), []).append(path)
     if not folders:
         raise UserError("%s holds no data set: expected folders like %s" % (root, os.path.join(root, "ECSSD", "image")))
-    return [find_image_set(path, masks, images, lists) for name in pick(folders) for path in folders[name]]
+    return [find_image_set(path, masks, images, FOR_TESTS) for name in pick(folders) for path in folders[name]]
 
 
 def _may_be_set(path, masks, images):

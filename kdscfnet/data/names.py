@@ -26,6 +26,12 @@ def is_image(entry):
     return not entry.startswith(".") and os.path.splitext(entry)[1].lower() in IMAGE_SUFFIXES
 
 
+def sub_folders(folder):
+    """Paths of the folders in a folder, by name; hidden ones are left out."""
+    paths = [os.path.join(folder, entry) for entry in sorted(os.listdir(folder)) if not entry.startswith(".")]
+    return [path for path in paths if os.path.isdir(path)]
+
+
 def list_images(folder):
     """{name without suffix: path} of the image files in `folder`, by name; hidden files are left out.
 
@@ -46,9 +52,8 @@ def _images_in(folder):
     for entry in filter(is_image, sorted(os.listdir(folder))):
         stem = os.path.splitext(entry)[0]
         if stem in images:
-            raise UserError(
-                "%s holds both %s and %s: remove one of them" % (folder, os.path.basename(images[stem]), entry)
-            )
+            both = folder, os.path.basename(images[stem]), entry
+            raise UserError("%s holds both %s and %s: remove one of them" % both)
         images[stem] = os.path.join(folder, entry)
     return images
 
@@ -82,9 +87,8 @@ def match_names(files, names):
     """
     matched, doubtful = pair_names(names, files, [(str, bare)])
     for name, fitting in doubtful.items():
-        raise UserError(
-            "%s and %s both fit the image %s: keep one" % (files[fitting[0]], os.path.basename(files[fitting[1]]), name)
-        )
+        both = files[fitting[0]], os.path.basename(files[fitting[1]])
+        raise UserError("%s and %s both fit the image %s: keep one" % (*both, name))
     return {name: matched[name] for name in names if name in matched}
 
 

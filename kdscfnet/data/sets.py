@@ -38,7 +38,6 @@ def choose(names, wanted, root):
     chosen = [canonical_name(name) for name in wanted] if wanted else names
     for name in chosen:
         if name not in names:
-            raise UserError(
-                "there is no data set %s in %s: found %s" % (name, root, ", ".join(sorted(names)) or "none")
-            )
+            found = ", ".join(sorted(names)) or "none"
+            raise UserError("there is no data set %s in %s: found %s" % (name, root, found))
     return in_order(chosen)

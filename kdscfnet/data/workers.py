@@ -22,55 +22,36 @@ class LoaderError(UserError):
     """A worker of the loader died, or could not read what was whole when training began."""
 
 
-def load_ahead(turns, plan, workers):
+def load_ahead(samples, plan, workers):
     """Yield what kdscfnet.data.batches.batches yields, loaded by `workers` processes (at least one).
 
-    `turns.load(items)` makes one batch; `turns.samples` says whether there are targets.
+    samples: kdscfnet.data.batches.TrainingSamples.
     """
     import paddle
 
     class Dataset(paddle.io.Dataset):
         def __len__(self):
-            return len(turns.samples)
+            return len(samples)
 
         def __getitem__(self, item):
             return item
-
-    class Sampler(paddle.io.BatchSampler):
-        def __init__(self):
-            pass
-
-        def __iter__(self):
-            return iter(plan)
-
-        def __len__(self):
-            return len(plan)
 
     no_tensor = np.zeros(1, np.float32)  # Paddle takes no empty ones; one dimension tells it from the others
 
     def collate(items):
         try:
-            images, targets, step, share = turns.load(items)
+            images, targets, step, share = samples.load(items)
         except BadImageError as error:  # as data: Paddle would print a worker's traceback
-            return [
-                no_tensor,
-                np.frombuffer(str(error).encode("utf-8"), np.uint8).copy(),
-                np.zeros(1, np.int64),
-                np.zeros(1, np.float64),
-            ]
-        return [
-            images,
-            no_tensor if targets is None else targets,
-            np.array([step], np.int64),
-            np.array([share], np.float64),
-        ]
+            images, targets, step, share = no_tensor, np.frombuffer(str(error).encode("utf-8"), np.uint8).copy(), 0, 0.0
+        targets = no_tensor if targets is None else targets
+        return [images, targets, np.array([step], np.int64), np.array([share], np.float64)]
 
     loader = paddle.io.DataLoader(
         Dataset(),
-        batch_sampler=Sampler(),
+        batch_sampler=plan,  # Paddle asks for its length and iterates
         collate_fn=collate,
         num_workers=workers,
-        use_shared_memory=_shared_memory_is_enough(turns.samples, plan, workers),
+        use_shared_memory=_shared_memory_is_enough(samples, plan, workers),
         worker_init_fn=functools.partial(_worker_init, os.getpid()),
         return_list=True,
     )
@@ -86,12 +67,8 @@ def load_ahead(turns, plan, workers):
                 raise _worker_deaths.first_error
             if len(images.shape) == 1:
                 raise LoaderError(bytes(targets.numpy()).decode("utf-8"))
-            yield (
-                images,
-                (targets if turns.samples.targets is not None else None),
-                int(step.numpy()[0]),
-                float(share.numpy()[0]),
-            )
+            targets = targets if samples.targets is not None else None
+            yield images, targets, int(step.numpy()[0]), float(share.numpy()[0])
     except (RuntimeError, SystemError, OSError) as error:
         raise _as_loader_error(_worker_deaths.first_error or error) or error
 
@@ -142,10 +119,8 @@ def _as_loader_error(error):
     # "data reader": the word of Paddle 2.2
     if not any(word in text.lower() for word in ("dataloader", "worker", "data reader")):
         return None
-    line = next(
-        (part.strip() for part in text.splitlines() if "loader" in part.lower() or "reader" in part.lower()),
-        text.strip().splitlines()[0],
-    )
+    lines = [part.strip() for part in text.splitlines() if "loader" in part.lower() or "reader" in part.lower()]
+    line = (lines or text.strip().splitlines())[0]
     return LoaderError("a worker of the loader died (out of memory?): %s" % line)
 
 

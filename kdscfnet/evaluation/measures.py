@@ -15,11 +15,12 @@ Words used here:
 from __future__ import annotations
 
 import functools
-import threading
 
 import cv2
 import numpy as np
 from scipy.ndimage import distance_transform_edt
+
+from kdscfnet.threads import Scratch
 
 EPS = np.spacing(1)  # as in pysodmetrics and the authors' MATLAB sources
 BETA_SQUARED = 0.3  # of the F-measure; the weighted F-measure has 1
@@ -218,16 +219,7 @@ def _importance():
     return 2 - np.exp(np.log(0.5) / 5 * np.sqrt(np.arange(_FAR + 1)))
 
 
-_local = threading.local()
-
-
-def _workspace(name, shape, dtype):
-    """An array of this thread's to work in. New arrays of this size would cost as much as the work: page faults."""
-    size = int(np.prod(shape))
-    arrays = _local.__dict__
-    if name not in arrays or arrays[name].size < size:
-        arrays[name] = np.empty(size, dtype)
-    return arrays[name][:size].reshape(shape)
+_workspace = Scratch(most=1 << 26)  # new arrays of these sizes would cost as much as the work: page faults
 
 
 def weighted_f_measure(levels, saliency, foreground):

@@ -5,14 +5,13 @@ A method is whoever made the maps: one author's network, with a folder of maps f
 
 from __future__ import annotations
 
-import collections
 import os
 
 from kdscfnet.data.find import find_sets_to_score
-from kdscfnet.data.names import bare, is_image, list_images
+from kdscfnet.data.names import bare, is_image, list_images, sub_folders
 from kdscfnet.data.sets import KNOWN_SETS, canonical_name
 from kdscfnet.errors import UserError
-from kdscfnet.evaluation.pairs import all_masks_missing, no_masks_in, pair_up
+from kdscfnet.evaluation.pairs import no_masks_in, pair_up
 from kdscfnet.evaluation.publish import check, with_scores
 from kdscfnet.evaluation.results import Result, made_by
 from kdscfnet.evaluation.scores import score_pairs, scores_named
@@ -30,7 +29,7 @@ def find_methods(folders, sets):
     Returns ({method: {set name: folder}}, in the order given, [(method, names of folders of maps that fit no set)]).
     Raises UserError where no maps are found.
     """
-    methods, others = collections.OrderedDict(), []
+    methods, others = {}, []
     for folder in folders:
         if not os.path.isdir(folder):
             raise UserError("there is no folder of maps %s" % folder)
@@ -38,13 +37,12 @@ def find_methods(folders, sets):
         if by_set:
             others.append((_add(methods, folder, by_set), _of_other_sets(folder, by_set)))
             continue
-        inside = [(path, _of_method(path, sets)) for path in _folders(folder)]
+        inside = [(path, _of_method(path, sets)) for path in sub_folders(folder)]
         if not any(by_set for _, by_set in inside):
             names = _labelled(sets)
-            raise UserError(
-                "%s holds no maps of %s: expected %s, with the names of the masks"
-                % (folder, ", ".join(names), os.path.join(folder, names[0], "*.png"))
-            )
+            expected = os.path.join(folder, names[0], "*.png")
+            text = "%s holds no maps of %s: expected %s, with the names of the masks"
+            raise UserError(text % (folder, ", ".join(names), expected))
         for path, by_set in inside:
             name = _add(methods, path, by_set) if by_set else os.path.basename(path)
             others.append((name, _of_other_sets(path, by_set)))
@@ -68,7 +66,7 @@ def _of_method(folder, sets):
         if len(labelled) > 1:
             raise UserError("%s holds maps, but of which set? Name one: --sets %s" % (folder, labelled[0]))
         return {labelled[0]: folder}
-    by_set = {canonical_name(os.path.basename(path)): path for path in _folders(folder)}
+    by_set = {canonical_name(os.path.basename(path)): path for path in sub_folders(folder)}
     return {name: path for name, path in by_set.items() if name in names}
 
 
@@ -83,7 +81,7 @@ def _of_other_sets(folder, by_set):
         return []
     if _holds_images(folder):
         return [] if by_set else [os.path.basename(os.path.abspath(folder))]
-    return [os.path.basename(p) for p in _folders(folder) if p not in by_set.values() and _holds_images(p)]
+    return [os.path.basename(p) for p in sub_folders(folder) if p not in by_set.values() and _holds_images(p)]
 
 
 def _add(methods, folder, by_set):
@@ -96,11 +94,6 @@ def _add(methods, folder, by_set):
         raise UserError("two folders of maps are called %s: rename one" % name)
     methods[name] = by_set
     return name
-
-
-def _folders(folder):
-    paths = [os.path.join(folder, entry) for entry in sorted(os.listdir(folder)) if not entry.startswith(".")]
-    return [path for path in paths if os.path.isdir(path)]
 
 
 def _holds_images(folder):
@@ -127,7 +120,7 @@ def score_methods(
     ] + _maps_without_masks(methods, image_sets, allow_missing)
     for warning in warnings:
         say(warning)
-    paired, problems = [], collections.OrderedDict()
+    paired, problems = [], {}
     for method, folders in methods.items():
         for image_set in image_sets:
             folder = folders.get(image_set.name)
@@ -135,17 +128,14 @@ def score_methods(
                 if image_set.masks or sets:
                     say("%s has no maps of %s: left out" % (method, image_set.name))
                 continue
-            if image_set.masks:
-                pairs, misfits = pair_up(folder, image_set)
-            else:
-                pairs, misfits = [], all_masks_missing(image_set, folder)
+            pairs, misfits = pair_up(folder, image_set)
             paired.append((method, image_set, pairs, misfits))
             if misfits and image_set.masks:
                 problems["%s, %s" % (method, image_set.name)] = misfits
     # Names that do not match are known before anything is scored. Then nothing is: the files are only read, so that all
     # that is wrong is listed at once.
     names = scores_named(scores) if allow_missing or not problems else ()
-    results = collections.OrderedDict()
+    results = {}
     for method, image_set, pairs, misfits in paired:
         where = "%s, %s" % (method, image_set.name)
         scored = score_pairs(pairs, misfits, names, resize, threads, where if pairs else None)
@@ -166,10 +156,8 @@ def _maps_without_masks(methods, image_sets, allow_missing):
         if image_set.masks or not whose:
             continue
         if not allow_missing:
-            raise UserError(
-                "%s, and %s has maps of it; --allow-missing leaves its scores out, --sets chooses other sets"
-                % (no_masks_in(image_set), " and ".join(whose))
-            )
+            advice = "--allow-missing leaves its scores out, --sets chooses other sets"
+            raise UserError("%s, and %s has maps of it; %s" % (no_masks_in(image_set), " and ".join(whose), advice))
         warnings.append("%s; maps of it are not scored (--allow-missing)" % no_masks_in(image_set))
     return warnings
 
@@ -178,10 +166,7 @@ def published(name):
     """The entry of the release whose file, title or recipe is `name`, or None."""
     from kdscfnet.weights.release import release
 
-    for model in release().models:
-        if name.lower() in (known.lower() for known in model.names):
-            return model
-    return None
+    return next((model for model in release().models if model.is_called(name)), None)
 
 
 def _result_of(method, folders):

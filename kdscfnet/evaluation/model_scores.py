@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import collections
 import os
-import time
 
 from kdscfnet.data.names import list_images
 from kdscfnet.errors import UserError
-from kdscfnet.evaluation.pairs import (
-    MISSING_MAP,
-    MISSING_MASK,
-    UNREADABLE,
-    Problem,
-    all_masks_missing,
-    no_masks_in,
-    pair_up,
-)
+from kdscfnet.evaluation.pairs import MISSING_MAP, MISSING_MASK, UNREADABLE, Problem, no_masks_in, pair_up
 from kdscfnet.evaluation.publish import check, with_scores
 from kdscfnet.evaluation.results import Result, made_by, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
-from kdscfnet.files import write_json
+from kdscfnet.files import remove_leftovers, write_json
 from kdscfnet.shares import Meeting, Shares
-from kdscfnet.text import progress, say
+from kdscfnet.text import progress, say, say_once
 from kdscfnet.weights import release
 from kdscfnet.weights.weightfile import WeightFile, bundled, find_weights, plain_size, resolve
 
@@ -47,14 +38,14 @@ def find_models(weights=None):
         if item.kind != "scfnet":
             raise UserError("%s holds %s, not a whole SCFNet" % (path, item.title))
         found.append(item)
-    models = collections.OrderedDict()
+    models = {}
     for item in found:
-        name = item.name
-        if name in models and not os.path.samefile(models[name].path, item.path):
-            name = "%s_%s" % (os.path.basename(item.home), name)
-        if name in models and not os.path.samefile(models[name].path, item.path):
+        for name in (item.name, "%s_%s" % (os.path.basename(item.home), item.name)):
+            if name not in models or os.path.samefile(models[name].path, item.path):
+                models[name] = item
+                break
+        else:
             raise UserError("two weight files are called %s: rename one" % os.path.basename(item.path))
-        models[name] = item
     # two runs' final.pdparams: told apart in tables by their folders, or by their whole paths
     for title in (lambda item: "%s/%s" % (os.path.basename(item.home), item.title), lambda item: item.path):
         count = collections.Counter(item.title for item in models.values())
@@ -75,13 +66,11 @@ def _in_folder(folder):
     if ours is not None:
         if ours.kind != "scfnet":
             raise UserError(ours.problem or "%s is none of our networks" % ours.path)
-        say(release.bundled_notice())
+        say_once(release.bundled_notice())
         found = [ours]
     if not found:
-        raise UserError(
-            "no weights in %s: get one (kdscfnet weights fetch fs-m3; kdscfnet weights list --links), or name a "
-            "file: --weights FILE" % os.path.abspath(str(release.weights_folder(folder)))
-        )
+        advice = "get one (kdscfnet weights fetch fs-m3; kdscfnet weights list --links), or name a file: --weights FILE"
+        raise UserError("no weights in %s: %s" % (os.path.abspath(str(release.weights_folder(folder))), advice))
     return found
 
 
@@ -132,7 +121,7 @@ def test_models(
             return None
         overwrite = False  # every map is made, but of images that cannot be read, which are told below
 
-    results, problems = collections.OrderedDict(), collections.OrderedDict()
+    results, problems = {}, {}
     predictor = None
     for run in runs:
         unread = {}
@@ -144,19 +133,14 @@ def test_models(
         else:
             say("%s: all %d maps are there already (%s)" % (run.where, len(run.set), run.folder))
         result = results.get(run.name) or results.setdefault(run.name, run.empty_result())
-        if not run.set.masks:
-            if unread:
-                problems[run.where] = list(unread.values())
-            # every output says that there are no scores of it
-            missing = [unread.get(problem.name, problem) for problem in all_masks_missing(run.set, run.folder)]
-            result.add(run.set, score_pairs([], missing))
-            write_scores(result, os.path.join(output, "scores"))
-            continue
         pairs, misfits = pair_up(run.folder, run.set, empty=True)
-        misfits = [unread.get(problem.name, problem) if problem.kind == MISSING_MAP else problem for problem in misfits]
-        scored = score_pairs(pairs, misfits, names if allow_missing or not misfits else (), resize, threads, run.where)
-        if scored.left_out:
-            problems[run.where] = scored.left_out
+        told = MISSING_MAP if run.set.masks else MISSING_MASK  # by what is wrong with the image
+        misfits = [unread.get(problem.name, problem) if problem.kind == told else problem for problem in misfits]
+        wanted = names if allow_missing or not misfits else ()
+        scored = score_pairs(pairs, misfits, wanted, resize, threads, run.where if run.set.masks else None)
+        found = scored.left_out if run.set.masks else list(unread.values())  # all outputs say of sets without masks
+        if found:
+            problems[run.where] = found
         if allow_missing or not scored.left_out:
             result.add(run.set, scored)
             write_scores(result, os.path.join(output, "scores"))  # what is there stays if a later model fails
@@ -169,7 +153,7 @@ def test_models(
 def _expect_masks(image_sets, allow_missing, output):
     """A list of sentences on sets without masks. Raises UserError where masks or images are missing, unless
     `allow_missing`."""
-    remarks, problems = [], collections.OrderedDict()
+    remarks, problems = [], {}
     for image_set in image_sets:
         if not image_set.masks:
             if not allow_missing:
@@ -222,12 +206,9 @@ def _open(run, device, threads, aloud=True):
 
     model = run.model
     predictor = Predictor(model, model.backbone, run.engine, run.size, threads, device)
-    if not aloud:
-        return predictor
-    say(
-        "%s: %s, %s at %d×%d, %s on %d threads"
-        % (model.title, model.path, model.backbone, *predictor.size[::-1], predictor.engine, predictor.threads)
-    )
+    if aloud:
+        what = model.title, model.path, model.backbone, *predictor.size[::-1], predictor.engine, predictor.threads
+        say("%s: %s, %s at %d×%d, %s on %d threads" % what)
     return predictor
 
 
@@ -241,7 +222,6 @@ class ModelOnSet:
     def __init__(self, name, model, image_set, output, engine, size, overwrite):
         self.name, self.model, self.set = name, model, image_set
         self.folder = os.path.normpath(os.path.join(output, "maps", name, image_set.name))
-        self.record = self.folder + ".json"
         self.size = plain_size(model.test_size(size))
         self.overwrite = overwrite
         # an interrupted run goes on with the engine it began with
@@ -278,20 +258,16 @@ class ModelOnSet:
         if self.overwrite or not self.present():
             return
         record = self.recorded()
-        advice = "--overwrite makes them anew, --output DIR puts the new ones elsewhere"
         if not record:
-            raise UserError(
-                "%s holds maps that `kdscfnet test` did not make: score them with `kdscfnet evaluate --maps`, or "
-                "%s" % (self.folder, advice)
-            )
-        if record.get("sha256") != self.model.sha256:
-            raise UserError(
-                "%s holds maps made with other weights (%s): %s" % (self.folder, record.get("weights"), advice)
-            )
-        if record.get("size") != self.size:
-            raise UserError(
-                "%s holds maps made at size %s, not %s: %s" % (self.folder, record.get("size"), self.size, advice)
-            )
+            other = "that `kdscfnet test` did not make: score them with `kdscfnet evaluate --maps`, or "
+        elif record.get("sha256") != self.model.sha256:
+            other = "made with other weights (%s): " % record.get("weights")
+        elif record.get("size") != self.size:
+            other = "made at size %s, not %s: " % (record.get("size"), self.size)
+        else:
+            return
+        advice = "--overwrite makes them anew, --output DIR puts the new ones elsewhere"
+        raise UserError("%s holds maps %s%s" % (self.folder, other, advice))
 
     def jobs(self):
         """What is to be predicted: a Job for every image, in their order."""
@@ -307,26 +283,18 @@ class ModelOnSet:
 
     def prepare(self, predictor):
         """Record what makes the maps, and remove those of another engine or run. Returns `jobs`."""
-        record = {
-            "weights": self.model.path,
-            "sha256": self.model.sha256,
-            "size": self.size,
-            "engine": predictor.engine,
-        }
-        recorded = self.recorded()
-        if self.overwrite or any(recorded.get(key) != record[key] for key in ("sha256", "size", "engine")):
-            if self.present() and not self.overwrite:
-                say(
-                    "%s: maps of the engine %s are made again with %s"
-                    % (self.where, recorded.get("engine"), predictor.engine)
-                )
+        made_by = {"sha256": self.model.sha256, "size": self.size, "engine": predictor.engine}
+        recorded, present = self.recorded(), self.present()
+        if self.overwrite or any(recorded.get(key) != value for key, value in made_by.items()):
+            if present and not self.overwrite:
+                engines = self.where, recorded.get("engine"), predictor.engine
+                say("%s: maps of the engine %s are made again with %s" % engines)
             # The old ones go first: an interrupted run must not leave two kinds of maps side by side.
-            present = self.present()
-            for name in self.set.names:
-                if name in present:
-                    os.unlink(present[name])
-            write_json(self.record, record)
-        self._remove_leftovers()
+            for name in present.keys() & set(self.set.names):
+                os.unlink(present[name])
+            write_json(self.folder + ".json", dict(weights=self.model.path, **made_by))
+        # temporary files of the last hour may be another process's
+        remove_leftovers([parent for parent, _, _ in os.walk(self.folder)], 3600)
         return self.jobs()
 
     def make(self, predictor):
@@ -338,10 +306,3 @@ class ModelOnSet:
             say("%s: %d maps were there already" % (self.where, len(report.skipped)))
         names = dict(zip(self.set.images, self.set.names))
         return {names[image]: Problem(UNREADABLE, os.path.basename(image), reason) for image, reason in report.failed}
-
-    def _remove_leftovers(self):
-        """Temporary files of killed runs; those of the last hour may be another process's."""
-        for parent, _, entries in os.walk(self.folder):
-            for path in (os.path.join(parent, entry) for entry in entries if entry.startswith(".tmp-")):
-                if time.time() - os.path.getmtime(path) > 3600:
-                    os.unlink(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import os
 from dataclasses import dataclass
 
@@ -10,20 +9,15 @@ from kdscfnet.data.names import bare, list_images, pair_names
 from kdscfnet.errors import UserError
 
 # What can be wrong, in the order of a listing, each with its words for one and for several
-MISSING_MAP = "missing map"
-MISSING_MASK = "missing mask"
-EXTRA_MAP = "map without a mask"
-AMBIGUOUS = "name that fits several files"
-UNREADABLE = "unreadable file"
-OTHER_SIZE = "map of another size"
 _KINDS = {
-    MISSING_MAP: "missing maps",
-    MISSING_MASK: "missing masks",
-    EXTRA_MAP: "maps without a mask",
-    AMBIGUOUS: "names that fit several files",
-    UNREADABLE: "unreadable files",
-    OTHER_SIZE: "maps of another size",
+    "missing map": "missing maps",
+    "missing mask": "missing masks",
+    "map without a mask": "maps without a mask",
+    "name that fits several files": "names that fit several files",
+    "unreadable file": "unreadable files",
+    "map of another size": "maps of another size",
 }
+MISSING_MAP, MISSING_MASK, EXTRA_MAP, AMBIGUOUS, UNREADABLE, OTHER_SIZE = _KINDS
 
 
 @dataclass(frozen=True)
@@ -67,17 +61,14 @@ class MismatchError(UserError):
 def summarise(problems, names=5):
     """One line: `2 missing maps (0004, 0007), 1 unreadable file (0009.png: the image is cut short)`.
 
-    At most `names` of a kind are named.
+    At most `names` of a kind are named; with 0 it is `2 missing maps, 1 unreadable file`.
     """
-    by_kind = collections.OrderedDict((kind, []) for kind in _KINDS)
-    for problem in problems:
-        by_kind[problem.kind].append(problem)
     parts = []
-    for kind, found in by_kind.items():
-        if found:
-            listed = [p.name + (": " + p.detail if p.detail else "") for p in found[:names]]
-            named = " (%s%s)" % (", ".join(listed), ", …" if len(found) > names else "") if listed else ""
-            parts.append("%d %s%s" % (len(found), kind if len(found) == 1 else _KINDS[kind], named))
+    for kind, several in _KINDS.items():
+        found = [problem for problem in problems if problem.kind == kind]
+        listed = [p.name + (": " + p.detail if p.detail else "") for p in found[:names]]
+        named = " (%s%s)" % (", ".join(listed), ", …" if len(found) > names else "") if listed else ""
+        parts += ["%d %s%s" % (len(found), kind if len(found) == 1 else several, named)] if found else []
     return ", ".join(parts)
 
 
@@ -86,19 +77,17 @@ def no_masks_in(image_set):
     return "%s holds no masks: expected %s" % (image_set.root, os.path.join(image_set.root, "mask", "*.png"))
 
 
-def all_masks_missing(image_set, maps_dir):
-    """The Problems of a set without masks: all of them are missing, those of the maps where there are no images."""
-    return [Problem(MISSING_MASK, name) for name in image_set.names or list_images(maps_dir)]
-
-
 def pair_up(maps_dir, image_set, empty=False):
     """Pair the maps in a folder with the masks of an ImageSet: (list of Pair in the set's order, list of Problem).
 
-    A folder without maps is an error, or with `empty` one in which all are missing.
+    A folder without maps is an error, or with `empty` one in which all are missing. Of a set without masks all of these
+    are missing: those of its images, or of the maps where there are no images.
     """
     if not os.path.isdir(maps_dir) and not empty:
         raise UserError("there is no folder of maps %s" % maps_dir)
     maps = list_images(maps_dir) if os.path.isdir(maps_dir) else {}
+    if not image_set.masks:
+        return [], [Problem(MISSING_MASK, name) for name in image_set.names or maps]
     if not maps and not empty:
         raise UserError("%s holds no maps: expected one .png for each image of %s" % (maps_dir, image_set.name))
     spare = image_set.spare

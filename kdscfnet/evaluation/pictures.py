@@ -42,25 +42,18 @@ def literal(text):
 
 def precision_recall(results, name):
     """Precision over recall of one set, a line for each result that has curves: a figure, or None without any."""
-    return _curves(
-        results, name, "Recall", "Precision", lambda c: (c["recall"], c["precision"]), "maxF", r"max $F_\beta$"
-    )
+    labels = "Recall", "Precision", r"max $F_\beta$"
+    return _curves(results, name, labels, lambda curves: (curves["recall"], curves["precision"]), "maxF")
 
 
 def f_threshold(results, name):
     """F-measure by threshold of one set: a figure, or None."""
-    return _curves(
-        results,
-        name,
-        "Threshold",
-        r"$F_\beta$  ($\beta^2 = 0.3$)",
-        lambda c: (THRESHOLDS, c["F"]),
-        "meanF",
-        r"mean $F_\beta$",
-    )
+    labels = "Threshold", r"$F_\beta$  ($\beta^2 = 0.3$)", r"mean $F_\beta$"
+    return _curves(results, name, labels, lambda curves: (THRESHOLDS, curves["F"]), "meanF")
 
 
-def _curves(results, name, x_label, y_label, points, score, score_label):
+def _curves(results, name, labels, points, score):
+    x_label, y_label, score_label = labels
     results = [result for result in results if name in result.sets and result.sets[name].curves]
     if not results:
         return None
@@ -71,8 +64,7 @@ def _curves(results, name, x_label, y_label, points, score, score_label):
         x, y = points(result.sets[name].curves)
         colour, style = COLOURS[number % len(COLOURS)], _STYLES[number // len(COLOURS) % len(_STYLES)]
         label = "%s  (%s %.3f)" % (literal(result.title), score_label, result.sets[name][score])
-        if label.startswith("_"):  # or matplotlib leaves the line out of the legend
-            label = " " + label
+        label = " " + label if label.startswith("_") else label  # or matplotlib leaves the line out of the legend
         axes.plot(x, y, style, color=colour, linewidth=1.8, label=label)
         lowest = min(lowest, float(np.min(y)))
     axes.set_xlim(0, 255 if x_label == "Threshold" else 1)
@@ -95,7 +87,7 @@ def choose_examples(results, name, number=EXAMPLES):
 
     Where there are fewer than 3 · `number` maps a map is shown once only.
     """
-    by_image = collections.OrderedDict()
+    by_image = {}
     for result in results:
         for scored in result.sets[name].per_image:
             by_image.setdefault(scored.name, []).append(scored.values["MAE"])
@@ -111,22 +103,20 @@ def choose_examples(results, name, number=EXAMPLES):
     return chosen
 
 
-def grid(results, name, number=EXAMPLES):
+def grid(results, name):
     """The best, median and worst maps of one set beside image and mask: a figure, or None where there are no maps.
 
     With one result the three groups stand side by side, with several one below the other, as in a paper's comparison.
     """
     results = [result for result in results if name in result.sets]
-    examples = choose_examples(results, name, number)
+    examples = choose_examples(results, name)
     if not examples:
         return None
     scored = [{s.name: s for s in result.sets[name].per_image} for result in results]
     with_image = any(scored[0][example.name].pair.image for example in examples)
     side_by_side = len(results) == 1
     heads = (["image"] if with_image else []) + ["mask"] + (["map"] if side_by_side else [r.title for r in results])
-    groups = collections.OrderedDict()
-    for example in examples:
-        groups.setdefault(example.group, []).append(example)
+    groups = {group: [e for e in examples if e.group == group] for group in dict.fromkeys(e.group for e in examples)}
     members = list(groups.values())
     widths = [1.0] * len(heads)
     heights = [1.0] * (max(map(len, members)) if side_by_side else len(examples))
@@ -138,18 +128,9 @@ def grid(results, name, number=EXAMPLES):
     small = 10 if side_by_side else 8  # points; a wide figure is shown smaller
     width, height = 1.6 * sum(widths) + 0.2, 1.45 * sum(heights) + 0.75
     figure = new_figure(width, height)
-    layout = figure.add_gridspec(
-        len(heights),
-        len(widths),
-        width_ratios=widths,
-        height_ratios=heights,
-        wspace=0.05,
-        hspace=0.16,
-        left=0.1 / width,
-        right=1 - 0.1 / width,
-        top=1 - 0.62 / height,
-        bottom=0.25 / height,
-    )
+    edges = {"left": 0.1 / width, "right": 1 - 0.1 / width, "top": 1 - 0.62 / height, "bottom": 0.25 / height}
+    ratios = {"width_ratios": widths, "height_ratios": heights, "wspace": 0.05, "hspace": 0.16}
+    layout = figure.add_gridspec(len(heights), len(widths), **ratios, **edges)
     row_offset = column_offset = 0
     for group, of_group in groups.items():
         for row, example in enumerate(of_group):

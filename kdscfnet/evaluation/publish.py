@@ -32,15 +32,15 @@ def check(problems, allow_missing, output):
         for problem in of_set:
             numbers[problem.kind] += 1
             if numbers[problem.kind] <= LISTED:
-                say("%s: %s" % (where, problem))
+                say("%s: %s" % (where, problem), failure=not allow_missing)
         for kind, number in numbers.items():
             if number > LISTED:
-                say("%s: … and %d more of this kind (%s)" % (where, number - LISTED, kind))
+                say("%s: … and %d more of this kind (%s)" % (where, number - LISTED, kind), not allow_missing)
                 cut = True
     if cut:
         lines = ["%s: %s\n" % (where, problem) for where, of_set in problems.items() for problem in of_set]
         write_text(path, "".join(lines))
-        say("all of them: " + path)
+        say("all of them: " + path, not allow_missing)
     elif os.path.exists(path):
         os.unlink(path)  # of an earlier run
     if problems and not allow_missing:

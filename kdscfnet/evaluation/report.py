@@ -38,21 +38,20 @@ def write_report(results, folder, warnings=()):
     write_text(os.path.join(folder, "tables.tex"), latex(found, notes))
     sections = []
     for table in found[1:]:
-        name = table.set_name
-        shown = []
+        name, curves = table.set_name, []
         scored = [result for result in results if name in result.sets]
         for suffix, make in (("pr", pictures.precision_recall), ("f", pictures.f_threshold)):
             figure = make(scored, name)
             if figure is not None:
                 for form, dpi in (("png", 200), ("pdf", 150)):
                     pictures.save(figure, os.path.join(folder, _picture(name, suffix, form)), dpi)
-                shown.append(_image(pictures.encoded(figure, "svg"), "svg+xml", "%s of %s" % (suffix, name), "curve"))
-        figure = pictures.grid(scored, name)
+                curves.append(_image(pictures.encoded(figure, "svg"), "svg+xml", "%s of %s" % (suffix, name), "curve"))
+        figure, grid = pictures.grid(scored, name), None
         if figure is not None:
             data = pictures.encoded(figure, "png", dpi=130)
             write_bytes(os.path.join(folder, _picture(name, "maps", "png")), data)
-            shown.append(_image(data, "png", "best, median and worst maps of %s" % name, "grid", figure))
-        sections.append(_section(table, results, shown))
+            grid = _image(data, "png", "best, median and worst maps of %s" % name, "grid", figure)
+        sections.append(_section(table, results, curves, grid))
     path = os.path.join(folder, PAGE)
     write_text(path, _page(results, found[0], sections, notes))
     return path
@@ -97,19 +96,14 @@ def _image(data, kind, alt, style, figure=None):
     return '<img class="%s"%s alt="%s" src="data:image/%s;base64,%s">' % (style, width, html.escape(alt), kind, encoded)
 
 
-def _section(table, results, shown):
+def _section(table, results, curves, grid):
     name = table.set_name
-    curves = "".join(picture for picture in shown if 'class="curve"' in picture)
-    grids = "".join(picture for picture in shown if 'class="grid"' in picture)
-    parts = [
-        '<section id="%s">' % html.escape(name),
-        "<h2>%s</h2>" % html.escape(table.title),
-        _scrolled(tables.as_html(table)),
-    ]
+    parts = ['<section id="%s">' % html.escape(name), "<h2>%s</h2>" % html.escape(table.title)]
+    parts.append(_scrolled(tables.as_html(table)))
     if curves:
-        parts.append('<div class="curves">%s</div>' % curves)
-    if grids:
-        parts.append('<div class="scroll">%s</div>' % grids)
+        parts.append('<div class="curves">%s</div>' % "".join(curves))
+    if grid:
+        parts.append(_scrolled(grid))
     for result in results:
         scores = result.on(name)
         if scores is None:
@@ -136,26 +130,20 @@ def _page(results, table, sections, notes):
         template = Template(file.read())
     rows = []
     for result in results:
-        details = ["%s %s" % item for item in result.details.items() if item[0] != "sha256"]
+        details = ", ".join("%s %s" % item for item in result.details.items() if item[0] != "sha256")
         digest = result.details.get("sha256")
         weights = html.escape(os.path.basename(result.weights)) if result.weights else "maps only"
         if digest:
             weights += ' <code title="SHA-256 %s">%s…</code>' % (digest, digest[:12])
-        rows.append(
-            "<tr><td>%s</td><td>%s</td><td>%s</td></tr>"
-            % (html.escape(result.title), weights, html.escape(", ".join(details)))
-        )
-    banner = ""
-    if notes:
-        banner = '<div class="notes"><b>Read with this in mind</b><ul>%s</ul></div>' % "".join(
-            "<li>%s</li>" % html.escape(note) for note in notes
-        )
+        cells = html.escape(result.title), weights, html.escape(details)
+        rows.append("<tr><td>%s</td><td>%s</td><td>%s</td></tr>" % cells)
+    listed = "".join("<li>%s</li>" % html.escape(note) for note in notes)
+    banner = '<div class="notes"><b>Read with this in mind</b><ul>%s</ul></div>' % listed if notes else ""
+    compared = any(result.difference(name) is not None for result in results for name in result.sets)
     links = "".join('<a href="#%s">%s</a>' % (html.escape(name), html.escape(name)) for name in sets_of(results))
     return template.substitute(
         banner=banner,
-        paper="The paper’s figure and the difference stand beside the MAE of released models."
-        if any(result.difference(name) is not None for result in results for name in result.sets)
-        else "",
+        paper="The paper’s figure and the difference stand beside the MAE of released models." if compared else "",
         links=links,
         mae=_scrolled(tables.as_html(table)),
         models="\n".join(rows),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import collections
-import json
 import os
 from dataclasses import dataclass, field
 
 from kdscfnet.data.sets import PAPER_SETS, in_order
 from kdscfnet.evaluation.pairs import summarise
-from kdscfnet.files import write_json
+from kdscfnet.files import read_json_object, write_json
 
 
 @dataclass
@@ -45,23 +43,16 @@ class Result:
     def as_dict(self):
         """The content of scores/<model>.json."""
         sets = {}
-        for name, scores in self.sets.items():
-            sets[name] = dict(scores)
-            if name in self.paper:
-                sets[name].update(card_MAE=self.paper[name], difference=self.difference(name))
-            if scores.left_out:
-                sets[name].update(images_expected=scores.expected, left_out=[p.as_dict() for p in scores.left_out])
+        for name, scores in (*self.sets.items(), *self.empty.items()):
+            entry = sets[name] = dict(scores)
+            if self.difference(name) is not None:
+                entry.update(card_MAE=self.paper[name], difference=self.difference(name))
+            if scores.left_out or name in self.empty:
+                entry.update(images_expected=scores.expected, left_out=[p.as_dict() for p in scores.left_out])
             if scores.notes:
-                sets[name]["notes"] = [{"name": name_, "note": note} for name_, note in scores.notes]
-        for name, scores in self.empty.items():
-            sets[name] = {
-                "images": 0,
-                "images_expected": scores.expected,
-                "left_out": [p.as_dict() for p in scores.left_out],
-            }
-        for name in sets:
-            if self.on(name).passed_over:
-                sets[name]["passed_over"] = list(self.on(name).passed_over)
+                entry["notes"] = [{"name": image, "note": note} for image, note in scores.notes]
+            if scores.passed_over:
+                entry["passed_over"] = list(scores.passed_over)
         return {"model": self.name, "weights": self.weights, **self.details, "sets": sets}
 
 
@@ -73,7 +64,7 @@ def write_scores(result, folder):
     whose weights are not known only the last run's scores are there.
     """
     path = os.path.join(folder, result.name + ".json")
-    scores, before = result.as_dict(), _read_object(path)
+    scores, before = result.as_dict(), read_json_object(path)
     if scores.get("sha256") and all(scores.get(key) == before.get(key) for key in ("sha256", "size")):
         sets = scores.pop("sets")
         for name, earlier in before["sets"].items() if isinstance(before.get("sets"), dict) else ():
@@ -92,17 +83,7 @@ def made_by(folder):
 
     The record lies beside the folder: maps/<model>/<SET>.json.
     """
-    return _read_object(os.path.normpath(folder) + ".json")
-
-
-def _read_object(path):
-    """The dict in a JSON file; {} where there is none."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_json_object(os.path.normpath(folder) + ".json")
 
 
 def sets_of(results):
@@ -113,28 +94,21 @@ def sets_of(results):
 def remarks(results):
     """What a reader of the figures must know: a list of sentences, the same in every output."""
     found = [
-        "%s on %s: nothing could be scored, of %d images: %s" % (r.title, name, s.expected, counted(s.left_out))
+        "%s on %s: nothing could be scored, of %d images: %s" % (r.title, name, s.expected, summarise(s.left_out, 0))
         for r in results
         for name, s in r.empty.items()
     ]
     for name in sets_of(results):
         on_set = [result.on(name) for result in results if result.on(name) is not None]
-        found += collections.OrderedDict.fromkeys(text for scores in on_set for text in scores.passed_over)
+        found += dict.fromkeys(text for scores in on_set for text in scores.passed_over)
         scored = [result for result in results if name in result.sets]
         for result in scored:
             scores = result.sets[name]
             if scores.left_out:
-                found.append(
-                    "%s on %s: %d of %d images scored (--allow-missing); left out: %s"
-                    % (result.title, name, scores["images"], scores.expected, counted(scores.left_out))
-                )
+                counts = result.title, name, scores["images"], scores.expected, summarise(scores.left_out, 0)
+                found.append("%s on %s: %d of %d images scored (--allow-missing); left out: %s" % counts)
         expected = scored[0].sets[name].expected if scored else None
-        if (
-            scored
-            and name in PAPER_SETS
-            and expected != PAPER_SETS[name]
-            and any(name in result.paper for result in scored)
-        ):
+        if any(name in result.paper for result in scored) and expected != PAPER_SETS.get(name, expected):
             found.append("%s has %d images here; the paper's figure is of %d" % (name, expected, PAPER_SETS[name]))
         for result in scored:
             kinds = {}
@@ -144,8 +118,3 @@ def remarks(results):
                 listed = ", ".join(images[:5]) + (", …" if len(images) > 5 else "")
                 found.append("%s on %s: %s: %d (%s)" % (result.title, name, note, len(images), listed))
     return found
-
-
-def counted(problems):
-    """`2 missing maps, 1 unreadable file`: kinds and numbers, without names."""
-    return summarise(problems, names=0)

@@ -13,15 +13,7 @@ from kdscfnet.data.check import target_levels
 from kdscfnet.data.find import find_masks
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.evaluation import measures
-from kdscfnet.evaluation.pairs import (
-    OTHER_SIZE,
-    UNREADABLE,
-    MismatchError,
-    Pair,
-    Problem,
-    pair_up,
-    summarise,
-)
+from kdscfnet.evaluation.pairs import OTHER_SIZE, UNREADABLE, MismatchError, Pair, Problem, pair_up, summarise
 from kdscfnet.images import read_levels, rounded_mean
 from kdscfnet.text import progress
 from kdscfnet.threads import available_cores, in_order, one_opencv_thread
@@ -293,10 +285,8 @@ def _resized(levels, foreground):
     size = foreground.shape[::-1]
     present = np.flatnonzero(measures.histogram(levels))
     values = {}
-    for name, table in (
-        ("MAE", measures.stretched(present[0], present[-1])),
-        ("MAE_unstretched", measures.stretched(0, 255)),
-    ):
+    for name, ends in (("MAE", (present[0], present[-1])), ("MAE_unstretched", (0, 255))):
+        table = measures.stretched(*ends)
         resized = cv2.resize(table[levels], size, interpolation=cv2.INTER_LINEAR)
         values[name] = float(np.abs(resized - foreground).mean())
     return values, cv2.resize(levels, size, interpolation=cv2.INTER_LINEAR)

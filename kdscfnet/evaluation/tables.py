@@ -5,35 +5,25 @@ from __future__ import annotations
 import csv
 import html
 import io
+import re
 from dataclasses import dataclass, field
 
 from kdscfnet.evaluation.results import sets_of
 from kdscfnet.evaluation.scores import ALL_SCORES, LOWER_IS_BETTER, MAE_SCORES
 from kdscfnet.text import columns
 
-# How scores are written for people: plain, HTML, LaTeX
+# How scores are written for people, where that is not their name
 _PLAIN = {"MAE_unstretched": "MAE unstr."}
-_HTML = {
-    "MAE_unstretched": "MAE<br>unstretched",
-    "maxF": "F<sub>β</sub> max",
-    "meanF": "F<sub>β</sub> mean",
-    "adpF": "F<sub>β</sub> adp",
-    "wF": "F<sub>β</sub><sup>w</sup>",
-    "S": "S<sub>α</sub>",
-    "maxE": "E<sub>φ</sub> max",
-    "meanE": "E<sub>φ</sub> mean",
-    "adpE": "E<sub>φ</sub> adp",
-}
-_LATEX = {
-    "MAE_unstretched": r"MAE$_\mathrm{unstr.}$",
-    "maxF": r"$F_\beta^{\max}$",
-    "meanF": r"$F_\beta^\mathrm{mean}$",
-    "adpF": r"$F_\beta^\mathrm{adp}$",
-    "wF": r"$F_\beta^w$",
-    "S": r"$S_\alpha$",
-    "maxE": r"$E_\phi^{\max}$",
-    "meanE": r"$E_\phi^\mathrm{mean}$",
-    "adpE": r"$E_\phi^\mathrm{adp}$",
+_STYLED = {  # HTML, LaTeX
+    "MAE_unstretched": ("MAE<br>unstretched", r"MAE$_\mathrm{unstr.}$"),
+    "maxF": ("F<sub>β</sub> max", r"$F_\beta^{\max}$"),
+    "meanF": ("F<sub>β</sub> mean", r"$F_\beta^\mathrm{mean}$"),
+    "adpF": ("F<sub>β</sub> adp", r"$F_\beta^\mathrm{adp}$"),
+    "wF": ("F<sub>β</sub><sup>w</sup>", r"$F_\beta^w$"),
+    "S": ("S<sub>α</sub>", r"$S_\alpha$"),
+    "maxE": ("E<sub>φ</sub> max", r"$E_\phi^{\max}$"),
+    "meanE": ("E<sub>φ</sub> mean", r"$E_\phi^\mathrm{mean}$"),
+    "adpE": ("E<sub>φ</sub> adp", r"$E_\phi^\mathrm{adp}$"),
 }
 
 
@@ -118,40 +108,45 @@ def as_text(table):
     return "\n".join([table.title, *("  " + line for line in columns(rows))])
 
 
-def as_markdown(table):
-    def line(cells):
-        return "| %s |" % " | ".join(cells)
+def _styled(table, bold, escape):
+    """The rows of a table, each cell by `escape`, the best ones by the pattern `bold`, too."""
+    return [
+        [bold % escape(cell) if (row, column) in table.best else escape(cell) for column, cell in enumerate(cells)]
+        for row, cells in enumerate(table.rows)
+    ]
 
-    lines = ["### " + table.title, "", line(_PLAIN.get(cell, cell) for cell in table.header)]
-    lines.append("|---|" + "---:|" * (len(table.header) - 1))
-    for number, row in enumerate(table.rows):
-        cells = [cell.replace("|", "\\|") for cell in row]
-        lines.append(line("**%s**" % c if (number, column) in table.best else c for column, c in enumerate(cells)))
-    return "\n".join(lines) + "\n"
+
+def as_markdown(table):
+    header = [_PLAIN.get(cell, cell) for cell in table.header]
+    rows = _styled(table, "**%s**", lambda cell: cell.replace("|", "\\|"))
+    lines = ["| %s |" % " | ".join(cells) for cells in (header, *rows)]
+    lines.insert(1, "|---|" + "---:|" * (len(header) - 1))
+    return "\n".join(["### " + table.title, "", *lines]) + "\n"
 
 
 def as_latex(table):
     """A booktabs table."""
-    lines = [
-        r"\begin{table}[t]",
-        r"\centering",
-        r"\caption{%s}" % escape_latex(table.title),
-        r"\begin{tabular}{l%s}" % ("r" * (len(table.header) - 1)),
-        r"\toprule",
-        " & ".join(_LATEX.get(cell, escape_latex(cell)) for cell in table.header) + r" \\",
-        r"\midrule",
-    ]
-    for number, row in enumerate(table.rows):
-        cells = [escape_latex(row[0])] + [_latex_figure(cell) for cell in row[1:]]
-        cells = [r"\textbf{%s}" % c if (number, column) in table.best else c for column, c in enumerate(cells)]
-        lines.append(" & ".join(cells) + r" \\")
-    return "\n".join(lines + [r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+    header = [_STYLED[cell][1] if cell in _STYLED else escape_latex(cell) for cell in table.header]
+    rows = _styled(table, r"\textbf{%s}", _latex_cell)
+    return "\n".join(
+        [
+            r"\begin{table}[t]",
+            r"\centering",
+            r"\caption{%s}" % escape_latex(table.title),
+            r"\begin{tabular}{l%s}" % ("r" * (len(header) - 1)),
+            r"\toprule",
+            " & ".join(header) + r" \\",
+            r"\midrule",
+            *(" & ".join(cells) + r" \\" for cells in rows),
+            "\\bottomrule\n\\end{tabular}\n\\end{table}\n",
+        ]
+    )
 
 
-def _latex_figure(cell):
-    if cell == "-":
-        return "--"
-    return "$%s$%s" % (cell[0], cell[1:]) if cell[0] in "+-" else cell
+def _latex_cell(cell):
+    if re.match(r"[+-]\d", cell):  # a difference: the sign is set as one
+        return "$%s$%s" % (cell[0], cell[1:])
+    return "--" if cell == "-" else escape_latex(cell)
 
 
 def escape_latex(text):
@@ -163,13 +158,9 @@ def as_html(table):
     def row(tag, cells):
         return "<tr>%s</tr>" % "".join("<%s>%s</%s>" % (tag, cell, tag) for cell in cells)
 
-    lines = ["<table>", "<thead>", row("th", [_HTML.get(cell, html.escape(cell)) for cell in table.header]), "</thead>"]
-    for number, cells in enumerate(table.rows):
-        shown = [html.escape(cell) for cell in cells]
-        lines.append(
-            row("td", ["<b>%s</b>" % c if (number, column) in table.best else c for column, c in enumerate(shown)])
-        )
-    return "\n".join(lines + ["</table>"])
+    header = row("th", [_STYLED[cell][0] if cell in _STYLED else html.escape(cell) for cell in table.header])
+    rows = [row("td", cells) for cells in _styled(table, "<b>%s</b>", html.escape)]
+    return "\n".join(["<table>", "<thead>", header, "</thead>", *rows, "</table>"])
 
 
 def scores_csv(results):
@@ -180,17 +171,9 @@ def scores_csv(results):
     for result in results:
         for name, scores in (*result.sets.items(), *result.empty.items()):
             published = [result.paper[name], result.difference(name)] if name in result.paper else ["", ""]
-            lines.append(
-                [
-                    result.name,
-                    name,
-                    *(scores.get(score, "") for score in names),
-                    scores["images"],
-                    len(scores.left_out),
-                    *published,
-                    result.weights or "",
-                ]
-            )
+            figures = (scores.get(score, "") for score in names)
+            numbers = scores["images"], len(scores.left_out), *published
+            lines.append([result.name, name, *figures, *numbers, result.weights or ""])
     return _csv(lines)
 
 

@@ -32,22 +32,21 @@ def measure(weights, backbone, engine, threads, size, images, device=None):
     predictor(np.zeros((64, 64, 3), np.uint8))
     started = time.perf_counter() - start
     times = {stage: [] for stage in STAGES}
+
+    def timed(stage, work, *arguments):
+        before = time.perf_counter()
+        result = work(*arguments)
+        times[stage].append(time.perf_counter() - before)
+        return result
+
     with tempfile.TemporaryDirectory(prefix="kdscfnet-benchmark-") as folder:
         begun = time.perf_counter()
         for number, path in enumerate(images):
-            t0 = time.perf_counter()
-            image, _ = read_any(path)
-            t1 = time.perf_counter()
-            prepared = prepare_image(image, predictor.size)[None]
-            t2 = time.perf_counter()
-            logits = predictor.network(prepared)
-            t3 = time.perf_counter()
-            saliency = to_map(logits[0, 0], image.shape[0], image.shape[1])
-            t4 = time.perf_counter()
-            outputs.write({"map": os.path.join(folder, "loop-%d.png" % number)}, image, saliency)
-            t5 = time.perf_counter()
-            for stage, seconds in zip(STAGES, (t1 - t0, t2 - t1, t3 - t2, t4 - t3, t5 - t4)):
-                times[stage].append(seconds)
+            image, _ = timed("read", read_any, path)
+            prepared = timed("prepare", prepare_image, image, predictor.size)
+            logits = timed("network", predictor.network, prepared[None])
+            saliency = timed("finish", to_map, logits[0, 0], image.shape[0], image.shape[1])
+            timed("write", outputs.write, {"map": os.path.join(folder, "loop-%d.png" % number)}, image, saliency)
         one_by_one = len(images) / (time.perf_counter() - begun)
         jobs = [(path, {"map": os.path.join(folder, "all-%d.png" % number)}) for number, path in enumerate(images)]
         begun = time.perf_counter()

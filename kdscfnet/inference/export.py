@@ -15,7 +15,7 @@ import kdscfnet
 from kdscfnet.device import import_paddle
 from kdscfnet.errors import ExportDiffers
 from kdscfnet.files import atomic_path, file_sha256, write_json
-from kdscfnet.inference.onnx_file import FORMAT, CannotExport, sidecar, what_lacks
+from kdscfnet.inference.onnx_file import FORMAT, CannotExport, open_session, sidecar, what_lacks
 from kdscfnet.weights.weightfile import resolve
 
 OPSET = 14
@@ -23,96 +23,89 @@ IR_VERSION = 7  # the oldest that opset 14 allows, for old versions of ONNX Runt
 TOLERANCE = 1e-5  # of the logits' range: the greatest difference to dygraph that an export may have
 
 
-def export_onnx(weights, backbone, target, size=None, sha256=None, test_size=None):
+def export_onnx(weights, backbone, target, size=None):
     """Export the network of `weights` to `target` (.onnx) and its sidecar; returns the sidecar.
 
     Args:
         weights: a weight file.
         size: None: any size (the convolutional backbones); (height, width): that size alone. The batch is always free.
-        sha256, test_size: of the WeightFile, where the caller knows them.
 
     The result is compared with dygraph on several sizes and batches. Raises ExportDiffers, and writes nothing, where
     they differ by more than TOLERANCE of the logits' range.
     """
-    lacking = what_lacks()
+    lacking, target = what_lacks(), Path(target)
     if lacking:
         raise CannotExport(lacking)
-    from kdscfnet.inference.onnx_file import open_session
 
-    target = Path(target)
-    network = _load(weights, backbone)
-    with tempfile.TemporaryDirectory(prefix="kdscfnet-export-") as folder:
-        made = os.path.join(folder, "network.onnx")
-        reference = dygraph_outputs(network, size)
-        _convert(_save_static(network, os.path.join(folder, "static"), size), made)
+    def convert(static):
+        made = static + ".onnx"
+        _convert(static, made)
         session = open_session(made, 1)
-        differences = compare(reference, lambda image: session.run(None, {"image": image})[0])
-        about = describe(weights, backbone, size, differences, sha256, test_size)
-        about["file"] = {"name": target.name, "sha256": file_sha256(made), "opset": OPSET}
-        _put({made: target})
-    write_json(sidecar(target), about)
-    return about
+        about = {"file": {"name": target.name, "sha256": file_sha256(made), "opset": OPSET}}
+        return {made: target}, lambda image: session.run(None, {"image": image})[0], about
+
+    return _export(weights, backbone, size, convert, sidecar(target))
 
 
-def export_paddle(weights, backbone, target, size=None, sha256=None, test_size=None):
+def export_paddle(weights, backbone, target, size=None):
     """Export the network of `weights` as a Paddle inference model: target.pdiparams and target.json (Paddle 3) or
     target.pdmodel (Paddle 2), and the sidecar target.paddle.json. Arguments, check and errors as for `export_onnx`.
 
     Returns the sidecar.
     """
     prefix = Path(target)
+
+    def convert(static):
+        made = static + _program_suffix(static), static + ".pdiparams"
+        files = {path: prefix.with_name(prefix.name + path[len(static) :]) for path in made}
+        about = {
+            "files": [{"name": target.name, "sha256": file_sha256(path)} for path, target in files.items()],
+            "paddle": sys.modules["paddle"].__version__,
+            "run": "paddle.inference; on a CPU with config.disable_mkldnn(): these kernels of 3.3 fail on this network",
+        }
+        return files, _inference_predictor(*made), about
+
+    return _export(weights, backbone, size, convert, prefix.with_name(prefix.name + ".paddle.json"))
+
+
+def _export(weights, backbone, size, convert, sidecar_path):
+    """Make, compare and write an export; returns the sidecar. `convert`: prefix of the static network → ({file that was
+    made: its place}, a function that runs it on numpy, more for the sidecar)."""
     network = _load(weights, backbone)
     with tempfile.TemporaryDirectory(prefix="kdscfnet-export-") as folder:
         reference = dygraph_outputs(network, size)
-        made = _save_static(network, os.path.join(folder, "network"), size)
-        program = made + _program_suffix(made)
-        predictor = _inference_predictor(program, made + ".pdiparams")
-        differences = compare(reference, predictor)
-        about = describe(weights, backbone, size, differences, sha256, test_size)
-        files = {path: prefix.with_name(prefix.name + path[len(made) :]) for path in (program, made + ".pdiparams")}
-        about["files"] = [{"name": target.name, "sha256": file_sha256(path)} for path, target in files.items()]
-        about["paddle"] = sys.modules["paddle"].__version__
-        about["run"] = (
-            "paddle.inference; on a CPU with config.disable_mkldnn(): these kernels of 3.3 fail on this network"
-        )
-        _put(files)
-    write_json(prefix.with_name(prefix.name + ".paddle.json"), about)
+        files, run, more = convert(_save_static(network, os.path.join(folder, "network"), size))
+        about = dict(describe(weights, backbone, size, compare(reference, run)), **more)
+        for made, target in files.items():
+            with atomic_path(target) as temporary:
+                shutil.copyfile(made, temporary)
+    write_json(sidecar_path, about)
     return about
 
 
-def describe(weights, backbone, size, differences, sha256=None, test_size=None):
+def describe(weights, backbone, size, differences):
     """The sidecar: everything a program in another language needs to make the same maps."""
     from kdscfnet.processing import MEAN, STD
 
-    input_size = list(size or test_size or resolve(weights).test_size())
+    weights, resize = resolve(weights), {"step": "resize", "interpolation": "bilinear"}
+    input_size = list(size or weights.test_size())
     return {
         "format": FORMAT,
         "kdscfnet": kdscfnet.__version__,
         "made": datetime.datetime.utcnow().strftime("%Y-%m-%dT%H:%M:%SZ"),
         "backbone": backbone,
-        "weights": {"file": Path(weights).name, "sha256": sha256 or resolve(weights).sha256},
+        "weights": {"file": Path(weights).name, "sha256": weights.sha256},
         "test_size": input_size,
-        "input": {
-            "name": "image",
-            "dtype": "float32",
-            "layout": "NCHW",
-            "shape": [None, 3] + list(size or (None, None)),
-        },
+        "input": {"name": "image", "dtype": "float32", "layout": "NCHW", "shape": [None, 3, *(size or (None, None))]},
         "output": {"name": "logits", "dtype": "float32", "layout": "NCHW", "what": "the finest logits"},
         "preparation": [
             {"step": "read", "colours": "RGB", "range": [0, 255], "orientation": "as EXIF says"},
             {"step": "normalise", "formula": "(image - mean) / std", "mean": MEAN.tolist(), "std": STD.tolist()},
-            {
-                "step": "resize",
-                "size": input_size,
-                "interpolation": "bilinear",
-                "align_corners": False,
-                "antialias": False,
-            },
+            dict(resize, size=input_size, align_corners=False, antialias=False),
         ],
         "finish": [
             {"step": "sigmoid"},
-            {"step": "resize", "size": "the image's own", "interpolation": "bilinear", "align_corners": True},
+            dict(resize, size="the image's own", align_corners=True),
             {"step": "scale", "factor": 255, "rounding": "nearest, halves to even", "dtype": "uint8"},
         ],
         "difference": {
@@ -149,10 +142,8 @@ def compare(reference, run):
     for image, expected in reference:
         got = run(image)
         if got.shape != expected.shape or not np.isfinite(got).all():
-            raise ExportDiffers(
-                "the exported network gives %s for %s, dygraph %s: nothing was written"
-                % (got.shape, image.shape, expected.shape)
-            )
+            shapes = got.shape, image.shape, expected.shape
+            raise ExportDiffers("the exported network gives %s for %s, dygraph %s: nothing was written" % shapes)
         difference, extent = float(np.abs(got - expected).max()), float(np.ptp(expected))
         relative = difference / extent if extent else float(difference > 0)
         found.append({"shape": list(image.shape), "difference": difference, "range": extent, "relative": relative})
@@ -263,17 +254,7 @@ def _tidy(network):
     kept = [value for value in graph.initializer if value.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    for value, names in (
-        (graph.input[0], ("batch", None, "height", "width")),
-        (graph.output[0], ("batch", None, "height", "width")),
-    ):
-        for dimension, name in zip(value.type.tensor_type.shape.dim, names):
+    for value in (graph.input[0], graph.output[0]):
+        for dimension, name in zip(value.type.tensor_type.shape.dim, ("batch", None, "height", "width")):
             if name and dimension.dim_param:
                 dimension.dim_param = name
-
-
-def _put(files):
-    """Copy finished files, {path: target}, to their places; each is whole or not there."""
-    for made, target in files.items():
-        with atomic_path(target) as temporary:
-            shutil.copyfile(made, temporary)

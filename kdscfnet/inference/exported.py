@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from kdscfnet.child import Crashed, in_child
 from kdscfnet.errors import UserError
-from kdscfnet.files import file_sha256, may_be_written
+from kdscfnet.files import file_sha256, may_be_written, read_json_object
 from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, sidecar, what_lacks
 from kdscfnet.text import say
 from kdscfnet.weights.release import cache_folder
@@ -33,10 +32,8 @@ def find_or_export(weights, backbone=None, size=None):
     weights = Path(weight_file)
     if weight_file.kind == "exported":
         if not weight_file.sidecar:
-            raise UserError(
-                "%s comes without its sidecar %s.json, so it may be another network: kdscfnet export makes both"
-                % (weights, weights.name)
-            )
+            text = "%s comes without its sidecar %s.json, so it may be another network: kdscfnet export makes both"
+            raise UserError(text % (weights, weights.name))
         return weights, weight_file.sidecar
     digest = weight_file.sha256
 
@@ -60,10 +57,8 @@ def find_or_export(weights, backbone=None, size=None):
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CannotExport(
-            "there is no place for the exported network (%s: %s): name a folder that can be written by KDSCFNET_CACHE"
-            % (folder, error.strerror)
-        )
+        advice = "name a folder that can be written by KDSCFNET_CACHE"
+        raise CannotExport("there is no place for the exported network (%s: %s): %s" % (folder, error.strerror, advice))
     say("exporting the network for ONNX Runtime, once per weight file, to %s" % path)
     return path, export_in_child("onnx", weight_file, backbone, path, swin_size)
 
@@ -82,8 +77,6 @@ def export_in_child(kind, weight_file, backbone, target, size=None):
             backbone=backbone,
             target=str(target),
             size=size,
-            sha256=weight_file.sha256,
-            test_size=weight_file.test_size(),
         )
     except Crashed as crash:
         raise CannotExport("the network could not be exported (%s): these versions fit: %s" % (crash, install_onnx()))
@@ -91,15 +84,10 @@ def export_in_child(kind, weight_file, backbone, target, size=None):
 
 def verified(path, weights_sha256, backbone):
     """The sidecar of an exported network if both are there, whole, and belong to these weights; else None."""
+    about = read_json_object(sidecar(path))
     try:
-        with open(str(sidecar(path)), encoding="utf-8") as file:
-            about = json.load(file)
-        if about["format"] != FORMAT or about["weights"]["sha256"] != weights_sha256:
-            return None
-        if backbone not in (None, about["backbone"]):
-            return None
-        if file_sha256(path) != about["file"]["sha256"]:
-            return None
-    except (OSError, ValueError, KeyError, TypeError):
+        ours = about["format"] == FORMAT and about["weights"]["sha256"] == weights_sha256
+        ours = ours and backbone in (None, about["backbone"]) and file_sha256(path) == about["file"]["sha256"]
+    except (OSError, KeyError, TypeError):
         return None
-    return about
+    return about if ours else None

@@ -8,10 +8,11 @@ import functools
 import glob
 import os
 
-from kdscfnet.errors import UserError
-from kdscfnet.images import HEIF_SUFFIXES, IMAGE_SUFFIXES
+from kdscfnet.errors import BadImageError, UserError
+from kdscfnet.images import HEIF_SUFFIXES, IMAGE_SUFFIXES, NO_FILE
 from kdscfnet.inference import outputs
 from kdscfnet.inference.pipeline import Job
+from kdscfnet.text import is_address
 
 # taken from folders; a file that is named itself may have any suffix
 FOLDER_SUFFIXES = (*IMAGE_SUFFIXES, *".gif .jfif .jpe .jp2 .ppm .pgm .pbm .pnm .avif .apng .tga".split())
@@ -25,7 +26,7 @@ WRITTEN_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 Item = collections.namedtuple("Item", ["path", "name"])
 
 
-def plan_results(inputs, output, kinds, frames=False, left_out=None):
+def plan_results(inputs, output, kinds, frames=False, left_out=None, background=None):
     """Decide what is read and where results go.
 
     Args:
@@ -35,13 +36,14 @@ def plan_results(inputs, output, kinds, frames=False, left_out=None):
             the very folder of the input is called <name>_<kind>.png there, so that it is taken for no photograph.
         frames: results of videos are folders of pictures, not videos.
         left_out: a Counter, to which goes what folders hold and nobody reads (see `find`).
+        background: what goes behind cut-outs, as a user names it: a file of that name is kept; None: nothing.
 
     Returns (image jobs, video jobs). Raises UserError for what is not there, and where an input would be overwritten.
     """
     single = _is_file_name(output)
     images, videos = find(inputs, None if single else output, frames, left_out)
     if single:
-        jobs = _one_result(images, videos, output, kinds, frames)
+        jobs = _one_result(images, videos, output, kinds, frames, background is not None)
     else:
         if os.path.exists(output) and not os.path.isdir(output):
             raise UserError("%s is a file, and results go to a folder: choose another name for -o" % output)
@@ -52,7 +54,8 @@ def plan_results(inputs, output, kinds, frames=False, left_out=None):
             ],
             [_video_job(item, output, kinds, frames) for item in videos],
         )
-    _refuse_overwriting(jobs[0] + jobs[1], jobs[1] if frames else ())
+    read_too = [background] if background and os.path.exists(background) else []
+    _refuse_overwriting(jobs[0] + jobs[1], jobs[1] if frames else (), read_too)
     return jobs
 
 
@@ -73,9 +76,11 @@ def find(inputs, output=None, frames=False, left_out=None):
         if os.path.exists(text):
             files.append((text, os.path.basename(text)))
             continue
+        if is_address(text):
+            raise BadImageError(text, NO_FILE)
         if not glob.has_magic(text):
             raise UserError("there is no file or folder %s" % text)
-        matches = sorted(match for match in glob.glob(text, recursive=True) if not _is_hidden(match, text))
+        matches = sorted(glob.glob(text, recursive=True))
         if not matches:
             raise UserError("nothing is called like %s" % text)
         root = _fixed_part(text)
@@ -197,13 +202,6 @@ def _real_folder(folder):
     return os.path.realpath(folder)
 
 
-def _is_hidden(match, pattern):
-    return (
-        any(part.startswith(".") and part not in (".", "..") for part in match.split(os.sep))
-        and "/." not in "/" + pattern
-    )
-
-
 def _fixed_part(pattern):
     """The folder before the first wildcard of a pattern."""
     folder = pattern
@@ -215,10 +213,10 @@ def _fixed_part(pattern):
 def _is_file_name(output):
     """Whether `output` names a file: its suffix is that of a picture or a video, though it may not be written here."""
     suffix = os.path.splitext(output)[1].lower()
-    return not os.path.isdir(output) and suffix in FOLDER_SUFFIXES + OTHER_PICTURES + VIDEO_SUFFIXES
+    return not os.path.isdir(output) and suffix in FOLDER_SUFFIXES + OTHER_PICTURES + VIDEO_SUFFIXES + (".json",)
 
 
-def _one_result(images, videos, output, kinds, frames):
+def _one_result(images, videos, output, kinds, frames, opaque):
     suffix = os.path.splitext(output)[1].lower()
     if len(images) + len(videos) > 1 or len(kinds) > 1:
         raise UserError("%s is one file, and there is more than one result: name a folder for -o" % output)
@@ -232,7 +230,7 @@ def _one_result(images, videos, output, kinds, frames):
         raise UserError(
             "%s is a video, and the input is an image: name a folder or a file like out.png for -o" % output
         )
-    outputs.suffix_of(output, kinds[0])
+    outputs.suffix_of(output, kinds[0], opaque)
     return [Job(images[0].path, {kinds[0]: output})], []
 
 
@@ -252,9 +250,9 @@ def _target(output, kinds, kind, item, suffix):
     return target + suffix
 
 
-def _refuse_overwriting(jobs, into_folders):
+def _refuse_overwriting(jobs, into_folders, read_too):
     """No result may have the path of an input, by whatever name; jobs in `into_folders` put frames in none's folder."""
-    inputs = {_real(job.input): job.input for job in jobs}
+    inputs = {_real(path): path for path in [*(job.input for job in jobs), *read_too]}
     for job in into_folders:
         for folder in job.outputs.values():
             inside = [path for real, path in inputs.items() if _inside(path, _real(folder))]

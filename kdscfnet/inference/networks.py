@@ -45,7 +45,7 @@ class OnnxNetwork:
         from kdscfnet.inference.exported import find_or_export
 
         if importlib.util.find_spec("onnxruntime") is None:
-            raise UserError("ONNX Runtime is not installed: %s" % install_onnx())
+            raise CannotExport("ONNX Runtime is not installed: %s" % install_onnx())
         self.path, self.about = find_or_export(weights, backbone, size)
         self.backbone = self.about.get("backbone", backbone)
         self.threads = threads or available_cores()
@@ -106,16 +106,12 @@ class PaddleNetwork:
         from kdscfnet.weights.files import load_weights
 
         select_device(device or "auto")
-        self._device = paddle.device.get_device()
-        weights = resolve(weights)
-        backbone = backbone or weights.network()
-        self._paddle = paddle
-        self.on_gpu = paddle.device.get_device().startswith("gpu")
-        self.backbone = backbone
-        self.model = SCFNet(backbone)
+        weights, self._paddle, self._device = resolve(weights), paddle, paddle.device.get_device()
+        self.on_gpu, self.size = self._device.startswith("gpu"), None
+        self.backbone = backbone or weights.network()
+        self.model = SCFNet(self.backbone)
         load_weights(self.model, weights)
         self.model.eval()
-        self.size = None
 
     def __call__(self, images, threads=None):
         before = self._paddle.device.get_device()
@@ -147,18 +143,14 @@ def open_network(weights, backbone=None, engine="auto", size=None, threads=None,
     if engine == "auto" and not exported:
         if (device or "").startswith("gpu") or (device is None and paddle_has_gpu()):
             return PaddleNetwork(weights, backbone, device, threads)
-
-        if importlib.util.find_spec("onnxruntime") is None:
-            if importlib.util.find_spec("paddle") is None:
-                raise UserError(
-                    "neither ONNX Runtime nor Paddle is installed: pip install paddlepaddle, then " + install_onnx()
-                )
-            say("ONNX Runtime is not installed, so Paddle runs the network, several times slower: %s" % install_onnx())
-            return PaddleNetwork(weights, backbone, device, threads)
+        has_onnxruntime, has_paddle = (importlib.util.find_spec(name) is not None for name in ("onnxruntime", "paddle"))
+        if not has_onnxruntime and not has_paddle:
+            message = "neither ONNX Runtime nor Paddle is installed: pip install paddlepaddle, then "
+            raise UserError(message + install_onnx())
         try:
             return OnnxNetwork(weights, backbone, size, threads)
         except CannotExport as error:
-            if importlib.util.find_spec("paddle") is None:
+            if not has_paddle:
                 raise
             say("%s; so Paddle runs the network, several times slower" % error)
             return PaddleNetwork(weights, backbone, device, threads)

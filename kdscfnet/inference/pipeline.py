@@ -35,10 +35,9 @@ def predict_files(
     predictor,
     jobs,
     overwrite=False,
-    threshold=0.5,
+    settings=outputs.USUAL,
     title="predict",
     show_progress=True,
-    batch_size=None,
     made=None,
     each=lambda: None,
 ):
@@ -46,11 +45,10 @@ def predict_files(
 
     Args:
         predictor: a Predictor; `predictor.threads` images are worked on at a time.
-        jobs: Jobs, or (input path, {kind: output path}) pairs; kinds are "map", "mask", "cutout", "overlay", "grid".
+        jobs: Jobs, or (input path, {kind: output path}) pairs; kinds are outputs.KINDS.
         overwrite: make results that are there already again; otherwise an image whose results are all there is skipped.
-        threshold: of masks (outputs.make_mask).
+        settings: how results are made of maps (outputs.Settings).
         title, show_progress: the progress bar.
-        batch_size: see `predict_stream`.
         made: called with a job when its results are whole, from any thread.
         each: called after every image that was done or has failed.
 
@@ -65,23 +63,24 @@ def predict_files(
             report.skipped.append(job.input)
         else:
             todo.append(job)
-    keep_image = any(kind in outputs.NEEDS_IMAGE for job in todo for kind in job.outputs)
+    keep_image = settings.refine or any(kind in outputs.NEEDS_IMAGE for job in todo for kind in job.outputs)
 
     def finish(job, image, saliency):
-        outputs.write(job.outputs, image, saliency, threshold)
+        note = outputs.write(job.outputs, image, saliency, settings)
         if made is not None:
             made(job)
+        return note
 
     with progress(total=len(todo), desc=title, disable=not show_progress) as bar:
-        for job, _, note, failure in predict_stream(
-            predictor, todo, lambda job: read_any(job.input), finish, keep_image, batch_size
+        for job, remark, note, failure in predict_stream(
+            predictor, todo, lambda job: read_any(job.input), finish, keep_image
         ):
             if failure is None:
                 report.done.append(job.input)
             else:
                 report.failed.append((job.input, failure))
-            if note:
-                report.notes.append((job.input, note))
+            if note or remark:
+                report.notes.append((job.input, "; ".join(filter(None, (note, remark)))))
             bar.update()
             each()
     return report

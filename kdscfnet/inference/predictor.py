@@ -12,7 +12,7 @@ import numpy as np
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.images import decode_any, encode_png, from_pillow, read_image
 from kdscfnet.inference.networks import open_network
-from kdscfnet.inference.outputs import make_cutout
+from kdscfnet.inference.outputs import Settings, parse_background, render
 from kdscfnet.inference.pipeline import predict_stream
 from kdscfnet.processing import prepare_image, to_map
 from kdscfnet.recipes import BACKBONES
@@ -77,17 +77,31 @@ class Predictor:
         image = as_rgb_array(image)
         return to_map(self.logits([image])[0, 0], image.shape[0], image.shape[1])
 
-    def cutout(self, image: Any) -> Any:
-        """What stands out, as opaque as it is salient: RGBA of the kind of `image`.
+    def cutout(self, image: Any, background: Any = None, crop: bool = False, refine: bool = False) -> Any:
+        """What stands out, as opaque as it is salient: RGBA of the kind of `image`; RGB before a background.
 
-        Returns PNG bytes for the bytes of an image file, a PIL image for a PIL image, else uint8 H×W×4.
+        Args:
+            image: as for the call.
+            background: what goes behind: a colour ("white", "#rrggbb" or (R, G, B)), "blur" (the photograph's own,
+                blurred), or an image, of which the middle that fits is taken: a path or what else `image` may be.
+            crop: keep the box around what stands out, with a margin of a twentieth; all where nothing does.
+            refine: the edges follow those of the photograph. With it, or with a background, soft edges get estimated
+                foreground colours; without both the colours are exactly those of the photograph.
+
+        Returns PNG bytes for the bytes of an image file, a PIL image for a PIL image, else uint8 H×W×4 or H×W×3.
         """
         array = as_rgb_array(image)
-        cutout = make_cutout(array, to_map(self.logits([array])[0, 0], array.shape[0], array.shape[1]))
+        if isinstance(background, (str, tuple)):
+            background = parse_background(background)
+        elif background is not None:
+            background = as_rgb_array(background)
+        settings = Settings(background=background, crop=crop, refine=refine)
+        saliency = to_map(self.logits([array])[0, 0], array.shape[0], array.shape[1])
+        cutout = render(["cutout"], array, saliency, settings)["cutout"]
         if hasattr(image, "getbands"):
             from PIL import Image
 
-            return Image.fromarray(cutout, "RGBA")
+            return Image.fromarray(cutout)
         return encode_png(cutout) if isinstance(image, (bytes, bytearray, memoryview)) else cutout
 
     def batch(self, images: Iterable[Any]) -> list[np.ndarray]:
@@ -116,9 +130,9 @@ class Predictor:
         return self.network(prepared, threads)
 
 
-def remove_background(image: Any) -> Any:
-    """`Predictor().cutout(image)`, with a Predictor that is made once: the best student that is here."""
-    return _usual_predictor().cutout(image)
+def remove_background(image: Any, background: Any = None, crop: bool = False, refine: bool = False) -> Any:
+    """`Predictor().cutout(…)`, with a Predictor that is made once: the best student that is here."""
+    return _usual_predictor().cutout(image, background, crop, refine)
 
 
 @functools.lru_cache(maxsize=1)

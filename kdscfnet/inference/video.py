@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 import os
 import re
@@ -22,7 +23,7 @@ import numpy as np
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.files import atomic_path
 from kdscfnet.inference import outputs, pipeline
-from kdscfnet.text import progress
+from kdscfnet.text import progress, say_once
 
 DEFAULT_RATE = 25.0  # frames a second, where a video does not say
 SAMPLE = 120  # frames whose times are looked at first
@@ -43,31 +44,31 @@ def result_suffix(path):
     return ".mp4"
 
 
-def predict_video(predictor, job, overwrite=False, threshold=0.5, frames=False, show_progress=True):
+def predict_video(predictor, job, overwrite=False, settings=outputs.USUAL, frames=False, show_progress=True):
     """Make the results of one video: videos with as many frames, of the same rate, size and pixel shape.
 
     Args:
         predictor: a Predictor.
         job: pipeline.Job of a video; its outputs are .mp4 (or another suffix) paths, or folders.
         overwrite: make results that are there already again.
-        threshold: of masks.
+        settings: how results are made of maps (outputs.Settings).
         frames: outputs are folders, one picture a frame: 000001.png, 000002.png, …
 
     A video file is whole or not there; of frames those that are there already are kept. A cut-out in a video, which has
-    no transparency, is on black. Returns (frames done, a note or None). Raises BadImageError where the video cannot be
-    read, UserError where its results cannot be written.
+    no transparency, is on black where `settings` name no background. Returns (frames done, a note or None). Raises
+    BadImageError where the video cannot be read, UserError where its results cannot be written.
     """
     if not frames and not overwrite and all(os.path.exists(path) for path in job.outputs.values()):
         return 0, "skipped: its results are there already"
     with _opened(job.input) as capture:
-        return _predict(predictor, job, capture, overwrite, threshold, frames, show_progress)
+        return _predict(predictor, job, capture, overwrite, settings, frames, show_progress)
 
 
 def remove_frames(job):
     """Remove the frames of an earlier result of `job`, whose outputs are folders; other files stay."""
     for folder in job.outputs.values():
         for name in os.listdir(folder) if os.path.isdir(folder) else ():
-            if re.match(r"\d{6}\.(png|jpg)$", name):
+            if re.match(r"\d{6}\.(png|jpg|json)$", name):
                 os.unlink(os.path.join(folder, name))
 
 
@@ -102,15 +103,14 @@ def frame_rate(path):
     if varies:  # then only all of the frames tell
         with _opened(path) as capture:
             measured = _measured_rate(capture, None)[0]
+    rate, note = said, None
     if varies:
         rate = measured
         note = "its frame rate varies: the result shows all frames at the mean, %.4g a second" % rate
     elif measured and abs(measured - said) > 0.02 * measured:
         rate = measured
-        note = "the file says %g frames a second, its frames' times say %.4g, which is taken" % (said, measured)
-    elif said:
-        rate, note = said, None
-    else:
+        note = "the file says %g frames a second, its frames' times say %.4g, which is taken" % (said, rate)
+    elif not said:
         rate, note = DEFAULT_RATE, "the video does not say its rate: %g frames a second are taken" % DEFAULT_RATE
     return _writable_rate(rate), note
 
@@ -137,21 +137,17 @@ def _writable_rate(rate):
     return next(round(rate, places) for places in (3, 2, 1, 0) if round(rate, places) * 10**places < 65536)
 
 
-def _predict(predictor, job, capture, overwrite, threshold, frames, show_progress):
+def _predict(predictor, job, capture, overwrite, settings, frames, show_progress):
     expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     rate, note = (0.0, None) if frames else frame_rate(job.input)
     notes = [note] if note else []
 
     def paths(number):
-        return {
-            kind: os.path.join(folder, "%06d%s" % (number, outputs.SUFFIXES[kind]))
-            for kind, folder in job.outputs.items()
-        }
+        names = {kind: "%06d%s" % (number, outputs.SUFFIXES[kind]) for kind in job.outputs}
+        return {kind: os.path.join(folder, names[kind]) for kind, folder in job.outputs.items()}
 
     def wanted():
-        number = 0
-        while True:
-            number += 1
+        for number in itertools.count(1):
             there = frames and not overwrite and all(os.path.exists(path) for path in paths(number).values())
             if there:
                 if not capture.grab():
@@ -166,29 +162,19 @@ def _predict(predictor, job, capture, overwrite, threshold, frames, show_progres
 
     def finish(item, image, saliency):
         if frames:
-            outputs.write(paths(item[0]), image, saliency, threshold)
+            outputs.write(paths(item[0]), image, saliency, settings)
             return None
-        return {kind: _frame(outputs.render(kind, image, saliency, threshold)) for kind in job.outputs}
+        pictures = outputs.render(job.outputs, image, saliency, settings)
+        return {kind: _frame(picture) for kind, picture in pictures.items()}
 
-    count, kept = 0, []
+    count, kept, sinks = 0, [], {}
+    total, title = expected if expected > 0 else None, os.path.basename(job.input)
     with contextlib.ExitStack() as stack:
-        sinks = {}
-        if not frames:
-            shape = _pixel_shape(capture)
-            sinks = {
-                kind: _open_sink(stack.enter_context(atomic_path(path)), rate, shape, job.input)
-                for kind, path in job.outputs.items()
-            }
-            notes += [text for text in {sink.note for sink in sinks.values()} if text]
+        for kind, path in job.outputs.items() if not frames else ():
+            sinks[kind] = _open_sink(stack.enter_context(atomic_path(path)), rate, _pixel_shape(capture), job.input)
+        notes += [text for text in {sink.note for sink in sinks.values()} if text]
         try:
-            bar = stack.enter_context(
-                progress(
-                    total=expected if expected > 0 else None,
-                    unit=" frames",
-                    desc=os.path.basename(job.input),
-                    disable=not show_progress,
-                )
-            )
+            bar = stack.enter_context(progress(total=total, unit=" frames", desc=title, disable=not show_progress))
             for _, pictures, _, failure in pipeline.predict_stream(predictor, wanted(), _read, finish):
                 if failure is not None:
                     raise BadImageError(job.input, failure)
@@ -238,49 +224,57 @@ def ffmpeg():
     return path if b" libx264 " in listed.stdout else None
 
 
-def what_lacks():
-    """What is said of videos that are written without ffmpeg; None where it is there."""
-    if ffmpeg():
-        return None
-    return (
-        "videos are written without ffmpeg: without sound, and browsers may not play them; install ffmpeg with libx264 "
-        "(apt install ffmpeg, brew install ffmpeg, conda install ffmpeg)"
-    )
+def say_what_lacks():
+    """Say, once, what results lack where there is no ffmpeg."""
+    if not ffmpeg():
+        say_once(
+            "videos are written without ffmpeg: without sound, and browsers may not play them; install ffmpeg with "
+            "libx264 (apt install ffmpeg, brew install ffmpeg, conda install ffmpeg)"
+        )
 
 
 def _open_sink(path, rate, shape, source):
-    suffix = os.path.splitext(path)[1].lower()
-    if ffmpeg() and suffix in _CODECS:
-        return _FFmpegSink(path, rate, shape, source)
-    return _OpenCVSink(path, rate, shape)
+    by_ffmpeg = ffmpeg() and os.path.splitext(path)[1].lower() in _CODECS
+    return (_FFmpegSink if by_ffmpeg else _OpenCVSink)(path, rate, shape, source)
 
 
-class _FFmpegSink:
-    """A video file that ffmpeg writes, started with the first frame, whose size is the video's."""
+class _Sink:
+    """A video file that is opened with its first frame, whose size is the video's."""
 
     note = None
 
     def __init__(self, path, rate, shape, source):
         self.path, self.rate, self.shape, self.source = path, rate, shape, source
         self.suffix = os.path.splitext(path)[1].lower()
+
+    def size_of(self, frame):
+        """(width, height). Raises UserError where the format holds no odd ones: FFmpeg would cut a row off."""
+        size = frame.shape[1], frame.shape[0]
+        if self.suffix != ".avi" and (size[0] % 2 or size[1] % 2):
+            what = "%s videos are of even width and height, not of %d×%d: name the result .avi, or take --frames"
+            raise UserError(what % (self.suffix, *size))
+        return size
+
+
+class _FFmpegSink(_Sink):
+    """A file that ffmpeg writes."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         self.process, self.errors = None, tempfile.TemporaryFile()
 
     def write(self, frame):
         if self.process is None:
-            size = frame.shape[1], frame.shape[0]
-            _refuse_odd(size, self.suffix)
+            size = self.size_of(frame)
             command = [ffmpeg(), "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "bgr24"]
             command += ["-s", "%dx%d" % size, "-r", "%.6g" % self.rate, "-i", "-", "-i", os.path.abspath(self.source)]
             # the frames, and the original's sound where it has one
             command += ["-map", "0:v:0", "-map", "1:a?", "-vf", "setsar=%d/%d" % self.shape]
             command += [*_CODECS[self.suffix].split(), self.path]
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.errors
-            )
-        try:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": self.errors}
+            self.process = subprocess.Popen(command, **pipes)
+        with contextlib.suppress(BrokenPipeError):  # `check` says why
             self.process.stdin.write(np.ascontiguousarray(frame).data)
-        except BrokenPipeError:  # `check` says why
-            pass
 
     def close(self):
         if self.process is not None:
@@ -296,17 +290,13 @@ class _FFmpegSink:
         self.errors.close()
 
 
-class _OpenCVSink:
-    """A video file that OpenCV writes, opened with the first frame, whose size is the video's.
+class _OpenCVSink(_Sink):
+    """A file that OpenCV writes. It knows square pixels only: other frames are stretched to what is seen."""
 
-    OpenCV cannot say that pixels are no squares: such frames are stretched to the shape in which they are seen.
-    """
-
-    def __init__(self, path, rate, shape):
-        self.path, self.rate, self.shape = path, rate, shape
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         self.writer = None
-        self.note = None
-        if shape[0] != shape[1]:
+        if self.shape[0] != self.shape[1]:
             self.note = "its pixels are no squares: the result is stretched to what is seen (ffmpeg would keep them)"
 
     def write(self, frame):
@@ -314,18 +304,12 @@ class _OpenCVSink:
             width = 2 * round(frame.shape[1] * self.shape[0] / self.shape[1] / 2)
             frame = cv2.resize(frame, (max(2, width), frame.shape[0]), interpolation=cv2.INTER_LINEAR)
         if self.writer is None:
-            size = frame.shape[1], frame.shape[0]
-            suffix = os.path.splitext(self.path)[1].lower()
-            if suffix == ".avi":
-                code, api = "MJPG", [cv2.CAP_OPENCV_MJPEG]
-            else:
-                _refuse_odd(size, suffix)
-                code, api = "mp4v", []
+            code, api = ("MJPG", [cv2.CAP_OPENCV_MJPEG]) if self.suffix == ".avi" else ("mp4v", [])
+            size = self.size_of(frame)
             self.writer = cv2.VideoWriter(self.path, *api, cv2.VideoWriter_fourcc(*code), self.rate, size)
             if not self.writer.isOpened():
-                raise UserError(
-                    "OpenCV cannot write %s videos here: name the result .mp4 or .avi, or take --frames" % suffix
-                )
+                advice = "name the result .mp4 or .avi, or take --frames"
+                raise UserError("OpenCV cannot write %s videos here: %s" % (self.suffix, advice))
         self.writer.write(frame)
 
     def close(self):
@@ -339,11 +323,3 @@ class _OpenCVSink:
         capture.release()
         if written != count:
             raise UserError("only %d of %d frames could be written: is the disk full?" % (max(written, 0), count))
-
-
-def _refuse_odd(size, suffix):
-    if size[0] % 2 or size[1] % 2:  # FFmpeg in OpenCV would cut a column or a row off
-        raise UserError(
-            "%s videos are of even width and height, not of %d×%d: name the result .avi, or take --frames"
-            % ((suffix,) + size)
-        )

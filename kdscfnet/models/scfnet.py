@@ -61,7 +61,7 @@ class SCFNet(nn.Layer):
     Args:
         backbone: "mobilenetv3" (the student), "resnet50" or "swin_b" (the teachers). Reads no file.
 
-    forward(x): float32 N×3×H×W, RGB, normalised (kdscfnet.data.augment.normalize) → four logit maps, float32
+    forward(x): float32 N×3×H×W, RGB, normalised (kdscfnet.processing) → four logit maps, float32
     N×1×H×W, finest first. A saliency map is the sigmoid of the first.
     """
 

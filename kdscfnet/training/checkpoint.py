@@ -29,11 +29,8 @@ def optimizer_arrays(model, optimizer):
     Paddle's names (conv2d_17.w_0_velocity_0) count all layers made in the process and change from run to run.
     """
     state = optimizer.state_dict()
-    arrays = {}
-    for name, parameter in model.named_parameters():
-        if parameter.name + _VELOCITY in state:
-            arrays[name] = np.asarray(state[parameter.name + _VELOCITY].numpy())
-    return arrays
+    names = {name: parameter.name + _VELOCITY for name, parameter in model.named_parameters()}
+    return {name: np.asarray(state[of_paddle].numpy()) for name, of_paddle in names.items() if of_paddle in state}
 
 
 def load_optimizer_arrays(model, optimizer, arrays):
@@ -122,10 +119,8 @@ def restore(value, model, optimizer):
     state = model.state_dict()
     wrong = [k for k in state if k not in value["model"] or list(value["model"][k].shape) != list(state[k].shape)]
     if wrong or len(state) != len(value["model"]):
-        raise UserError(
-            "the checkpoint is of another network (%s): use the output folder of this recipe"
-            % (wrong[0] if wrong else "more entries")
-        )
+        what = wrong[0] if wrong else "more entries"
+        raise UserError("the checkpoint is of another network (%s): use the output folder of this recipe" % what)
     for key, tensor in state.items():
         tensor.set_value(value["model"][key])
     load_optimizer_arrays(model, optimizer, value["optimizer"])
@@ -135,12 +130,3 @@ def prune(folder, keep):
     """Remove all but the newest `keep` checkpoints, and what a killed process left of one."""
     for path in list_checkpoints(folder)[keep:]:
         os.unlink(path)
-
-
-def remove_leftovers(*folders):
-    """Remove the temporary files of processes that were killed while writing."""
-    for folder in folders:
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(folder):
-                if name.startswith(".tmp-"):
-                    os.unlink(os.path.join(folder, name))

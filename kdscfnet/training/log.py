@@ -119,9 +119,7 @@ class Board:
 
     def hyper_parameters(self, values, metrics):
         """values: {name: number or text}; metrics: tags that the table of runs shows beside them."""
-        kept = {
-            k: v if isinstance(v, (int, float, str)) and not isinstance(v, bool) else str(v) for k, v in values.items()
-        }
+        kept = {key: value if type(value) in (int, float, str) else str(value) for key, value in values.items()}
         self._writer.add_hparams(kept, list(metrics))
 
     def close(self):

@@ -45,10 +45,8 @@ class TrainOptions:
         if self.amp and on_cpu:
             raise UserError("--amp is for GPUs: on a CPU Paddle's auto_cast does nothing, without a word")
         if recipe.min_lr > recipe.max_lr:
-            raise UserError(
-                "--min-lr %g is more than --max-lr %g: give both, the second one larger"
-                % (recipe.min_lr, recipe.max_lr)
-            )
+            rates = recipe.min_lr, recipe.max_lr
+            raise UserError("--min-lr %g is more than --max-lr %g: give both, the second one larger" % rates)
         if recipe.hold_out and self.val:
             raise UserError("--hold-out and --val both name what to measure on: give one of them")
         if self.val_every and not (recipe.hold_out or self.val):
@@ -60,35 +58,22 @@ class TrainOptions:
                 "--map-weight is for labels and a teacher's maps together: a recipe that learns from labels, "
                 "--data with masks and --teacher-maps"
             )
-        if recipe.teacher:
-            self._check_distillation()
-        else:
-            self._check_labels(recipe)
-
-    def _check_distillation(self):
-        if self.data and self.images:
+        if recipe.teacher and self.data and self.images:
             raise UserError("--images and --data both name what to distil from: give one of them")
-        of_a_teacher = {
-            "--teacher-weights": self.teacher_weights,
-            "--teacher-engine": self.teacher_engine,
-            "--teacher": self.teacher,
+        for flag in ("teacher_weights", "teacher_engine", "teacher") if recipe.teacher and self.teacher_maps else ():
+            if getattr(self, flag):
+                what = "--teacher-maps stands for a teacher that does not run: leave out --%s"
+                raise UserError(what % flag.replace("_", "-"))
+        refused = {
+            "--teacher is for the kd recipes": self.teacher,
+            "--teacher-weights is for the kd recipes": self.teacher_weights,
+            "--teacher-maps needs a --map-weight, or a kd recipe that learns from maps alone": self.teacher_maps
+            and not recipe.map_weight,
+            "give the labelled set with --data DIR": self.images,
         }
-        for flag, value in of_a_teacher.items():
-            if self.teacher_maps and value:
-                raise UserError("--teacher-maps stands for a teacher that does not run: leave out %s" % flag)
-
-    def _check_labels(self, recipe):
-        if self.teacher:
-            raise UserError("%s learns from labels: --teacher is for the kd recipes" % recipe.name)
-        if self.teacher_weights:
-            raise UserError("%s learns from labels: --teacher-weights is for the kd recipes" % recipe.name)
-        if self.teacher_maps and not recipe.map_weight:
-            raise UserError(
-                "%s learns from labels: --teacher-maps needs a --map-weight, or a kd recipe that learns from maps alone"
-                % recipe.name
-            )
-        if self.images:
-            raise UserError("%s learns from labels: give the labelled set with --data DIR" % recipe.name)
+        for advice, value in refused.items() if not recipe.teacher else ():
+            if value:
+                raise UserError("%s learns from labels: %s" % (recipe.name, advice))
 
     def resolved(self):
         """The same with a WeightFile for each name of one. Raises UserError where there is none."""

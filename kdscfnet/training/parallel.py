@@ -20,14 +20,9 @@ _MESSAGE = 4 << 20  # bytes
 _DEVICE = []  # that this process got when it joined the others
 
 
-def started_in_parallel():
-    """Whether paddle.distributed.launch started this process as one of several."""
-    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1
-
-
 def this_process():
-    """What a training asks of the others: Parallel where there are several processes, else Alone."""
-    return Parallel() if started_in_parallel() else Alone()
+    """What a training asks of the others: Parallel where paddle.distributed.launch started several, else Alone."""
+    return Parallel() if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1 else Alone()
 
 
 class Alone:
@@ -45,9 +40,6 @@ class Alone:
         return tensor
 
     def any(self, flag):
-        return flag
-
-    def any_at(self, meeting, flag):
         return flag
 
     def barrier(self):
@@ -87,11 +79,9 @@ class Parallel:
         # Swin's last norm is in the checkpoints and not in the forward pass
         return paddle.DataParallel(model, find_unused_parameters=model.backbone == "swin_b")
 
-    @contextlib.contextmanager
     def no_exchange(self, wrapped):
-        """Gradients of a turn that is not the step's last stay in this process."""
-        with wrapped.no_sync():
-            yield
+        """A block in which gradients stay in this process: those of a turn that is not the step's last."""
+        return wrapped.no_sync()
 
     def mean(self, tensor):
         """The mean over the processes; the same on all of them."""
@@ -104,13 +94,6 @@ class Parallel:
         tensor = paddle.to_tensor(np.array([1.0 if flag else 0.0], np.float32))
         self._dist.all_reduce(tensor)
         return float(tensor.numpy()[0]) > 0
-
-    def any_at(self, meeting, flag):
-        """Whether `flag` holds in any process; False without an exchange, which waits for the device, unless `meeting`.
-
-        meeting: a bool, the same in all processes.
-        """
-        return self.any(flag) if meeting else False
 
     def from_first(self, data=b""):
         """The bytes that process 0 has, in every process."""
@@ -171,9 +154,8 @@ class Parallel:
         """Let `line` be said on standard error where this process is ended amid the block: Paddle aborts it where the
         exchange of gradients fails, in a thread of its own, and nothing of Python's runs any more."""
         listen = "import sys\nif sys.stdin.read() != 'well': sys.stderr.write(sys.argv[1] + '\\n')"
-        listener = subprocess.Popen(
-            [sys.executable, "-S", "-c", listen, line], stdin=subprocess.PIPE, start_new_session=True
-        )
+        command = [sys.executable, "-S", "-c", listen, line]
+        listener = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         try:
             yield
         finally:

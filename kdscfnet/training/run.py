@@ -10,7 +10,7 @@ import re
 from dataclasses import MISSING, asdict, fields
 
 from kdscfnet.errors import UserError
-from kdscfnet.files import file_sha256, write_bytes, write_json
+from kdscfnet.files import file_sha256, read_json_object, remove_leftovers, write_bytes, write_json
 from kdscfnet.recipes import Recipe
 from kdscfnet.training import checkpoint
 
@@ -43,17 +43,15 @@ class RunFolder:
 
         settings: of the run, as `run_settings` makes them. resume: whether to go on where the folder holds a run.
         """
-        entries = []
-        if os.path.exists(self.folder):
-            if not os.path.isdir(self.folder):
-                raise UserError("--output %s is a file: name a folder" % self.folder)
-            entries = [entry for entry in os.listdir(self.folder) if not entry.startswith(".tmp-")]
-        if not entries or self._only_begun(entries):
+        if not os.path.exists(self.folder):
+            return None
+        if not os.path.isdir(self.folder):
+            raise UserError("--output %s is a file: name a folder" % self.folder)
+        if self._only_begun([entry for entry in os.listdir(self.folder) if not entry.startswith(".tmp-")]):
             return None
         if not resume:
-            raise UserError(
-                "--output %s is not empty: go on with that run by --resume auto, or name another folder" % self.folder
-            )
+            advice = "go on with that run by --resume auto, or name another folder"
+            raise UserError("--output %s is not empty: %s" % (self.folder, advice))
         self._expect_same(settings)
         newest = checkpoint.newest_checkpoint(self.checkpoints)
         if newest is None and self.finished() is None and checkpoint.list_checkpoints(self.checkpoints):
@@ -61,7 +59,7 @@ class RunFolder:
         return newest
 
     def _only_begun(self, entries):
-        """Whether the folder holds but empty folders of ours: a full disk kept run.json from being written."""
+        """Whether the folder holds nothing but empty folders of ours: a full disk kept run.json from being written."""
         ours = {os.path.basename(folder) for folder in (self.checkpoints, self.weights, self.board)}
         return set(entries) <= ours and not any(os.listdir(os.path.join(self.folder, entry)) for entry in entries)
 
@@ -70,24 +68,17 @@ class RunFolder:
 
         An older run.json lacks keys that were added later: a recipe's number had its default then, others are unknown.
         """
-        try:
-            with open(self.settings, encoding="utf-8") as file:
-                before = json.load(file)
-        except (OSError, ValueError):
-            before = None
-        if not isinstance(before, dict) or "name" not in before:
-            raise UserError(
-                "--output %s holds no run of kdscfnet train (no whole run.json): name another folder" % self.folder
-            )
+        before = read_json_object(self.settings)
+        if "name" not in before:
+            what = "holds no run of kdscfnet train (no whole run.json): name another folder"
+            raise UserError("--output %s %s" % (self.folder, what))
         defaults = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
         before = {**{key: _as_json(value) for key, value in defaults.items() if key in settings}, **before}
         before.pop("image_sets", None)  # said, not compared: folders may be renamed and sets joined
         for key in sorted(before):
             if before[key] != settings.get(key):
-                raise UserError(
-                    "--output %s holds another run (%s was %s, is %s): name another folder"
-                    % (self.folder, key, _short(before[key]), _short(settings.get(key)))
-                )
+                values = self.folder, key, _short(before[key]), _short(settings.get(key))
+                raise UserError("--output %s holds another run (%s was %s, is %s): name another folder" % values)
 
     def what_resumes(self):
         """What to tell whoever goes on with a run that ended early: whether there is a state to go on from."""
@@ -103,7 +94,7 @@ class RunFolder:
         write_json(self.settings, settings)  # first: a folder without it is nobody's run
         for folder in (self.checkpoints, self.weights, self.board):
             os.makedirs(folder, exist_ok=True)
-        checkpoint.remove_leftovers(self.folder, self.checkpoints, self.weights)
+        remove_leftovers((self.folder, self.checkpoints, self.weights))
 
     def forget_after(self, step):
         """Remove the lines of log.txt that a killed run wrote after the checkpoint of `step`; they will come again.
@@ -129,6 +120,10 @@ def run_settings(recipe, options, data, world):
     data: kdscfnet.training.training_data.TrainingData. world: the number of processes.
     """
     maps = data.targets if data.targets_from == "teacher maps" else data.maps
+    # maps of several teachers have the same names, and hardly ever the same sizes
+    map_files = ["%s %d" % (os.path.basename(path), os.path.getsize(path)) for path in maps]
+    pretrained = options.pretrained  # a file by its contents, other words as they are
+    pretrained = file_sha256(pretrained)[:16] if os.path.isfile(pretrained) else pretrained
     settings = {
         "seed": options.seed,
         "accumulate": options.accumulate,
@@ -138,14 +133,8 @@ def run_settings(recipe, options, data, world):
         "image_names": _digest(map(os.path.basename, data.images)),
         "targets": data.targets_from,
         "teacher_weights": options.teacher_weights.sha256[:16] if data.targets_from == "teacher" else None,
-        # maps of several teachers have the same names, and hardly ever the same sizes
-        "teacher_map_files": _digest("%s %d" % (os.path.basename(path), os.path.getsize(path)) for path in maps)
-        if maps
-        else None,
-        # a file by its contents, other words as they are
-        "pretrained": file_sha256(options.pretrained)[:16]
-        if os.path.isfile(options.pretrained)
-        else options.pretrained,
+        "teacher_map_files": _digest(map_files) if maps else None,
+        "pretrained": pretrained,
         "init": options.init.sha256[:16] if options.init else None,
         "processes": world,
     }

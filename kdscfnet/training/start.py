@@ -18,7 +18,7 @@ from kdscfnet.device import select_device
 from kdscfnet.errors import Diverged, MachineError, UserError
 from kdscfnet.models.scfnet import SCFNet
 from kdscfnet.recipes import all_sizes
-from kdscfnet.text import shown
+from kdscfnet.text import is_quiet, shown
 from kdscfnet.training.checkpoint import checkpoint_path, read_checkpoint
 from kdscfnet.training.parallel import lost_another, synchronise_batch_norm, this_process
 from kdscfnet.training.run import RunFolder, run_settings
@@ -55,17 +55,14 @@ def run_training(recipe, options):
     step_function = choose_step(recipe, options, data, say)
     if process.world > 1 and not on_cpu:
         synchronise_batch_norm(model)
+    from_teacher = data.targets_from == "teacher maps"
+    samples = TrainingSamples(
+        data.images, data.targets or None, options.seed, table=data.table, low_resolution=from_teacher, maps=data.maps
+    )
     trainer = Trainer(
         model,
         step_function,
-        TrainingSamples(
-            data.images,
-            data.targets or None,
-            options.seed,
-            table=data.table,
-            low_resolution=data.targets_from == "teacher maps",
-            maps=data.maps,
-        ),
+        samples,
         recipe,
         folder,
         settings,
@@ -123,7 +120,7 @@ def open_device(options):
     process = this_process()
     if process.world > 1:
         line += ", process %d of %d" % (process.rank + 1, process.world)
-    say = print if process.rank == 0 else (lambda *_, **__: None)
+    say = print if process.rank == 0 and not is_quiet() else (lambda *_, **__: None)
     say(line, flush=True)
     return process, paddle.device.get_device().startswith("cpu"), say
 
@@ -148,7 +145,7 @@ def choose_step(recipe, options, data, say):
         return LabelsAndMapsStep(recipe.map_weight)
     sizes = all_sizes(recipe.sizes, recipe.early_sizes)
     teacher = open_teacher(recipe.teacher, options.teacher_weights, options.teacher_engine or "auto", sizes)
-    say("teacher: %s, %s" % (options.teacher_weights, teacher.describe()))
+    say("teacher: %s, by %s" % (options.teacher_weights, teacher.runtime))
     return DistillationStep(teacher)
 
 
@@ -162,10 +159,8 @@ def pictures_of(recipe, data, step_function):
 def carry_out(trainer, say):
     """Train to the end; returns the exit code. What ends the training early says how to go on."""
     folder, how_to_resume = trainer.folder, trainer.options.how_to_resume
-    gone = "another process of this training, or the link to it, is gone; what was saved is in %s. %s" % (
-        folder.folder,
-        how_to_resume,
-    )
+    gone = "another process of this training, or the link to it, is gone; what was saved is in %s. %s"
+    gone = gone % (folder.folder, how_to_resume)
     try:
         with trainer.process.last_words("kdscfnet train: " + gone):
             final = trainer.run()
@@ -179,9 +174,8 @@ def carry_out(trainer, say):
             "--max-lr than %g (%s)" % (error, trainer.recipe.max_lr, folder.what_resumes())
         )
     except LoaderError as error:
-        raise MachineError(
-            "%s; %s; fewer --workers need less memory. %s" % (error, folder.what_resumes(), how_to_resume)
-        )
+        how = error, folder.what_resumes(), how_to_resume
+        raise MachineError("%s; %s; fewer --workers need less memory. %s" % how)
     except (OSError, RuntimeError, SystemError, ValueError) as error:
         if trainer.process.world > 1 and lost_another(error):
             raise MachineError(gone)

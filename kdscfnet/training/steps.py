@@ -68,14 +68,13 @@ class TeacherMapStep:
 class PaddleTeacher:
     """A frozen network in dygraph: eval mode, no gradient."""
 
+    runtime = "Paddle"
+
     def __init__(self, model):
         self.model = model
         model.eval()
         for parameter in model.parameters():
             parameter.stop_gradient = True
-
-    def describe(self):
-        return "by Paddle"
 
     def __call__(self, images):
         with paddle.no_grad():
@@ -85,12 +84,11 @@ class PaddleTeacher:
 class OnnxTeacher:
     """A frozen network in ONNX Runtime: several times as fast on a CPU, logits equal within 1e-5 of their range."""
 
+    runtime = "ONNX Runtime"
+
     def __init__(self, network):
         self.network = network
         self.size = network.size  # the one (height, width) it runs at; None: any
-
-    def describe(self):
-        return "by ONNX Runtime"
 
     def __call__(self, images):
         return paddle.to_tensor(np.asarray(self.network(images.numpy()), np.float32))

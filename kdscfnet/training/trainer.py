@@ -58,24 +58,14 @@ class Trainer:
     def __post_init__(self):
         recipe, options, process = self.recipe, self.options, self.process
         self.first = process.rank == 0  # this process writes
-        self.optimizer = build_optimizer(
-            self.model, recipe.max_lr, recipe.momentum, recipe.weight_decay, recipe.backbone_lr_factor
-        )
+        numbers = recipe.max_lr, recipe.momentum, recipe.weight_decay, recipe.backbone_lr_factor
+        self.optimizer = build_optimizer(self.model, *numbers)
         self.start, self.best_mae, self.elapsed_before = 0, None, 0.0
         if self.resume is not None:
             self.restore(self.resume)
-        self.plan = BatchPlan(
-            len(self.samples),
-            recipe.batch_size,
-            recipe.sizes,
-            recipe.epochs,
-            options.seed,
-            options.accumulate,
-            process.rank,
-            process.world,
-            self.start,
-            recipe.early_sizes,
-        )
+        numbers = recipe.batch_size, recipe.sizes, recipe.epochs, options.seed, options.accumulate
+        share = process.rank, process.world
+        self.plan = BatchPlan(len(self.samples), *numbers, *share, self.start, recipe.early_sizes)
         size = len(self.samples), self.plan.effective_batch
         self.schedule = (*size, recipe.epochs, recipe.warmup_epochs, recipe.max_lr, recipe.min_lr)
         self.done = self.saved_step = self.start  # steps that were taken, and those that the newest checkpoint has
@@ -230,9 +220,9 @@ class Trainer:
         self.process.barrier()
 
     def stop_requested(self, epoch_ended):
-        """Whether a signal came. All processes stop together; they ask each other now and then."""
-        meeting = epoch_ended or self.done % self.recipe.log_every == 0
-        return self.process.any_at(meeting, self.signals.received is not None)
+        """Whether a signal came. Processes stop together; they ask each other now and then, as that takes a while."""
+        asked = self.process.world == 1 or epoch_ended or self.done % self.recipe.log_every == 0
+        return asked and self.process.any(self.signals.received is not None)
 
     def save_is_due(self):
         """Whether so many steps or minutes have passed that the state should be saved within an epoch."""
@@ -297,10 +287,8 @@ class Trainer:
     def interrupted(self, kept):
         """The Interrupted to raise. kept: what is left of the work."""
         by = "Ctrl-C" if self.signals.received == signal.SIGINT else "a signal"
-        return Interrupted(
-            "stopped by %s after step %d of %d; %s. %s"
-            % (by, self.done, self.plan.total_steps, kept, self.options.how_to_resume)
-        )
+        how = by, self.done, self.plan.total_steps, kept, self.options.how_to_resume
+        return Interrupted("stopped by %s after step %d of %d; %s. %s" % how)
 
 
 def _plain(value):

@@ -30,10 +30,8 @@ def find_training_data(recipe, options, say):
 
     Raises UserError for what is missing or, without --skip-bad, cannot be read whole.
     """
-    if recipe.teacher:
-        sets = find_training_sets(options.images or options.data, recipe.data, masks="ignored")
-    else:
-        sets = find_training_sets(options.data, recipe.data, masks="required")
+    masks = "ignored" if recipe.teacher else "required"
+    sets = find_training_sets(options.images or options.data, recipe.data, masks)
     for one in sets:
         say(one.describe())
     if options.teacher_maps:
@@ -44,14 +42,11 @@ def find_training_data(recipe, options, say):
         labelled = image_set
         if recipe.teacher:  # measured with masks, never trained with them
             labelled = merge_sets([find_image_set(one.root, masks="required") for one in sets])
-        validation = split_off(labelled, recipe.hold_out)[1]
-        image_set = split_off(image_set, recipe.hold_out)[0]
+        image_set, validation = split_off(image_set, recipe.hold_out)[0], split_off(labelled, recipe.hold_out)[1]
     if options.teacher_maps and not options.skip_bad:
         expect_all_maps(options.teacher_maps, image_set.images, image_set.maps)
-    if options.teacher_maps and not recipe.teacher:
-        targets, targets_from = image_set.masks, "masks and teacher maps"
-    elif not recipe.teacher:
-        targets, targets_from = image_set.masks, "masks"
+    if not recipe.teacher:
+        targets, targets_from = image_set.masks, "masks and teacher maps" if options.teacher_maps else "masks"
     elif options.teacher_maps:
         targets, targets_from = image_set.maps, "teacher maps"
     elif options.teacher_weights:
@@ -91,12 +86,11 @@ def find_training_data(recipe, options, say):
     if options.val:
         validation = find_image_set(options.val, masks="required", lists=FOR_VALIDATION)
     if validation is not None:
-        good, masks = whole(validation.images, validation.masks, " to measure on", title="checking what to measure on")
+        good, _ = whole(validation.images, validation.masks, " to measure on", title="checking what to measure on")
         if not good:
             raise UserError("%s: none of its images can be read whole" % validation.root)
         kept = set(good)
-        names = tuple(name for name, image in zip(validation.names, validation.images) if image in kept)
-        validation = replace(validation, names=names, images=good, masks=masks)
+        validation = validation.part([i for i, image in enumerate(validation.images) if image in kept])
         say("validation on " + validation.describe())
         both = set(map(os.path.realpath, images)).intersection(map(os.path.realpath, good))
         if both:
@@ -121,10 +115,8 @@ def find_training_set(path, default_name, masks):
     if path and os.path.isdir(os.path.join(path, default_name)):
         root = os.path.join(path, default_name)
     if not path and not os.path.isdir(root):
-        raise UserError(
-            "there is no data folder %s: give one with --%s DIR, or try --demo"
-            % (root, "data" if masks == "required" else "images")
-        )
+        flag = "data" if masks == "required" else "images"
+        raise UserError("there is no data folder %s: give one with --%s DIR, or try --demo" % (root, flag))
     return find_image_set(root, masks=masks)
 
 
@@ -160,10 +152,9 @@ def expect_all_maps(folders, images, maps):
     """Raise UserError where a map is None."""
     missing = [image for image, path in zip(images, maps) if path is None]
     if missing:
-        raise UserError(
-            "--teacher-maps %s: %d of %d images have no map (the first: %s)"
-            % (" ".join(folders), len(missing), len(images), os.path.splitext(os.path.basename(missing[0]))[0])
-        )
+        first = os.path.splitext(os.path.basename(missing[0]))[0]
+        counts = " ".join(folders), len(missing), len(images), first
+        raise UserError("--teacher-maps %s: %d of %d images have no map (the first: %s)" % counts)
 
 
 def split_off(image_set, count):
@@ -171,18 +162,5 @@ def split_off(image_set, count):
     if not 0 < count < len(image_set):
         raise UserError("--hold-out %d: the set has %d images" % (count, len(image_set)))
     held = {(2 * i + 1) * len(image_set) // (2 * count) for i in range(count)}
-
-    def part(kept, name):
-        def pick(values):
-            return tuple(value for index, value in enumerate(values) if (index in held) != kept)
-
-        return replace(
-            image_set,
-            name=name,
-            names=pick(image_set.names),
-            images=pick(image_set.images),
-            masks=pick(image_set.masks),
-            maps=pick(image_set.maps),
-        )
-
-    return part(True, image_set.name), part(False, image_set.name + " (held out)")
+    kept = [index for index in range(len(image_set)) if index not in held]
+    return image_set.part(kept), replace(image_set.part(sorted(held)), name=image_set.name + " (held out)")

@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 
 from kdscfnet.evaluation.scores import MAE_SCORES, Scale, score_map
-from kdscfnet.images import mask_mean, read_image, read_mask
+from kdscfnet.images import read_image, read_mask, rounded_mean
 from kdscfnet.processing import prepare_image, to_map
 
 
@@ -20,7 +20,7 @@ def predict_map(model, image, size):
 
 def read_mask_levels(path):
     """A mask file as uint8 H×W, the mean of its channels."""
-    return np.floor(mask_mean(read_mask(path)) + np.float32(0.5)).astype(np.uint8)
+    return rounded_mean(read_mask(path))
 
 
 def validator(image_set, size):
@@ -33,9 +33,8 @@ def validator(image_set, size):
         for image, mask in zip(image_set.images, image_set.masks):
             saliency = predict_map(model, read_image(image), size)
             values, _, _ = score_map(saliency, scale(read_mask_levels(mask)), MAE_SCORES)
-            scores.append([values["MAE"], values["MAE_unstretched"]])
-        means = np.mean(scores, axis=0)
-        return {"MAE": float(means[0]), "MAE_unstretched": float(means[1])}
+            scores.append([values[name] for name in MAE_SCORES])
+        return dict(zip(MAE_SCORES, np.mean(scores, axis=0).tolist()))
 
     return validate
 
@@ -81,7 +80,4 @@ def grid_row(columns, height):
 def stack_rows(rows):
     """Rows of any width, one above the other."""
     width = max(row.shape[1] for row in rows)
-    padded = []
-    for row in rows:
-        padded.append(np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=255))
-    return np.concatenate(padded)
+    return np.concatenate([np.pad(r, ((0, 4), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows])

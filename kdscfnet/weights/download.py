@@ -6,21 +6,20 @@ requests and urllib3 repeat a request that fails; what is here goes on in the mi
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import time
 from pathlib import Path
 
 from kdscfnet.errors import UserError, WeightsError
-from kdscfnet.files import write_json
+from kdscfnet.files import read_json_object, write_json
 from kdscfnet.text import amount, progress, shown, shown_path
 
 CHUNK = 1 << 14  # bytes; what has come of a piece when the connection breaks off is lost
 PROGRESS = 1 << 18  # bytes that make an attempt worth another one
 LONGEST_WAIT = 60  # seconds that a server may ask for before it is called unavailable
 _REPEATED = (408, 429, 500, 502, 503, 504)  # a server that answers so may answer otherwise a little later
-_NO_NETWORK = "the server's name is not known: is there an internet connection?"
+_WEB_PAGE = "the server sent a web page instead of the file"
 
 
 class DownloadError(Exception):
@@ -52,7 +51,7 @@ def download(url, target, check, limit, timeout=30, attempts=5, pause=1.0):
     with _locked(part):
         with open(str(part), "a+b") as file:
             try:
-                _Download(url, file, part, limit, timeout, attempts, pause).run()
+                _Download(url, file, part, limit).run(timeout, attempts, pause)
             except BaseException:
                 if not file.seek(0, os.SEEK_END):  # nothing to go on from
                     _discard(part)
@@ -98,11 +97,10 @@ def _discard(part):
 
 
 class _Download:
-    def __init__(self, url, file, part, limit, timeout, attempts, pause):
-        self.url, self.file, self.part, self.limit, self.timeout = url, file, part, limit, timeout
-        self.attempts, self.pause = attempts, pause
+    def __init__(self, url, file, part, limit):
+        self.url, self.file, self.part, self.limit = url, file, part, limit
 
-    def run(self):
+    def run(self, timeout, attempts, pause):
         import requests
 
         failures = 0
@@ -110,19 +108,19 @@ class _Download:
             # Byte offsets must be those of the file, not of a compressed stream.
             session.headers.update({"Accept-Encoding": "identity", "User-Agent": "Mozilla/5.0 (kdscfnet)"})
             for scheme in ("http://", "https://"):
-                session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=_retries(self.attempts, self.pause)))
+                session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=_retries(attempts, pause)))
             while True:
                 before = self.size()
                 try:
-                    return self.attempt(session)
+                    return self.attempt(session, timeout)
                 except _BrokeOff as error:
                     # a connection that breaks off often but gets on is as good as a slow one
                     failures = 1 if self.size() - before >= PROGRESS else failures + 1
-                    if failures >= self.attempts:
+                    if failures >= attempts:
                         raise self.given_up(error)
                 except requests.exceptions.RequestException as error:
                     raise self.given_up(_problem(error))
-                time.sleep(min(self.pause * 2 ** (failures - 1), 30))
+                time.sleep(min(pause * 2 ** (failures - 1), 30))
 
     def given_up(self, problem):
         here = " (%s are here: the same command goes on from there)" % amount(self.size()) if self.size() else ""
@@ -140,14 +138,9 @@ class _Download:
         write_json(str(_notes(self.part)), notes)
 
     def notes(self):
-        try:
-            with open(str(_notes(self.part)), encoding="utf-8") as file:
-                notes = json.load(file)
-            return notes if isinstance(notes, dict) else {}
-        except (OSError, ValueError):
-            return {}
+        return read_json_object(_notes(self.part))
 
-    def attempt(self, session):
+    def attempt(self, session, timeout):
         """One request for what is not here yet. Raises _BrokeOff where a further one may go on."""
         headers, notes = {}, self.notes()
         if self.size() and notes.get("url") != self.url:
@@ -157,12 +150,12 @@ class _Download:
             headers["Range"] = "bytes=%d-" % offset
             if notes.get("validator"):
                 headers["If-Range"] = notes["validator"]
-        with contextlib.closing(session.get(self.url, headers=headers, stream=True, timeout=self.timeout)) as response:
+        with contextlib.closing(session.get(self.url, headers=headers, stream=True, timeout=timeout)) as response:
             total = self.judge(response, offset)
             if total == offset and response.status_code == 416:
                 return
             if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-                raise DownloadError("the server sent a web page instead of the file")
+                raise DownloadError(_WEB_PAGE)
             if total is not None and total > self.limit:
                 text = "the server sends another file: %s, where at most %s can be right"
                 raise DownloadError(text % (amount(total), amount(self.limit)))
@@ -175,22 +168,19 @@ class _Download:
         """The length of the whole file; None where the server does not say. Raises where this is no part of it."""
         status = response.status_code
         span, _, total = response.headers.get("Content-Range", "").replace("bytes ", "").partition("/")
-        if status == 200:
-            total = response.headers.get("Content-Length", "")
-        elif status == 206 and not (offset and span.split("-")[0] == str(offset)):
-            self.start_over()
-            raise _BrokeOff("the server did not go on where it was asked to")
-        elif status == 416 and not (offset and total == str(offset)):
-            self.start_over()
-            raise _BrokeOff("the server has another file than the one that was begun")
+        if status in (206, 416):
+            if not offset or (span.split("-")[0] if status == 206 else total) != str(offset):
+                self.start_over()
+                raise _BrokeOff("the server has another file than the one that was begun")
         elif status in (404, 410):
             raise DownloadError("the server does not have the file (%d)" % status)
-        elif status == 429:
-            raise self.given_up("too many downloads (429): try again later")
-        elif status == 408 or status >= 500:
-            raise self.given_up("the server has a problem (%d)" % status)
-        elif status not in (206, 416):
+        elif status == 408 or status == 429 or status >= 500:
+            busy = "too many downloads (429): try again later"
+            raise self.given_up(busy if status == 429 else "the server has a problem (%d)" % status)
+        elif status != 200:
             raise DownloadError("the server refuses (%d)" % status)
+        else:
+            total = response.headers.get("Content-Length", "")
         return int(total) if total.isdigit() else None
 
     def receive(self, response, offset, total):
@@ -203,7 +193,7 @@ class _Download:
                 for chunk in response.iter_content(CHUNK):
                     if received == 0 and chunk.lstrip()[:1] == b"<":
                         self.start_over()
-                        raise DownloadError("the server sent a web page instead of the file")
+                        raise DownloadError(_WEB_PAGE)
                     received += len(chunk)
                     if received > (self.limit if total is None else total):
                         self.start_over()
@@ -243,7 +233,7 @@ def _problem(error):
     while causes[-1].__context__ is not None:
         causes.append(causes[-1].__context__)
     for kind, meaning in (
-        (socket.gaierror, _NO_NETWORK),
+        (socket.gaierror, "the server's name is not known: is there an internet connection?"),
         (ConnectionRefusedError, "the server refuses connections"),
         ((requests.exceptions.Timeout, socket.timeout), "the server does not answer"),
     ):

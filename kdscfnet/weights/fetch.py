@@ -1,8 +1,4 @@
-"""Files of the release, downloaded and verified; and ImageNet weights for a model's backbone.
-
-fetch(entry, folder)      download, verified before it gets its name (kdscfnet/weights/download.py)
-load_backbone(model, …)   ImageNet weights into a model's backbone: path, "auto" or "none"
-"""
+"""Files of the release, downloaded and verified; and ImageNet weights for a model's backbone."""
 
 from __future__ import annotations
 
@@ -10,11 +6,13 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+
 from kdscfnet.errors import WeightsError
 from kdscfnet.weights import files, networks
 from kdscfnet.weights.networks import shape_tables
 from kdscfnet.weights.release import MIRROR, how_to_get, path_of_ours, release, weight_files, weights_folders
-from kdscfnet.weights.weightfile import WeightFile, product, verify
+from kdscfnet.weights.weightfile import WeightFile, verify
 
 
 def fetch(entry, folder=None, force=False, mirror=None, **options):
@@ -34,7 +32,7 @@ def fetch(entry, folder=None, force=False, mirror=None, **options):
         try:
             verify(target, entry)
         except WeightsError as error:
-            raise WeightsError(error.path, "%s; delete it, or say --force to download it again" % error.reason)
+            raise WeightsError(error.path, "%s; delete it, or say --overwrite to download it again" % error.reason)
         return target
     try:
         download(url, target, check=lambda path: verify(path, entry), limit=_limit(entry), **options)
@@ -45,8 +43,7 @@ def fetch(entry, folder=None, force=False, mirror=None, **options):
 
 def _limit(entry):
     """Bytes that a download of `entry` cannot exceed: float64, at protocol 2, with a classifier."""
-    shapes = shape_tables()[entry.backbone].values()
-    return (16 << 20) + 12 * sum(product(shape) for shape in shapes)
+    return (16 << 20) + 12 * sum(int(np.prod(shape)) for shape in shape_tables()[entry.backbone].values())
 
 
 # ImageNet weights of the backbones -----------------------------------------------------------------------------------
@@ -94,13 +91,13 @@ def load_backbone(model, source, folder=None, **options):
     arrays, report = files.read_file(path)
     state = model.bkbone.state_dict()
     if networks.identify(arrays):
-        raise WeightsError(
-            report.path, "holds a whole SCFNet, not the ImageNet weights of a backbone that --pretrained takes"
-        )
+        reason = "holds a whole SCFNet, not the ImageNet weights of a backbone that --pretrained takes"
+        raise WeightsError(report.path, reason)
     other = networks.identify_backbone(arrays)
     if other and other != model.backbone:
         raise WeightsError(report.path, "holds ImageNet weights of %s, not of %s" % (other, model.backbone))
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     chosen = files.fit(arrays, shapes, report, "backbone " + model.backbone, networks.CLASSIFIER[model.backbone])
-    files.assign(state, chosen)
+    for key, array in chosen.items():
+        state[key].set_value(array)
     return report

@@ -1,9 +1,5 @@
 """Weight files: read without trust, fitted strictly, written so that everybody can read them.
 
-    load_weights(model, path)     strict: every entry, its shape, finite values; or one error and the model as it was
-    save_weights(model, path)     .pdparams or .safetensors
-    read_weights(path)            {key: array}, without Paddle
-
 Nothing in this project calls paddle.load on a user's file: a .pdparams file is a pickle, and paddle.load runs what is
 in it.
 """
@@ -24,14 +20,6 @@ from kdscfnet.weights.networks import identify, identify_backbone, is_derived, p
 from kdscfnet.weights.pickles import DTYPES, INLINE, MAX_SIDE, Array, bare, read_arrays, write_arrays
 from kdscfnet.weights.release import SUFFIXES
 from kdscfnet.weights.tensors import BFLOAT16, read_safetensors, write_safetensors
-
-__all__ = [
-    "LoadReport",
-    "load_weights",
-    "read_weights",
-    "save_weights",
-    "write_weights",
-]
 
 NAME_TABLE = "StructuredToParameterName@@"  # paddle.save's table from keys to the names of parameters
 MAX_HEADER = 1 << 20  # bytes of a safetensors header; ours have 60 kB
@@ -83,14 +71,9 @@ def load_weights(model: Any, path: str | os.PathLike) -> LoadReport:
     state = model.state_dict()
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     chosen = fit(arrays, shapes, report, model=getattr(model, "backbone", None))
-    assign(state, chosen)
-    return report
-
-
-def assign(state, arrays):
-    """Put checked arrays into the tensors of a state dict."""
-    for key, array in arrays.items():
+    for key, array in chosen.items():
         state[key].set_value(array)
+    return report
 
 
 def fit(arrays, shapes, report, model=None, unused=()):
@@ -143,29 +126,18 @@ def fit(arrays, shapes, report, model=None, unused=()):
 
 
 def _misfit(path, arrays, model, missing, unexpected, mismatched, non_finite):
-    parts = []
-    if missing:
-        parts.append("missing %s" % some(missing))
-    if unexpected:
-        parts.append("unexpected %s" % some(unexpected))
-    if mismatched:
-        parts.append("wrong: %s" % some("%s %s" % item for item in mismatched.items()))
+    wrong = ["%s %s" % item for item in mismatched.items()]
+    lists = (("missing %s", missing), ("unexpected %s", unexpected), ("wrong: %s", wrong))
+    parts = "; ".join(text % some(found) for text, found in lists if found)
+    reason = "does not fit the network%s: %s" % (" (%s)" % model if model else "", parts)
+    other, backbone = identify(arrays), identify_backbone(arrays)
     if non_finite:
-        parts.append("NaN or infinite values in %s" % some(non_finite))
-    wanted = "the network%s" % (" (%s)" % model if model else "")
-    reason = "does not fit %s: %s" % (wanted, "; ".join(parts))
-    if non_finite:
-        reason = "%s: the file is damaged, or its training diverged" % parts[-1]
-    else:
-        other, backbone = identify(arrays), identify_backbone(arrays)
-        if other and other != model:
-            reason = "holds SCFNet with the backbone %s, not %s: use --backbone %s, or another file" % (
-                other,
-                model or "this network",
-                other,
-            )
-        elif backbone:
-            reason = "holds only the ImageNet backbone %s, not a whole SCFNet: it is for --pretrained" % backbone
+        reason = "NaN or infinite values in %s: the file is damaged, or its training diverged" % some(non_finite)
+    elif other and other != model:
+        names = other, model or "this network", other
+        reason = "holds SCFNet with the backbone %s, not %s: use --backbone %s, or another file" % names
+    elif backbone:
+        reason = "holds only the ImageNet backbone %s, not a whole SCFNet: it is for --pretrained" % backbone
     error = WeightsError(path, reason)
     error.missing, error.unexpected = missing, unexpected
     error.mismatched, error.non_finite = mismatched, non_finite
@@ -272,12 +244,10 @@ def _what_it_is(head):
 
 
 def _no_arrays(name, others):
-    shown_entries = some(
-        "%s (%s)" % (shown(key), type(value).__name__.strip("_").lower()) for key, value in others.items()
-    )
+    entries = some("%s (%s)" % (shown(key), type(value).__name__.strip("_").lower()) for key, value in others.items())
     checkpoint = any(isinstance(value, dict) for value in others.values())
     advice = ": it may be a whole training checkpoint; the weights alone are wanted" if checkpoint else ""
-    return WeightsError(name, "holds entries that are no arrays: %s%s" % (shown_entries, advice))
+    return WeightsError(name, "holds entries that are no arrays: %s%s" % (entries, advice))
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
@@ -292,12 +262,18 @@ def save_weights(model: Any, path: str | os.PathLike) -> None:
     write_weights(path, {key: tensor.numpy() for key, tensor in model.state_dict().items()})
 
 
+def expect_suffix(path):
+    """The suffix of a weight file that is to be written. Raises WeightsError where it is that of none."""
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    if suffix not in SUFFIXES:
+        raise WeightsError(shown_path(path), "the name of a weight file ends with %s" % " or ".join(SUFFIXES))
+    return suffix
+
+
 def write_weights(path, arrays):
     """Write {key: numpy array} to `path`: .pdparams or .safetensors. Raises WeightsError, and writes nothing, where the
     file would not give back what was put in."""
-    name, suffix = shown_path(path), os.path.splitext(os.fspath(path))[1].lower()
-    if suffix not in SUFFIXES:
-        raise WeightsError(name, "the name of a weight file ends with %s" % " or ".join(SUFFIXES))
+    name, suffix = shown_path(path), expect_suffix(path)
     # not ascontiguousarray, which gives an array without dimensions one
     arrays = {key: np.asarray(array, order="C") for key, array in arrays.items()}
     for key, array in arrays.items():
@@ -309,7 +285,7 @@ def write_weights(path, arrays):
     if suffix == ".pdparams":
         write_arrays(path, arrays)
         return
-    write_safetensors(path, arrays, name)
+    write_safetensors(path, arrays)
 
 
 def _unwritable(key, array, suffix):

@@ -99,13 +99,6 @@ class Array:
         return array.astype(self.dtype.newbyteorder("="), order="K", copy=False)
 
 
-class _Name:
-    """A name that a file may use, and the function of ours that a call of it calls."""
-
-    def __init__(self, call):
-        self.call = call
-
-
 class Dict(dict):
     def __setitem__(self, key, value):
         if type(key) is not str:  # nor one that is longer than INLINE
@@ -129,20 +122,21 @@ def _dict_of(unpickler, pairs=()):
     return result
 
 
+# Names that a file may use, and the functions of ours that a call of them calls
 _NAMES = {
-    "numpy.ndarray": _Name(None),
-    "numpy.dtype": _Name(_DType),
-    "_codecs.encode": _Name(_bytes_of),  # Python 3 writes bytes so at protocol 2
-    "collections.OrderedDict": _Name(_dict_of),
+    "numpy.ndarray": Array,  # an argument of _reconstruct; nothing calls it
+    "numpy.dtype": _DType,
+    "_codecs.encode": _bytes_of,  # Python 3 writes bytes so at protocol 2
+    "collections.OrderedDict": _dict_of,
 }
 for _module in ("__builtin__", "builtins"):
-    _NAMES[_module + ".bytes"] = _Name(lambda unpickler: b"")  # empty bytes at protocol 2
+    _NAMES[_module + ".bytes"] = lambda unpickler: b""  # empty bytes at protocol 2
     # Paddle 2.1 and later: tuple((name, array)). A copy of a long list again and again would cost memory
-    _NAMES[_module + ".tuple"] = _Name(lambda unpickler, items: items if type(items) is tuple else ())
+    _NAMES[_module + ".tuple"] = lambda unpickler, items: items if type(items) is tuple else ()
 for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
-    _NAMES[_core + ".multiarray._reconstruct"] = _Name(lambda unpickler, *_: Array())
-    _NAMES[_core + ".numeric._frombuffer"] = _Name(
-        lambda unpickler, data, dtype, shape, order: Array().set_state((1, shape, dtype, order == "F", data))
+    _NAMES[_core + ".multiarray._reconstruct"] = lambda unpickler, *_: Array()
+    _NAMES[_core + ".numeric._frombuffer"] = lambda unpickler, data, dtype, shape, order: Array().set_state(
+        (1, shape, dtype, order == "F", data)
     )
 
 
@@ -249,10 +243,10 @@ class _Unpickler(pickle._Unpickler):
 
     def load_reduce(self):
         arguments = self.stack.pop()
-        name = self.stack.pop()
-        if type(name) is not _Name or name.call is None or type(arguments) is not tuple:
+        function = self.stack.pop()  # all that can be called here comes from _NAMES
+        if not callable(function) or function is Array or type(arguments) is not tuple:
             raise _Refused("it calls something that is no array: it may run code elsewhere")
-        self.append(name.call(self, *arguments))
+        self.append(function(self, *arguments))
 
     def load_build(self):
         state = self.stack.pop()

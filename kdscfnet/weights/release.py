@@ -1,9 +1,5 @@
 """The release as data: which weights exist, where they go, what is in the weights folder, and how to get the rest.
 
-    release()             weights/manifest.yaml as objects
-    weights_folder()      where weights are
-    weight_files()        the files in it
-
 Opens no weight file: kdscfnet/weights/weightfile.py says what one is, kdscfnet/weights/fetch.py downloads.
 """
 
@@ -52,20 +48,14 @@ class Entry:
     md5: str = ""
     onnx_sha256: str = ""  # of the exported network that comes with the bundled student
 
-    @property
-    def names(self):
-        """What `fetch` accepts: the name, the title, the file with and without its suffix."""
-        return (self.name, self.title, self.file, os.path.splitext(self.file)[0])
+    def is_called(self, name):
+        """Whether `name` means this one: its name, its title, its file with or without the suffix, in any letters."""
+        return name.lower() in map(str.lower, (self.name, self.title, self.file, os.path.splitext(self.file)[0]))
 
     @property
     def scores(self):
         """What we measured, to be read: `0.068 on ECSSD, 0.114 on DUTS-TE`."""
         return ", ".join("%.3f on %s" % (mae, name) for name, mae in self.measured.items())
-
-    @property
-    def holds(self):
-        """What the file holds, to be read."""
-        return holding(self.kind, self.backbone)
 
 
 def holding(kind, backbone):
@@ -93,7 +83,7 @@ class Release:
     def find(self, name):
         """The published entry of that recipe, title, backbone or file name. Raises UserError."""
         for entry in self:
-            if name.lower() in (known.lower() for known in entry.names):
+            if entry.is_called(name):
                 return entry
         raise UserError("there is no '%s' in the release: one of %s" % (name, ", ".join(entry.name for entry in self)))
 
@@ -173,26 +163,19 @@ def cache_folder():
 
 def weight_files(folder=None):
     """Paths of all weight files in the weights folder and its subfolders, sorted; no hidden or unfinished ones."""
-    root = weights_folder(folder)
     paths = []
-    for parent, folders, names in os.walk(str(root)):
+    for parent, folders, names in os.walk(str(weights_folder(folder))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths += [
-            Path(parent, name) for name in sorted(names) if not name.startswith(".") and name.lower().endswith(SUFFIXES)
-        ]
+        names = [name for name in sorted(names) if not name.startswith(".") and name.lower().endswith(SUFFIXES)]
+        paths += [Path(parent, name) for name in names]
     return paths
 
 
-def bundled_notice(folder=None):
+def bundled_notice():
     """The line that is said where the bundled student stands in for weights that are not there."""
-    return (
-        "no other student in %s: using the bundled %s, ours and not the authors' (MAE %s); theirs: weights fetch kd-stb"
-        % (
-            shown_path(os.path.abspath(str(weights_folder(folder)))),
-            release().bundled.title,
-            release().bundled.scores,
-        )
-    )
+    here, ours = shown_path(os.path.abspath(str(weights_folder()))), release().bundled
+    line = "no other student in %s: using the bundled %s, ours and not the authors' (MAE %s); theirs: "
+    return line % (here, ours.title, ours.scores) + "weights fetch kd-stb"
 
 
 def how_to_get(entry, folder=None):
@@ -200,12 +183,8 @@ def how_to_get(entry, folder=None):
     where = "save it as %s in %s" % (entry.file, os.path.abspath(str(weights_folder(folder))))
     if entry.kind == "backbone":
         return "get it from %s and %s" % (entry.page, where)
-    return "get it from %s or from Baidu, %s (code %s), and %s" % (
-        entry.page,
-        release().baidu,
-        release().baidu_code,
-        where,
-    )
+    links = entry.page, release().baidu, release().baidu_code
+    return "get it from %s or from Baidu, %s (code %s), and %s" % (*links, where)
 
 
 def namesake(path):

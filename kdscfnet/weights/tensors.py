@@ -8,7 +8,6 @@ from kdscfnet.errors import WeightsError
 from kdscfnet.files import atomic_path
 from kdscfnet.weights.pickles import Array
 
-_NEEDED = "a .safetensors file needs the safetensors package: pip install safetensors"
 BFLOAT16 = np.dtype("u2")  # numpy has no bfloat16: Paddle hands out its bits as integers
 _DTYPES = {"BOOL": "b1", "BF16": "u2"}
 for _kind, _sizes in (("F", (2, 4, 8)), ("I", (1, 2, 4, 8)), ("U", (1, 2, 4, 8))):
@@ -17,10 +16,8 @@ for _kind, _sizes in (("F", (2, 4, 8)), ("I", (1, 2, 4, 8)), ("U", (1, 2, 4, 8))
 
 def read_safetensors(path, name, lazy=False):
     """{key: numpy array} of a .safetensors file; `lazy`: objects with shape and dtype. Raises WeightsError."""
-    try:
-        from safetensors import SafetensorError, deserialize, safe_open
-    except ImportError:
-        raise WeightsError(name, _NEEDED)
+    from safetensors import SafetensorError, deserialize, safe_open
+
     arrays = {}
     try:
         with safe_open(path, framework="numpy") as file:
@@ -47,11 +44,9 @@ def read_safetensors(path, name, lazy=False):
     return arrays
 
 
-def write_safetensors(path, arrays, name):
+def write_safetensors(path, arrays):
     """Write {key: numpy array}, whole or not at all."""
-    try:
-        from safetensors.numpy import save_file
-    except ImportError:
-        raise WeightsError(name, _NEEDED)
+    from safetensors.numpy import save_file
+
     with atomic_path(path) as temporary:
         save_file(arrays, temporary)

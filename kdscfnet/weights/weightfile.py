@@ -1,23 +1,18 @@
-"""What is known of one weight file, found out once and handed on. Imports no Paddle.
-
-resolve(text)         the WeightFile of a path, of a name of the release, or of the best student that is here
-find_weights(folder)  the usable SCFNet weights in the weights folder
-bundled()             the student that comes with the package, for where there are no others
-verify(path)          check a file whole
-as_size(size)         the one parser of sizes
-"""
+"""What is known of one weight file, found out once and handed on. Imports no Paddle."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import operator
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from kdscfnet.errors import UserError, WeightsError
-from kdscfnet.files import file_digest, file_sha256
+from kdscfnet.files import file_digest, file_sha256, read_json_object
 from kdscfnet.text import shown_path
 from kdscfnet.weights import files, networks, release
 
@@ -112,17 +107,15 @@ class WeightFile:
         beside = self.path + ".json"
         if not os.path.isfile(beside):
             return {}
+        sidecar = read_json_object(beside)
         try:
-            with open(beside, encoding="utf-8") as file:
-                sidecar = json.load(file)
             expected = sidecar["file"]["sha256"]
             as_size(sidecar["test_size"])
-        except (OSError, ValueError, KeyError, TypeError, UserError):
+        except (KeyError, TypeError, UserError):
             raise UserError("%s is no sidecar of an exported network: export anew, or remove it" % beside)
         if expected != self.sha256:
-            raise UserError(
-                "%s is not the file that %s describes: export it anew" % (self.path, os.path.basename(beside))
-            )
+            names = self.path, os.path.basename(beside)
+            raise UserError("%s is not the file that %s describes: export it anew" % names)
         return sidecar
 
     @property
@@ -179,12 +172,9 @@ class WeightFile:
 
     def _size_of_run(self):
         """The test size in run.json of the run in whose folder the file lies; None outside of one."""
-        try:
-            with open(os.path.join(self.home, "run.json"), encoding="utf-8") as file:
-                size = json.load(file)["test_size"]
+        size = read_json_object(os.path.join(self.home, "run.json")).get("test_size")
+        with contextlib.suppress(UserError):
             return as_size(size) if type(size) in (int, list) else None
-        except (OSError, ValueError, KeyError, TypeError, UserError):
-            return None
 
 
 def resolve(weights=None):
@@ -198,10 +188,8 @@ def resolve(weights=None):
     """
     if isinstance(weights, WeightFile):
         return weights
-    if weights is not None and os.path.exists(weights):
-        if os.path.isdir(weights):
-            raise UserError("%s is a folder: name a weight file in it" % weights)
-        return _usable(weights)
+    if weights is not None and os.path.isdir(weights):
+        raise UserError("%s is a folder: name a weight file in it" % weights)
     if weights is None:
         seen, others = [], []
         for folder in release.weights_folders():
@@ -210,23 +198,18 @@ def resolve(weights=None):
             students = [item for item in seen if item.kind == "scfnet" and item.backbone == "mobilenetv3"]
             others = [student for student in students if not student.is_bundled]
         student = min(others, key=_preference) if others else bundled(students)
-    elif weights == "bundled":
+    elif weights == "bundled" and not os.path.exists(weights):
         student = bundled()
     else:
-        return _usable(_of_the_release(os.fspath(weights)))
+        weight_file = WeightFile(weights if os.path.exists(weights) else _of_the_release(os.fspath(weights)))
+        if weight_file.kind == "broken" and weight_file.path.lower().endswith(".onnx"):
+            raise UserError(weight_file.problem)
+        return weight_file
     if student is None:
-        raise UserError(
-            "there are no weights in %s: kdscfnet weights fetch kd-stb gets some, --weights names others"
-            % os.path.abspath(str(release.weights_folder()))
-        )
+        folder = os.path.abspath(str(release.weights_folder()))
+        advice = "kdscfnet weights fetch kd-stb gets some, --weights names others"
+        raise UserError("there are no weights in %s: %s" % (folder, advice))
     return student
-
-
-def _usable(path):
-    weight_file = WeightFile(path)
-    if weight_file.kind == "broken" and weight_file.path.lower().endswith(".onnx"):
-        raise UserError(weight_file.problem)
-    return weight_file
 
 
 def _of_the_release(name):
@@ -238,9 +221,8 @@ def _of_the_release(name):
     for folder in release.weights_folders():
         if (folder / entry.file).is_file():
             return folder / entry.file
-    raise UserError(
-        "%s is not here yet: kdscfnet weights fetch %s, or %s" % (name, entry.name, release.how_to_get(entry))
-    )
+    ways = name, entry.name, release.how_to_get(entry)
+    raise UserError("%s is not here yet: kdscfnet weights fetch %s, or %s" % ways)
 
 
 def _preference(student):
@@ -279,14 +261,7 @@ def bundled(known=(), whole=True):
 
 def count_parameters(arrays):
     """Numbers in a model: trainable ones and BatchNorm statistics, without derived buffers."""
-    return sum(product(array.shape) for key, array in arrays.items() if not networks.is_derived(key))
-
-
-def product(shape):
-    result = 1
-    for side in shape:
-        result *= int(side)
-    return result
+    return sum(int(np.prod(array.shape)) for key, array in arrays.items() if not networks.is_derived(key))
 
 
 @dataclass
@@ -310,10 +285,9 @@ def verify(path, entry=None):
     backbone, kind = networks.identify(arrays), "scfnet"
     if backbone is None:
         backbone, kind = networks.identify_backbone(arrays), "backbone"
-    if entry is not None:
-        if (backbone, kind) != (entry.backbone, entry.kind):
-            holds = release.holding(kind, backbone) if backbone else "none of our networks"
-            raise WeightsError(name, "holds %s, not %s" % (holds, entry.holds))
+    if entry is not None and (backbone, kind) != (entry.backbone, entry.kind):
+        holds = release.holding(kind, backbone) if backbone else "none of our networks"
+        raise WeightsError(name, "holds %s, not %s" % (holds, release.holding(entry.kind, entry.backbone)))
     if backbone is None:
         # the network it is nearest to says best what is wrong
         backbone = max(networks.shape_tables(), key=lambda table: _likeness(arrays, networks.shape_tables()[table]))
@@ -335,11 +309,8 @@ def verify(path, entry=None):
             if wanted == (weight_file.sha256 if kind == "SHA-256" else file_digest(path, hashlib.md5())):
                 same_as, compared = entry, compared or kind
             elif by_name:
-                raise WeightsError(
-                    name,
-                    "has the name of %s, but its %s differs: it is another file, or damaged"
-                    % (release.described(entry), kind),
-                )
+                reason = "has the name of %s, but its %s differs: it is another file, or damaged"
+                raise WeightsError(name, reason % (release.described(entry), kind))
             else:
                 raise WeightsError(name, "is not the published file: its %s differs" % kind)
     return Verified(weight_file, path.stat().st_size, report, same_as, compared)
