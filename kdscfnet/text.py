@@ -43,8 +43,8 @@ def say(message, failure=False):
 
 
 def say_once(message):
-    """One line to the user, once in a run."""
-    if message not in _SAID:
+    """One line to the user, once in a run, and of the processes of a launch by the first one alone."""
+    if message not in _SAID and os.environ.get("PADDLE_TRAINER_ID", "0") == "0":
         _SAID.add(message)
         say(message)
 

@@ -395,10 +395,12 @@ def misfits(arrays):
         dict(arrays, **{"bkbone.blocks.0.attn_mask": np.zeros(3, "f4")}),
         "unexpected bkbone.blocks.0.attn_mask",
     )
-    yield "renamed", {"module." + key: value for key, value in arrays.items()}, "missing %s" % keys[0]
+    yield "renamed", dict({"module." + key: arrays[key] for key in keys[1:]}, **{keys[0]: arrays[keys[0]]}), "missing"
+    yield "two-networks", {"model": arrays, "ema": dict(arrays)}, "whole training checkpoint"
     yield "integers", changed(kernel, arrays[kernel].astype("i4")), "is int32, should be float32"
     yield "booleans", changed(kernel, arrays[kernel] > 0), "is bool, should be float32"
-    yield "bfloat16", changed(kernel, (arrays[kernel].view("u4") >> 16).astype("u2")), "is uint16, should be float32"
+    yield "short-integers", changed(kernel, arrays[kernel].astype("i2")), "is int16, should be float32"
+    yield "bfloat16", changed(kernel, np.full(arrays[kernel].shape, 0x7FC0, "u2")), "NaN or infinite"
     yield (
         "backbone-only",
         {key[7:]: value for key, value in arrays.items() if key.startswith("bkbone.")},

@@ -152,8 +152,10 @@ def test_demo_brings_its_own_data(tmp_path, capsys):
         ("fs-m3 --hold-out 5", "leave out --hold-out"),
         ("fs-m3 --amp", "--amp is for GPUs"),
         ("fs-m3 --max-lr 0.0001", "give both, the second one larger"),
-        ("kd-r50 --batch-size 300", "larger than the demo's 120 images: use --batch-size 120 or less"),
-        ("kd-r50 --accumulate 40", "a batch of 160 is larger than the demo's 120 images: use --batch-size 3 or less"),
+        (
+            "kd-r50 --accumulate 121",
+            "a step of 121 images (--accumulate 121, 1 processes) is more than the data (120 i",
+        ),
         ("fs-m3 --pretrained missing.pdparams", "missing.pdparams"),
         ("kd-r50 --pretrained missing.pdparams", "missing.pdparams"),
         ("kd-r50 --teacher-engine onnxruntime", "the network cannot be exported "),

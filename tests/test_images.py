@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from predicting import picture, save
 
 from kdscfnet import images
+from kdscfnet.data.names import list_images
 from kdscfnet.errors import BadImageError
 from kdscfnet.images import FIRST_FRAME, read_any, read_image, read_levels, read_mask, size_of
 
@@ -239,6 +240,36 @@ def test_the_check_and_training_read_by_content_not_by_suffix(tmp_path, image, k
     Image.fromarray(image).save(str(path), kind)
     assert size_of(path)[0] == image.shape[1::-1]
     assert np.abs(read_image(path).astype(int) - image).mean() < 12  # GIF has 256 colours
+
+
+def heic(image, mode="RGB", **options):
+    import pillow_heif
+
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(image).convert(mode)).save(file, quality=90, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["photo.HEIC", "photo.heif", "photo.jpg"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_heic_is_read_where_pillow_heif_is_installed(tmp_path, image, name, mode):
+    heif = pytest.importorskip("pillow_heif")
+    path = tmp_path / name
+    path.write_bytes(heic(image, mode))
+    assert heif.is_supported(str(path)) and size_of(path)[0] == image.shape[1::-1]
+    expected = np.asarray(Image.fromarray(image).convert(mode).convert("RGB")).astype(int)
+    assert np.abs(read_image(path) - expected).mean() < 12
+    assert list(list_images(str(tmp_path))) == ["photo"]
+
+
+@pytest.mark.parametrize("turn", [1, 3, 6, 8])
+def test_a_phones_heic_is_upright(tmp_path, image, turn):
+    pytest.importorskip("pillow_heif")
+    path = tmp_path / "IMG_0001.HEIC"
+    path.write_bytes(heic(image, exif=exif_of(turn)))
+    upright = np.rot90(image, {1: 0, 3: 2, 6: -1, 8: 1}[turn]).astype(int)
+    assert read_image(path).shape == upright.shape and size_of(path)[0] == upright.shape[1::-1]
+    assert np.abs(read_image(path) - upright).mean() < 12
 
 
 def test_what_nobody_here_can_read_is_refused_by_the_check_with_its_reason(tmp_path, monkeypatch):

@@ -15,7 +15,9 @@ from predicting import exported_file, needs_export, picture, predictor, save, we
 from test_images import broken_files
 from test_video import about, make_video
 
-from kdscfnet import cli
+from kdscfnet import cli, images
+from kdscfnet.data import names
+from kdscfnet.inference import inputs
 from kdscfnet.inference.record import NAME
 from kdscfnet.weights import weightfile
 from kdscfnet.weights.files import write_weights
@@ -114,7 +116,9 @@ def test_a_name_that_cannot_be_written_is_refused_and_no_folder(photos, tmp_path
     assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / name).exists()
 
 
-def test_what_a_folder_holds_and_nobody_reads_is_said(photos, tmp_path, capsys):
+def test_what_a_folder_holds_and_nobody_reads_is_said(photos, tmp_path, monkeypatch, capsys):
+    for each in (inputs, names):  # pillow-heif may be installed
+        monkeypatch.setattr(each, "IMAGE_SUFFIXES", tuple(set(images.IMAGE_SUFFIXES) - set(images.HEIF_SUFFIXES)))
     for name in ("a.heic", "b.HEIC", "c.jxl", "d.svg", "README", "notes.txt", ".hidden.svg"):
         (photos / name).write_bytes(b"x")
     os.symlink(str(tmp_path), str(photos / "linked"))
@@ -230,6 +234,37 @@ def test_videos(tmp_path, monkeypatch, capsys):
     assert len(tree(tmp_path / "frames")) == 14 and "map/clip/000007.png" in tree(tmp_path / "frames")
     assert predict("in/clip.avi", "-o", "frames", "--frames", "--save", "map,mask") == 0
     assert "0 done, 1 there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_a_video_lacks_without_ffmpeg_is_one_line(tmp_path, monkeypatch, capsys, there):
+    from kdscfnet.inference import video
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("kdscfnet.text._SAID", set())
+    if not there:
+        monkeypatch.setattr(video, "ffmpeg", lambda: None)
+    elif video.ffmpeg() is None:
+        pytest.skip("needs ffmpeg with libx264 (apt-get install ffmpeg)")
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        make_video(tmp_path / "in" / (name + ".avi"), 2, code="MJPG")
+    assert predict("in/a.avi", "-o", "frames", "--frames") == 0
+    assert "ffmpeg" not in capsys.readouterr().err  # pictures have no sound
+    assert predict("in", "-o", "out") == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "ffmpeg" in line]
+    assert len(lines) == (not there) and all("without sound" in line and "apt install" in line for line in lines)
+
+
+def test_what_all_processes_of_a_launch_find_is_said_by_the_first(monkeypatch, capsys):
+    from kdscfnet import text
+
+    monkeypatch.setattr(text, "_SAID", set())
+    for rank in "1203":
+        monkeypatch.setenv("PADDLE_TRAINER_ID", rank)
+        text.say_once("4 files: a note")
+        text.say_once("4 files: a note")
+    assert capsys.readouterr().err == "kdscfnet: 4 files: a note\n"
 
 
 class Binary:

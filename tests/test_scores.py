@@ -253,6 +253,29 @@ def test_a_mask_of_zeros_and_ones_counts_as_black_and_white(folders):
     assert len(result.notes) == 8 and "levels are 0 to 1" in result.notes[0][1]
 
 
+@pytest.mark.parametrize("low,high", [(0, 1), (1, 2), (0, 100), (128, 255)])
+@pytest.mark.parametrize("white", [False, True])
+def test_a_mask_of_one_level_means_what_it_means_in_its_set(folders, low, high, white):
+    """A mask that is wholly 1, in a set of masks of 0 and 1, is white; it counted as black."""
+    maps_dir, data, masks, _ = folders
+    masks_dir = data / "mask"
+    for name, mask in masks.items():
+        level = {"0001": np.full_like(mask, 255 * white)}.get(name, mask) > 127
+        scored_set.write(masks_dir / (name + ".png"), np.where(level, high, low).astype(np.uint8))
+    scored_set.write(maps_dir / "0001.png", np.full_like(masks["0001"], 255 * white))
+    result = kdscfnet.evaluate(maps_dir, masks_dir)
+    first = {scored.name: scored for scored in result.per_image}["0001"]
+    assert first.values["MAE"] == 0 == first.values["MAE_unstretched"]
+    assert any(note.startswith(scores_module.WHITE_MASK if white else scores_module.BLACK_MASK) for note in first.notes)
+    # validation while training
+    from kdscfnet.images import read_mask
+
+    scale = scores_module.Scale([str(path) for path in sorted(masks_dir.glob("*.png"))])
+    assert (scale(read_mask(masks_dir / "0001.png")) > 127).all() == white
+    mixed = read_mask(masks_dir / "0002.png")
+    assert scale(mixed) is mixed
+
+
 def test_a_photo_in_the_place_of_a_mask_is_noticed(folders):
     maps_dir, data = folders[:2]
     scored_set.write(data / "mask" / "0001.png", np.tile(np.arange(60, dtype=np.uint8) * 4, (40, 1)))

@@ -282,15 +282,8 @@ class TestBadInput:
             self.tmp / "nothing.pdparams",
         )
 
-    def test_batch_larger_than_the_data(self, capsys):
-        refused(
-            capsys,
-            "a batch of 9 is larger than the data (8 images): use --batch-size 8 or less",
-            *self.words,
-            "--batch",
-            "9",
-        )
-        refused(capsys, "a batch of 9 is larger", *self.words, "--batch", "3", "--accumulate", "3")
+    def test_more_turns_than_images(self, capsys):
+        refused(capsys, "a step of 9 images (--accumulate 9, 1 processes) is more", *self.words, "--accumulate", "9")
 
     def test_device(self, capsys):
         import paddle

@@ -100,7 +100,9 @@ def test_which_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("KDSCFNET_WEIGHTS", raising=False)
     assert release.weights_folder() == ROOT / "weights"  # of the clone
     monkeypatch.setattr(release, "CHECKOUT", tmp_path / "site-packages")
-    assert release.weights_folder() == Path("weights")  # of an installed package: to be made here
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert release.weights_folder() == tmp_path / "cache" / "kdscfnet" / "weights"  # of an installed package
+    assert release.weights_folders() == [release.users_folder()]
     monkeypatch.setattr(release, "CHECKOUT", ROOT)
     (tmp_path / "weights").mkdir()
     assert release.weights_folder() == Path("weights")
@@ -468,9 +470,9 @@ def test_the_wheels_copy_of_the_manifest(tmp_path):
         cwd=str(tmp_path),
         check=True,
         stdout=subprocess.PIPE,
-        env=dict(os.environ, PYTHONPATH="", KDSCFNET_WEIGHTS=""),
+        env=dict(os.environ, PYTHONPATH="", KDSCFNET_WEIGHTS="", KDSCFNET_CACHE=str(tmp_path / "cache")),
     ).stdout.decode()
-    assert "KD-SCFNet_STB.pdparams" in out and str(tmp_path / "weights") in out
+    assert "KD-SCFNet_STB.pdparams" in out and "Weights folder: %s" % (tmp_path / "cache" / "weights") in out
     assert "Bundled" in out and str(tmp_path / "kdscfnet" / "weights" / release.release().bundled.file) in out
 
 

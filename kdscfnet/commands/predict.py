@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict
 
 from kdscfnet.errors import BadImageError, UserError
-from kdscfnet.text import progress, say, say_once, shown_path
+from kdscfnet.text import progress, say, shown_path
 
 KINDS = "map, mask, cutout, overlay, grid, box"
 FOLDER = "saliency"  # of results, where none is named
@@ -249,8 +249,10 @@ def _where(predictor):
 
 def _video(predictor, job, args, settings, report, record, quiet):
     from kdscfnet.inference.record import FITS, STALE, fingerprint
-    from kdscfnet.inference.video import predict_video, remove_frames
+    from kdscfnet.inference.video import predict_video, remove_frames, say_what_lacks
 
+    if not args.frames:
+        say_what_lacks()
     try:
         source = fingerprint(job.input)
         states = record.states(job)

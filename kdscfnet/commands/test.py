@@ -21,7 +21,7 @@ def add_arguments(parser):
         "--weights",
         nargs="+",
         metavar="FILE",
-        help="weight files, or folders of them (default: all in the weights folder, "
+        help="weight files, names of the release, or folders of files (default: all in the weights folder, "
         "$KDSCFNET_WEIGHTS or weights/, else the bundled student)",
     )
     parser.add_argument("--data", default="data", metavar="DIR", help="the test sets, or one of them (default: data)")

@@ -38,7 +38,7 @@ def add_arguments(parser):
         each.add_argument(
             "--weights-folder",
             metavar="FOLDER",
-            help="default: $%s, else ./weights, else the clone's weights folder" % release.ENVIRONMENT,
+            help="default: $%s, else ./weights, else the clone's weights folder, else the user's" % release.ENVIRONMENT,
         )
 
 
@@ -55,9 +55,15 @@ def run(args):
 def print_list(folder=None, links=False):
     """Print the release, what of it is in the weights folder, and what else is there."""
     published, root = release.release(), release.weights_folder(folder)
-    found = [WeightFile(path) for path in release.weight_files(folder)]
-    have = {item.entry.file for item in found if item.entry is not None and not item.is_bundled}
-    notes = []
+    folders = release.weights_folders(folder)
+    found = [WeightFile(path) for each in folders for path in release.weight_files(each)]
+    have = {}
+    for item in found:
+        if item.entry is not None and not item.is_bundled:
+            have.setdefault(item.entry.file, item)
+    elsewhere = {str(path) for each in folders[1:] for path in release.weight_files(each)}
+    moved = [(file, item) for file, item in have.items() if not item.is_named or item.path in elsewhere]
+    notes = ["%s is found as %s" % (file, shown_path(item.path)) for file, item in moved]
 
     def state(entry):
         for other in found if entry.file not in have else ():  # there under the right name, but something else
@@ -85,7 +91,8 @@ def print_list(folder=None, links=False):
         what = ours.problem or "MAE %s" % published.bundled.scores
         lines.append("Bundled, ours and not the authors', for want of another (%s):" % what)
         lines.append("  " + shown_path(ours.path))
-    others = ["  %s: %s" % (shown_path(item.path), _what(item)) for item in found if item.entry is None]
+    others = [item for item in found if item.entry is None or not (item.is_named or item.entry.file in have)]
+    others = ["  %s: %s" % (shown_path(item.path), _what(item)) for item in others]
     lines += ["Also there:", *others] if others else []
     if links:
         lines += ["", "By hand:"]
@@ -145,7 +152,7 @@ def print_verified(paths):
         print("      %s, %s parameters, %d entries, %s, %s" % (_what(found), *numbers))
         if found.entry is not None:
             mae = ", published MAE on ECSSD %.3f" % found.entry.mae["ECSSD"] if found.entry.mae else ""
-            print("      by its name: %s%s" % (found.title, mae))
+            print("      by its %s: %s%s" % ("name" if found.is_named else "SHA-256", found.title, mae))
         if good.same_as is not None:
             print("      %s, byte for byte (by its %s)" % (release.described(good.same_as), good.checksum))
         if report.converted:

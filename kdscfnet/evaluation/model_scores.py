@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 
 from kdscfnet.data.names import list_images
@@ -14,15 +15,15 @@ from kdscfnet.files import remove_leftovers, write_json
 from kdscfnet.shares import Meeting, Shares
 from kdscfnet.text import progress, say, say_once
 from kdscfnet.weights import release
-from kdscfnet.weights.weightfile import WeightFile, bundled, find_weights, plain_size
+from kdscfnet.weights.weightfile import WeightFile, bundled, find_weights, plain_size, resolve
 
 
 def find_models(weights=None):
     """What to test: {name of its files and folders: WeightFile}.
 
     Args:
-        weights: files, or folders of files; default: all usable weights in the weights folder (release.weights_folder),
-            or the bundled student where there are none, of which a line is said.
+        weights: files, names of the release, or folders of files; default: all usable weights in the weights folder
+            (release.weights_folders), or the bundled student where there are none, of which a line is said.
 
     Raises UserError for a file that is none of our networks, and where there is none.
     """
@@ -31,7 +32,7 @@ def find_models(weights=None):
         if path is None or os.path.isdir(path):
             found += _in_folder(path)
             continue
-        item = WeightFile(path)
+        item = resolve(path)  # a name of the release, too, as in predict
         if item.kind == "broken":
             raise UserError(item.problem)
         if item.kind != "scfnet":
@@ -39,12 +40,17 @@ def find_models(weights=None):
         found.append(item)
     models = {}
     for item in found:
-        for name in (item.name, "%s_%s" % (os.path.basename(os.path.dirname(os.path.realpath(item.path))), item.name)):
+        for name in (item.name, "%s_%s" % (os.path.basename(item.home), item.name)):
             if name not in models or os.path.samefile(models[name].path, item.path):
                 models[name] = item
                 break
         else:
             raise UserError("two weight files are called %s: rename one" % os.path.basename(item.path))
+    # two runs' final.pdparams: told apart in tables by their folders, or by their whole paths
+    for title in (lambda item: "%s/%s" % (os.path.basename(item.home), item.title), lambda item: item.path):
+        count = collections.Counter(item.title for item in models.values())
+        for item in [item for item in models.values() if count[item.title] > 1]:
+            item.title = title(item)
     return models
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from kdscfnet.data.check import target_levels
 from kdscfnet.data.find import find_masks
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.evaluation import measures
@@ -118,8 +120,10 @@ def score_pairs(pairs, problems=(), scores=ALL_SCORES, resize=False, threads=Non
     curves = np.zeros((len(CURVES), 256))
     cores = max(1, min(threads or available_cores(), len(pairs)))
 
+    scale = Scale([pair.mask for pair in pairs])
+
     def work(pair):
-        return score_pair(pair, scores, resize)
+        return score_pair(pair, scores, resize, scale)
 
     with one_opencv_thread(), progress(total=len(pairs), desc=title, disable=title is None, unit=" maps") as bar:
         for _, outcome in in_order(work, pairs, cores, 16 * cores):
@@ -150,8 +154,33 @@ def score_pairs(pairs, problems=(), scores=ALL_SCORES, resize=False, threads=Non
     return result
 
 
-def score_pair(pair, scores=ALL_SCORES, resize=False):
-    """Score one Pair. Returns MapScores, or a Problem where that is not possible. With scores () it reads only."""
+class Scale:
+    """What a mask of one grey level means: black or white, as that level is in its set. Looked at where one comes.
+
+    scale(mask): uint8 H×W → the same; a mask of level 1 alone is 255 in a set of masks of 0 and 1.
+    """
+
+    def __init__(self, masks):
+        self._masks, self._table, self._lock = masks, None, threading.Lock()
+
+    def __call__(self, mask):
+        if mask[0, 0] in (0, 255) or (mask != mask[0, 0]).any():
+            return mask
+        with self._lock:
+            if self._table is None:
+                try:
+                    self._table = target_levels(self._masks)[0]
+                except UserError:  # no mask of the set says more
+                    pass
+                self._table = np.arange(256, dtype=np.uint8) if self._table is None else self._table
+        return self._table[mask]
+
+
+def score_pair(pair, scores=ALL_SCORES, resize=False, scale=lambda mask: mask):
+    """Score one Pair. Returns MapScores, or a Problem where that is not possible. With scores () it reads only.
+
+    scale: of its set, a Scale.
+    """
     try:
         mask, mask_notes = read_levels(pair.mask)
     except BadImageError as error:
@@ -160,7 +189,7 @@ def score_pair(pair, scores=ALL_SCORES, resize=False):
         levels, notes = read_levels(pair.map)
     except BadImageError as error:
         return Problem(UNREADABLE, _file_of(pair, pair.map), error.reason)
-    levels, mask = rounded_mean(levels), rounded_mean(mask)
+    levels, mask = rounded_mean(levels), scale(rounded_mean(mask))
     if levels.shape != mask.shape and not resize:
         sizes = levels.shape[1], levels.shape[0], mask.shape[1], mask.shape[0]
         return Problem(OTHER_SIZE, _file_of(pair, pair.map), "%d×%d, its mask %d×%d" % sizes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from kdscfnet.child import Crashed, in_child
@@ -10,6 +9,7 @@ from kdscfnet.errors import UserError
 from kdscfnet.files import file_sha256, may_be_written, read_json_object
 from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, sidecar, what_lacks
 from kdscfnet.text import say
+from kdscfnet.weights.release import cache_folder
 from kdscfnet.weights.weightfile import resolve
 
 
@@ -80,12 +80,6 @@ def export_in_child(kind, weight_file, backbone, target, size=None):
         )
     except Crashed as crash:
         raise CannotExport("the network could not be exported (%s): these versions fit: %s" % (crash, install_onnx()))
-
-
-def cache_folder():
-    """The user's folder for exported networks whose weights lie where nothing can be written."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(os.environ.get("KDSCFNET_CACHE") or os.path.join(base, "kdscfnet"))
 
 
 def verified(path, weights_sha256, backbone):

@@ -23,7 +23,7 @@ import numpy as np
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.files import atomic_path
 from kdscfnet.inference import outputs, pipeline
-from kdscfnet.text import progress
+from kdscfnet.text import progress, say_once
 
 DEFAULT_RATE = 25.0  # frames a second, where a video does not say
 SAMPLE = 120  # frames whose times are looked at first
@@ -222,6 +222,15 @@ def ffmpeg():
         return None
     listed = subprocess.run([path, "-hide_banner", "-encoders"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return path if b" libx264 " in listed.stdout else None
+
+
+def say_what_lacks():
+    """Say, once, what results lack where there is no ffmpeg."""
+    if not ffmpeg():
+        say_once(
+            "videos are written without ffmpeg: without sound, and browsers may not play them; install ffmpeg with "
+            "libx264 (apt install ffmpeg, brew install ffmpeg, conda install ffmpeg)"
+        )
 
 
 def _open_sink(path, rate, shape, source):

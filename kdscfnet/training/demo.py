@@ -163,7 +163,7 @@ def _check_folder(root, resume):
 def _check(part, world, on_cpu):
     """Raise UserError for what the training of `part` would refuse, so that it is said before anything is written."""
     part.options.check(part.recipe, on_cpu)
-    part.options.check_batch(part.recipe, scenes.PARTS[part.scenes][1], world, data="the demo's %d images")
+    part.options.fit_batch(part.recipe, scenes.PARTS[part.scenes][1], world, lambda line: None)
     if part.recipe.teacher and part.options.teacher_engine == "onnxruntime" and what_lacks():
         raise UserError(what_lacks())
     if part.options.pretrained != "none":

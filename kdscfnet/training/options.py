@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from kdscfnet.errors import UserError
+from kdscfnet.schedule import steps_per_epoch
 from kdscfnet.weights.weightfile import resolve
 
 
@@ -78,11 +80,34 @@ class TrainOptions:
         named = {"teacher_weights": self.teacher_weights, "init": self.init}
         return replace(self, **{flag: resolve(weights) for flag, weights in named.items() if weights})
 
-    def check_batch(self, recipe, images, world, data="the data (%d images)"):
-        """Raise UserError where a step takes more images than there are. world: the number of processes."""
+    def fit_batch(self, recipe, images, world, say):
+        """The recipe with a batch that is no larger than the data, which is said. world: the number of processes.
+
+        Raises UserError where the processes and turns of a step have no image each.
+        """
         turns = self.accumulate * world
-        if recipe.batch_size * turns > images:
+        largest = images // turns
+        if not largest:
             raise UserError(
-                "a batch of %d is larger than %s: use --batch-size %d or less"
-                % (recipe.batch_size * turns, data % images, max(1, images // turns))
+                "a step of %d images (--accumulate %d, %d processes) is more than the data (%d images)"
+                % (turns, self.accumulate, world, images)
+            )
+        if recipe.batch_size > largest:
+            say(
+                "a batch of %d is larger than the data (%d images): --batch-size %d is taken"
+                % (recipe.batch_size * turns, images, largest)
+            )
+            recipe = replace(recipe, batch_size=largest)
+        return recipe
+
+    def say_of_the_rate(self, recipe, images, world, say):
+        """Say where the learning rate does nothing but rise, as its warm-up lasts to the end of the training."""
+        batch = recipe.batch_size * self.accumulate * world
+        steps, warm = recipe.epochs * steps_per_epoch(images, batch), recipe.warmup_epochs * (images / batch + 1)
+        if warm >= steps:
+            last = recipe.min_lr + (recipe.max_lr - recipe.min_lr) * (steps - 1) / warm
+            say(
+                "the warm-up of %g epochs takes %d steps and the training has %d: the learning rate only rises, "
+                "to %.2g (fewer --warmup-epochs, or more --epochs)"
+                % (recipe.warmup_epochs, math.ceil(warm), steps, last)
             )

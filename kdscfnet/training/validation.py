@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import paddle
 
-from kdscfnet.evaluation.scores import MAE_SCORES, score_map
+from kdscfnet.evaluation.scores import MAE_SCORES, Scale, score_map
 from kdscfnet.images import read_image, read_mask, rounded_mean
 from kdscfnet.processing import prepare_image, to_map
 
@@ -26,10 +26,13 @@ def read_mask_levels(path):
 def validator(image_set, size):
     """A function model → {"MAE": …, "MAE_unstretched": …}, means over the set (kdscfnet.evaluation.scores)."""
 
+    scale = Scale(image_set.masks)
+
     def validate(model):
         scores = []
         for image, mask in zip(image_set.images, image_set.masks):
-            values, _, _ = score_map(predict_map(model, read_image(image), size), read_mask_levels(mask), MAE_SCORES)
+            saliency = predict_map(model, read_image(image), size)
+            values, _, _ = score_map(saliency, scale(read_mask_levels(mask)), MAE_SCORES)
             scores.append([values[name] for name in MAE_SCORES])
         return dict(zip(MAE_SCORES, np.mean(scores, axis=0).tolist()))
 

@@ -11,7 +11,7 @@ import numpy as np
 from kdscfnet.errors import WeightsError
 from kdscfnet.weights import files, networks
 from kdscfnet.weights.networks import shape_tables
-from kdscfnet.weights.release import MIRROR, how_to_get, path_of_ours, release, weight_files, weights_folder
+from kdscfnet.weights.release import MIRROR, how_to_get, path_of_ours, release, weight_files, weights_folders
 from kdscfnet.weights.weightfile import WeightFile, verify
 
 
@@ -26,7 +26,8 @@ def fetch(entry, folder=None, force=False, mirror=None, **options):
 
     mirror = mirror or os.environ.get(MIRROR)
     url = "%s/%s" % (mirror.rstrip("/"), quote(entry.file)) if mirror else entry.url
-    target = weights_folder(folder) / entry.file
+    targets = [each / entry.file for each in weights_folders(folder)]
+    target = next((path for path in targets if path.exists() and not force), targets[0])
     if target.exists() and not force:
         try:
             verify(target, entry)
@@ -49,12 +50,13 @@ def _limit(entry):
 
 
 def find_backbone(backbone, folder=None):
-    """The path of ImageNet weights for `backbone` in the weights folder, else in the cache of the library that
-    publishes them, else None."""
+    """The path of ImageNet weights for `backbone` in the weights folder or the user's, else in the cache of the library
+    that publishes them, else None."""
     entry = next(item for item in release().backbones if item.backbone == backbone)
-    named = [weights_folder(folder) / entry.file, Path(os.path.expanduser(entry.cache)) / entry.file]
-    others = [path for path in weight_files(folder) if path != named[0]]
-    for path in [named[0], *others, named[1]]:
+    paths = []
+    for each in weights_folders(folder):
+        paths += [each / entry.file, *weight_files(each)]
+    for path in [*paths, Path(os.path.expanduser(entry.cache)) / entry.file]:
         if path.is_file():
             weight_file = WeightFile(path)
             if weight_file.kind == "backbone" and weight_file.backbone == backbone and not weight_file.is_bundled:

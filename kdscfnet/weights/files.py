@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from kdscfnet.errors import WeightsError
-from kdscfnet.files import atomic_path, open_regular
-from kdscfnet.text import shown, shown_path
-from kdscfnet.weights.networks import identify, identify_backbone, is_derived
+from kdscfnet.files import open_regular
+from kdscfnet.text import say_once, shown, shown_path
+from kdscfnet.weights.networks import identify, identify_backbone, is_derived, prefix_of
 from kdscfnet.weights.pickles import DTYPES, INLINE, MAX_SIDE, Array, bare, read_arrays, write_arrays
 from kdscfnet.weights.release import SUFFIXES
+from kdscfnet.weights.tensors import BFLOAT16, read_safetensors, write_safetensors
 
 NAME_TABLE = "StructuredToParameterName@@"  # paddle.save's table from keys to the names of parameters
 MAX_HEADER = 1 << 20  # bytes of a safetensors header; ours have 60 kB
@@ -29,7 +30,8 @@ class LoadReport:
     """What `load_weights` did.
 
     loaded: number of entries the model has taken. ignored: key → why it was not used. converted: key → the dtype that
-    was brought to float32. format: "pdparams" or "safetensors", from the content of the file.
+    was brought to float32. format: "pdparams" or "safetensors", from the content of the file. said: sentences on what
+    was taken off or left out before.
     """
 
     path: str
@@ -37,6 +39,7 @@ class LoadReport:
     loaded: int
     ignored: dict = field(default_factory=dict)
     converted: dict = field(default_factory=dict)
+    said: list = field(default_factory=list)
 
     def __str__(self):
         parts = ["%d entries loaded from %s" % (self.loaded, self.path)]
@@ -58,8 +61,8 @@ def load_weights(model: Any, path: str | os.PathLike) -> LoadReport:
         path: a .pdparams file (of paddle.save 2.0 to 3.3, or of ours) or a .safetensors file; the content decides.
 
     Every entry of the model must be in the file with its shape, and nothing else may be in it but derived buffers
-    (Swin's index and mask tables; the model keeps its own) and Paddle's table of names. Values must be finite. float16
-    and float64 are converted to float32.
+    (Swin's index and mask tables; the model keeps its own) and Paddle's table of names. Values must be finite. float16,
+    bfloat16 and float64 are converted to float32. What `read_file` takes off or leaves out is said.
 
     Returns a LoadReport. Raises WeightsError, one line; its attributes `missing`, `unexpected`, `mismatched` (key →
     what is wrong with its shape or dtype) and `non_finite` list everything. The model is as it was then.
@@ -94,7 +97,7 @@ def fit(arrays, shapes, report, model=None, unused=()):
         array = arrays[key]
         if tuple(array.shape) != tuple(shape):
             mismatched[key] = "is %s, should be %s" % (list(array.shape), list(shape))
-        elif array.dtype.kind != "f":
+        elif array.dtype.kind != "f" and array.dtype != BFLOAT16:
             mismatched[key] = "is %s, should be float32" % array.dtype
         else:
             chosen[key] = array
@@ -108,7 +111,9 @@ def fit(arrays, shapes, report, model=None, unused=()):
                 unexpected.append(key)
     if not (missing or unexpected or mismatched):
         for key, array in chosen.items():
-            if array.dtype != np.float32:
+            if array.dtype == BFLOAT16:
+                report.converted[key], chosen[key] = "bfloat16", (array.astype("<u4") << 16).view("<f4")
+            elif array.dtype != np.float32:
                 report.converted[key] = str(array.dtype)
                 with np.errstate(over="ignore"):
                     chosen[key] = array.astype(np.float32)
@@ -161,7 +166,11 @@ def read_weights(path, lazy=False):
 
 
 def read_file(path, lazy=False):
-    """(arrays as `read_weights` gives them, a LoadReport with the file's format)."""
+    """(arrays as `read_weights` gives them, a LoadReport with the file's format).
+
+    Of a checkpoint that holds one network among other things, that network; without what a wrapper of it put before
+    every key. Both are said, where the arrays are read.
+    """
     path = os.fspath(path)
     name = shown_path(path)
     file, size = open_regular(path)
@@ -170,7 +179,7 @@ def read_file(path, lazy=False):
         file.seek(0)
         if head[:1] == b"\x80":
             report = LoadReport(name, "pdparams", 0)
-            arrays, others = read_arrays(file, size, name, lazy)
+            arrays, others = read_arrays(file, size, name, lambda tree: _one_network(tree, report), lazy)
             if isinstance(others.pop(NAME_TABLE, None), dict):
                 report.ignored[NAME_TABLE] = "Paddle's table of names"
             if others:
@@ -178,12 +187,40 @@ def read_file(path, lazy=False):
         elif head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8:
             if struct.unpack("<Q", head[:8])[0] > MAX_HEADER:
                 raise WeightsError(name, "its header is larger than any weight file's: it is damaged")
-            arrays, report = _read_safetensors(path, name, lazy), LoadReport(name, "safetensors", 0)
+            arrays, report = read_safetensors(path, name, lazy), LoadReport(name, "safetensors", 0)
         else:
             raise WeightsError(name, _what_it_is(head))
     if not arrays:
         raise WeightsError(name, "holds no arrays")
+    prefix = prefix_of(arrays)
+    if prefix:
+        arrays = {key[len(prefix) :]: array for key, array in arrays.items()}
+        report.said.append("%s stands before every key: it is taken off" % shown(prefix))
+    for what in report.said if not lazy else ():
+        say_once("%s: %s" % (name, what))
     return arrays, report
+
+
+def _split(tree):
+    """({key: Array}, {key: whatever else}) of a dict. A tensor may stand behind its name, in a pair."""
+    arrays, others = {}, {}
+    for key, value in tree.items():
+        if type(value) in (tuple, list) and len(value) == 2 and type(value[0]) is str:
+            value = value[1]
+        (arrays if type(value) is Array and value.shape is not None else others)[key] = value
+    return arrays, others
+
+
+def _one_network(tree, report):
+    """`_split` of a dict; or of the dict in it that holds a network, where that is the only one."""
+    arrays, others = _split(tree)
+    inner = {key: _split(value) for key, value in others.items() if isinstance(value, dict) and key != NAME_TABLE}
+    fitting = [key for key, (inside, _) in inner.items() if prefix_of(inside) is not None]
+    if prefix_of(arrays) is not None or len(fitting) != 1:
+        return arrays, others
+    left = some(key for key in tree if key != fitting[0])
+    report.said.append("of this checkpoint %s is taken%s" % (shown(fitting[0]), left and ", not used: " + left))
+    return inner[fitting[0]]
 
 
 _SIGNATURES = (
@@ -211,31 +248,6 @@ def _no_arrays(name, others):
     checkpoint = any(isinstance(value, dict) for value in others.values())
     advice = ": it may be a whole training checkpoint; the weights alone are wanted" if checkpoint else ""
     return WeightsError(name, "holds entries that are no arrays: %s%s" % (entries, advice))
-
-
-_SAFETENSORS_DTYPES = {"BOOL": "b1"}
-for _kind, _sizes in (("F", (2, 4, 8)), ("I", (1, 2, 4, 8)), ("U", (1, 2, 4, 8))):
-    _SAFETENSORS_DTYPES.update({"%s%d" % (_kind, 8 * size): "%s%d" % (_kind.lower(), size) for size in _sizes})
-
-
-def _read_safetensors(path, name, lazy):
-    from safetensors import SafetensorError, safe_open
-
-    arrays = {}
-    try:
-        with safe_open(path, framework="numpy") as file:
-            for key in file.keys():
-                if lazy:
-                    part, arrays[key] = file.get_slice(key), Array()
-                    arrays[key].shape = tuple(part.get_shape())
-                    arrays[key].dtype = np.dtype(_SAFETENSORS_DTYPES[part.get_dtype()])
-                else:
-                    arrays[key] = file.get_tensor(key)
-    except MemoryError:
-        raise WeightsError(name, "there is not enough memory for it")
-    except (SafetensorError, TypeError, KeyError, ValueError, AttributeError, OSError) as error:
-        raise WeightsError(name, " ".join(str(error).split()))
-    return arrays
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
@@ -273,10 +285,7 @@ def write_weights(path, arrays):
     if suffix == ".pdparams":
         write_arrays(path, arrays)
         return
-    from safetensors.numpy import save_file
-
-    with atomic_path(path) as temporary:
-        save_file(arrays, temporary)
+    write_safetensors(path, arrays)
 
 
 def _unwritable(key, array, suffix):

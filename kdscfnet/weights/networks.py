@@ -2,6 +2,7 @@
 
 identify(arrays)            the backbone of an SCFNet
 identify_backbone(arrays)   the backbone that ImageNet weights are of
+prefix_of(keys)             what stands before our names of all keys
 shape_tables()              {backbone: {key: shape}}
 """
 
@@ -55,6 +56,24 @@ def identify_backbone(arrays):
         if _same(arrays, backbone_shapes(name), CLASSIFIER[name]):
             return name
     return None
+
+
+@functools.lru_cache(maxsize=1)
+def _known():
+    """The keys of all networks and backbones."""
+    tables = shape_tables()
+    return {key for table in tables.values() for key in table}.union(*(backbone_shapes(name) for name in tables))
+
+
+def prefix_of(keys):
+    """What a wrapper put before every key, such as "module." or "model._layers."; None where no key is one of ours."""
+    known, prefix = _known(), ""
+    while not any(key[len(prefix) :] in known for key in keys):
+        first = next(iter(keys), "")
+        prefix = first[: first.find(".", len(prefix)) + 1]
+        if not prefix or not all(key.startswith(prefix) for key in keys):
+            return None
+    return prefix
 
 
 def _same(arrays, table, unused):

@@ -265,11 +265,12 @@ class _Unpickler(pickle._Unpickler):
         dispatch[_code[0]] = _load
 
 
-def read_arrays(file, size, name, lazy=False):
+def read_arrays(file, size, name, choose, lazy=False):
     """Read a state dict, as paddle.save and `write_arrays` write it: ({key: numpy array}, {key: whatever else}).
 
     Args:
         file: open for reading in binary mode, at its start; size: its length in bytes; name: for messages.
+        choose: the dict in the file, whose arrays are Array objects → ({key: Array}, {key: whatever else}).
         lazy: the arrays are Array objects (shape, dtype, nbytes), their data is not read.
 
     Runs nothing in the file. Raises WeightsError: one line that says what is wrong with it.
@@ -282,12 +283,7 @@ def read_arrays(file, size, name, lazy=False):
             raise _Refused("%s follow the end of the pickle: the file is damaged, or not what it seems" % follow)
         if type(tree) is not Dict:
             raise _Refused("holds a %s, not a dict of arrays" % type(tree).__name__.strip("_").lower())
-        arrays, others = {}, {}
-        for key, value in tree.items():
-            if type(value) in (tuple, list) and len(value) == 2 and type(value[0]) is str:
-                value = value[1]  # a tensor's name and the tensor
-            is_array = type(value) is Array and value.shape is not None
-            (arrays if is_array else others)[key] = value
+        arrays, others = choose(tree)
         if sum(array.nbytes for array in arrays.values()) > size:
             raise _Refused("it uses the same data more than once: no weight file does")
         if not lazy:

@@ -127,7 +127,7 @@ def drive_page(identifier):
 
 def weights_folder(folder=None):
     """Where weights are: `folder` (a flag) if given, else $KDSCFNET_WEIGHTS, else ./weights if there is one, else the
-    weights folder of the clone this package runs from, else ./weights. Returns a Path; creates nothing."""
+    weights folder of the clone this package runs from, else the user's. Returns a Path; creates nothing."""
     chosen = folder or os.environ.get(ENVIRONMENT)
     if chosen:
         path = Path(os.path.expanduser(str(chosen)))
@@ -136,7 +136,29 @@ def weights_folder(folder=None):
         return path
     here = Path("weights")
     clone = CHECKOUT / "weights"
-    return clone if not here.is_dir() and (clone / "manifest.yaml").is_file() else here
+    if here.is_dir():
+        return here
+    return clone if (clone / "manifest.yaml").is_file() else users_folder()
+
+
+def weights_folders(folder=None):
+    """Where weights are looked for, in this order: `weights_folder` and, unless `folder` names it, the user's."""
+    first = weights_folder(folder)
+    return [first] if folder or first == users_folder() else [first, users_folder()]
+
+
+def users_folder():
+    """Where weights are that are found from every folder: those that were fetched where there was no weights folder."""
+    return cache_folder() / "weights"
+
+
+def cache_folder():
+    """The user's folder: $KDSCFNET_CACHE, else kdscfnet in $XDG_CACHE_HOME or ~/.cache."""
+    home = os.environ.get("KDSCFNET_CACHE")
+    if home:
+        return Path(home)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "kdscfnet"
 
 
 def weight_files(folder=None):

@@ -55,7 +55,7 @@ class WeightFile:
         kind: "scfnet", "backbone" (ImageNet), "exported" (.onnx), "other" (readable, none of our networks) or "broken"
             (`problem` says why, in a line that names the file).
         backbone: of the network in it; "" where there is none.
-        entry: the release.Entry that it is, by its name and its network, or None.
+        entry: the release.Entry that it is, by its name and its network or by its SHA-256, or None.
         title: the entry's, else the file's name without its suffix.
         parameters: how many numbers the model has, buffers of Swin that follow from its size not counted.
         sidecar: of an exported network, as a dict; {} where there is none.
@@ -93,10 +93,15 @@ class WeightFile:
                 return "other"
             kind, entries = "backbone", (*release.release().backbones, *release.release().starts)
             self.title = "ImageNet backbone %s" % self.backbone
-        for entry in entries:
-            if entry.backbone == self.backbone and os.path.splitext(entry.file)[0].lower() == self.name.lower():
-                self.entry, self.title = entry, entry.title
+        entries = [entry for entry in entries if entry.backbone == self.backbone]
+        named = [entry for entry in entries if self._has_the_name_of(entry)]
+        # a copy under another name
+        for entry in named or [one for one in entries if one.sha256 and one.sha256 == self.sha256]:
+            self.entry, self.title = entry, entry.title
         return kind
+
+    def _has_the_name_of(self, entry):
+        return os.path.splitext(entry.file)[0].lower() == self.name.lower()
 
     def _read_sidecar(self):
         beside = self.path + ".json"
@@ -115,7 +120,20 @@ class WeightFile:
 
     @property
     def is_bundled(self):
-        return self.entry is not None and self.entry in release.release().ours
+        return self.is_named and self.entry in release.release().ours
+
+    @property
+    def is_named(self):
+        """Whether it has the name of its `entry`."""
+        return self.entry is not None and self._has_the_name_of(self.entry)
+
+    @property
+    def home(self):
+        """The folder that tells a file from others of its name: of the run that wrote it, else the one it lies in."""
+        folder = os.path.dirname(os.path.abspath(self.path))
+        above = os.path.dirname(folder)  # of best.pdparams and the epochs of the last third
+        is_runs = os.path.basename(folder) == "weights" and os.path.isfile(os.path.join(above, "run.json"))
+        return above if is_runs else folder
 
     @property
     def sha256(self):
@@ -130,10 +148,13 @@ class WeightFile:
 
     def network(self):
         """The backbone of the SCFNet in the file. Raises WeightsError where it holds none."""
-        if self.kind == "broken":
-            self.arrays()  # raises what is wrong
+        if self.kind in ("broken", "other"):
+            verify(self)  # raises what is wrong
         if self.kind != "scfnet":
-            raise WeightsError(shown_path(self.path), "holds no network of ours: kdscfnet weights verify says more")
+            what = (
+                "is " + self.title if self.kind == "exported" else "holds " + release.holding(self.kind, self.backbone)
+            )
+            raise WeightsError(shown_path(self.path), "%s, not the weights of a whole SCFNet" % what)
         return self.backbone
 
     def test_size(self, size=None):
@@ -151,10 +172,7 @@ class WeightFile:
 
     def _size_of_run(self):
         """The test size in run.json of the run in whose folder the file lies; None outside of one."""
-        folder = os.path.dirname(os.path.abspath(self.path))
-        if os.path.basename(folder) == "weights":  # best.pdparams and the epochs of the last third
-            folder = os.path.dirname(folder)
-        size = read_json_object(os.path.join(folder, "run.json")).get("test_size")
+        size = read_json_object(os.path.join(self.home, "run.json")).get("test_size")
         with contextlib.suppress(UserError):
             return as_size(size) if type(size) in (int, list) else None
 
@@ -173,9 +191,12 @@ def resolve(weights=None):
     if weights is not None and os.path.isdir(weights):
         raise UserError("%s is a folder: name a weight file in it" % weights)
     if weights is None:
-        students = [WeightFile(path) for path in release.weight_files()]
-        students = [student for student in students if student.kind == "scfnet" and student.backbone == "mobilenetv3"]
-        others = [student for student in students if not student.is_bundled]
+        seen, others = [], []
+        for folder in release.weights_folders():
+            if not others:
+                seen += map(WeightFile, release.weight_files(folder))
+            students = [item for item in seen if item.kind == "scfnet" and item.backbone == "mobilenetv3"]
+            others = [student for student in students if not student.is_bundled]
         student = min(others, key=_preference) if others else bundled(students)
     elif weights == "bundled" and not os.path.exists(weights):
         student = bundled()
@@ -197,25 +218,29 @@ def _of_the_release(name):
     entry = release.release().find(name)
     if entry.kind == "backbone":
         raise UserError("%s is an ImageNet backbone, which makes no saliency maps: name a model" % name)
-    path = release.weights_folder() / entry.file
-    if not path.is_file():
-        ways = name, entry.name, release.how_to_get(entry)
-        raise UserError("%s is not here yet: kdscfnet weights fetch %s, or %s" % ways)
-    return path
+    for folder in release.weights_folders():
+        if (folder / entry.file).is_file():
+            return folder / entry.file
+    ways = name, entry.name, release.how_to_get(entry)
+    raise UserError("%s is not here yet: kdscfnet weights fetch %s, or %s" % ways)
 
 
 def _preference(student):
-    return student.entry is None, student.entry.mae["ECSSD"] if student.entry else 1.0, student.path
+    mae = student.entry.mae.get("ECSSD", 1.0) if student.entry else 1.0  # of the paper; a copy of ours has none
+    return mae, student.path
 
 
 def find_weights(folder=None):
     """The usable SCFNet weights in the weights folder: WeightFiles, published ones first, in the order of the release.
 
-    The bundled student, which a clone has there, is not among them."""
+    Without a `folder` that is named, and where the weights folder has none: those in the user's. The bundled student,
+    which a clone has there, is not among them."""
     order = {entry.name: number for number, entry in enumerate(release.release().models)}
-    students = [item for item in map(WeightFile, release.weight_files(folder)) if item.kind == "scfnet"]
-    students = [item for item in students if not item.is_bundled]
-    return sorted(students, key=lambda item: order[item.entry.name] if item.entry else len(order))
+    students = []
+    for each in release.weights_folders(folder):
+        students = students or [item for item in map(WeightFile, release.weight_files(each)) if item.kind == "scfnet"]
+        students = [item for item in students if not item.is_bundled]
+    return sorted(students, key=lambda item: order.get(item.entry.name, len(order)) if item.entry else len(order))
 
 
 def bundled(known=(), whole=True):
@@ -276,7 +301,7 @@ def verify(path, entry=None):
     weight_file, same_as, compared = WeightFile(path), None, ""
     by_name = entry is None
     if by_name:
-        entry = release.namesake(path)
+        entry = release.namesake(path) or (None if weight_file.is_named else weight_file.entry)
     if entry is not None:
         for kind, wanted in (("SHA-256", entry.sha256), ("MD5", entry.md5)):
             if not wanted:
