@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict
 
 from kdscfnet.errors import BadImageError, UserError
-from kdscfnet.text import progress, say, shown_path
+from kdscfnet.text import progress, say, say_once, shown_path
 
 KINDS = "map, mask, cutout, overlay, grid, box"
 FOLDER = "saliency"  # of results, where none is named
