@@ -21,7 +21,7 @@ AT_MOST = 3
 
 # python -c PROGRAM FILE words…: kdscfnet words…, then how often FILE was opened
 PROGRAM = """
-import builtins, io, os, sys
+import builtins, io, os, pathlib, sys  # pathlib keeps the real os.open
 
 wanted, opened = os.path.realpath(sys.argv[1]), []
 

@@ -16,6 +16,11 @@ from kdscfnet.inference.pipeline import Job
 from kdscfnet.inference.video import ffmpeg, predict_video, result_suffix
 
 
+# OpenCV 4.1, the paper's, counts frames in place of reading their times, and writes some rates over milliseconds
+OLD = tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 2)
+knows_times = pytest.mark.skipif(OLD, reason="this OpenCV does not tell the times of frames")
+
+
 def make_video(path, frames=200, rate=25.0, size=(64, 48), code="mp4v"):
     """A disc that wanders over a soft background. Returns the path."""
     backend = cv2.CAP_OPENCV_MJPEG if code == "MJPG" else cv2.CAP_ANY  # FFmpeg writes no odd sizes
@@ -184,10 +189,11 @@ def test_a_rate_that_mpeg4_cannot_hold_is_rounded(tmp_path, writer, rate):
     source = film(tmp_path / "phone.mov", "-c:v", "mpeg4" if rate < 120 else "libx264", seconds=30 / rate, rate=rate)
     count, note = predict_video(predict(), Job(source, {"map": str(tmp_path / "map.mp4")}), show_progress=False)
     assert count >= 29 and note is None
-    assert abs(about(tmp_path / "map.mp4")[1] - rate) < 0.01 * rate
+    assert abs(about(tmp_path / "map.mp4")[1] - rate) < (0.04 if OLD else 0.01) * rate
 
 
 @needs_ffmpeg
+@knows_times
 def test_a_rate_that_varies_is_said(tmp_path, writer):
     source = film(tmp_path / "varies.mp4", *VARYING)
     count, note = predict_video(predict(), Job(source, {"map": str(tmp_path / "map.mp4")}), show_progress=False)
