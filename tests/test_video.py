@@ -15,7 +15,6 @@ from kdscfnet.inference.inputs import find
 from kdscfnet.inference.pipeline import Job
 from kdscfnet.inference.video import ffmpeg, predict_video, result_suffix
 
-
 # OpenCV 4.1, the paper's, counts frames in place of reading their times, and writes some rates over milliseconds
 OLD = tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 2)
 knows_times = pytest.mark.skipif(OLD, reason="this OpenCV does not tell the times of frames")
