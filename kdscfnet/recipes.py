@@ -86,12 +86,15 @@ _CPU = {
 # Ours: from a pretrained backbone (--pretrained ppocrv3) and all of DUTS-TR, on one core, in an hour and a half
 _DUTS = dict(_CPU, early_sizes=((5, (96, 112, 128)), (6, (128, 160))), sizes=(176, 192, 208))
 _DUTS.update(epochs=8, warmup_epochs=0.3, log_every=100)
+# A second stage from the first one's weights (--init): larger images, a lower rate
+_DUTS_2 = dict(_DUTS, early_sizes=(), sizes=(192, 224, 256), test_size=256, epochs=4, warmup_epochs=0.2, max_lr=0.03)
 OWN_RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("fs-m3-cpu", "FS-SCFNet, DUTS 4k", "mobilenetv3", **_CPU),
         Recipe("kd-m3-cpu", "KD-SCFNet, DUTS 4k", "mobilenetv3", teacher="mobilenetv3", **_CPU),
         Recipe("fs-m3-duts", "FS-SCFNet, DUTS 10k", "mobilenetv3", **_DUTS),
+        Recipe("fs-m3-duts-2", "FS-SCFNet, DUTS 10k", "mobilenetv3", **_DUTS_2),
     )
 }
 ALL_RECIPES = dict(RECIPES, **OWN_RECIPES)

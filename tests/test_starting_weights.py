@@ -51,7 +51,7 @@ def test_a_copy_under_another_name_is_known_by_its_digest(place, capsys, name):
     shutil.copy(bundled().path, str(copy))
     found = WeightFile(copy)
     assert found.entry is release.release().bundled and found.title == found.entry.title
-    assert found.test_size() == (224, 224) and not found.is_bundled
+    assert found.test_size() == (256, 256) and not found.is_bundled
     assert list(find_models([str(copy)])) == [copy.stem]
     assert main(["weights", "verify", str(copy)]) == 0
     assert "by its SHA-256: %s" % found.title in capsys.readouterr().out
