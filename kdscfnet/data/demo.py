@@ -119,7 +119,7 @@ def scene(seed, index):
 # make an epoch as long as the others', so that every network is trained by the same schedule.
 PARTS = {
     "DEMO-TR": (0, 400, 1, True),
-    "DEMO-FEW": (0, 4, 100, True),
+    "DEMO-FEW": (0, 8, 50, True),
     "DEMO-UNLABELLED": (10_000, 400, 1, False),
     "DEMO-TE": (20_000, 60, 1, True),
 }

@@ -179,6 +179,7 @@ def _compare(parts, root, world):
         mae = validator(held_out, recipe.test_size)(model)["MAE"]
         _, images, copies, with_masks = scenes.PARTS[part.scenes]
         learnt_from = "%d images %s" % (images, "with masks" if with_masks else "without, and the teacher's maps")
+        recipe = part.options.fit_batch(recipe, images * copies, world, lambda line: None)
         batch = recipe.batch_size * part.options.accumulate * world
         steps = "%d of %d images" % (recipe.epochs * steps_per_epoch(images * copies, batch), batch)
         lines.append("| %s | %.4f | %s | %s | %s |" % (part.name, mae, learnt_from, steps, weights))
