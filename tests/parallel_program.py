@@ -70,8 +70,8 @@ def small_demo(words):
     import_paddle(threads=1)
     from kdscfnet.training import demo
 
-    scenes.PARTS = {"DEMO-TR": (0, 8, True), "DEMO-UNLABELLED": (100, 8, False), "DEMO-TE": (200, 4, True)}
-    demo.LABELLED_EPOCHS, demo.TEACHER_EPOCHS, demo.DISTILLATION_EPOCHS = 1, 1, 12
+    scenes.PARTS = {name: (first, 8, 1, masks) for name, (first, _, _, masks) in scenes.PARTS.items()}
+    demo.EPOCHS = 12
     return train(words + ["--demo"])
 
 

@@ -36,21 +36,27 @@ def test_scenes_are_what_they_are_said_to_be():
         inside, outside = image[mask == 255].mean(axis=0), image[mask == 0].mean(axis=0)
         fractions.append((mask > 127).mean())
         contrasts.append(np.abs(inside - outside).sum())
-    assert 0.15 < np.mean(fractions) < 0.35 and min(fractions) > 0.04
-    assert np.mean(contrasts) > 100
+    assert 0.12 < np.mean(fractions) < 0.35 and min(fractions) > 0.03
+    assert np.mean(contrasts) > 60
     assert (scenes.scene(0, 1)[0] != scenes.scene(1, 1)[0]).any()
+
+
+def parts_of(count, few, held_out):
+    """scenes.PARTS with fewer scenes."""
+    return {
+        "DEMO-TR": (0, count, 1, True),
+        "DEMO-FEW": (0, few, count // few, True),
+        "DEMO-UNLABELLED": (10_000, count, 1, False),
+        "DEMO-TE": (20_000, held_out, 1, True),
+    }
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """The demo of kd-r50 with a handful of scenes and steps."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(
-        scenes, "PARTS", {"DEMO-TR": (0, 8, True), "DEMO-UNLABELLED": (100, 8, False), "DEMO-TE": (200, 4, True)}
-    )
-    patch.setattr(demo, "LABELLED_EPOCHS", 1)
-    patch.setattr(demo, "TEACHER_EPOCHS", 2)
-    patch.setattr(demo, "DISTILLATION_EPOCHS", 1)
+    patch.setattr(scenes, "PARTS", parts_of(8, few=2, held_out=4))
+    patch.setattr(demo, "EPOCHS", 1)
     output = tmp_path_factory.mktemp("demo") / "run"
     words = [
         "kd-r50",
@@ -83,17 +89,19 @@ def test_demo_ends_with_a_table_and_a_picture(whole_demo):
     output, _, out = whole_demo
     assert out.startswith("device: cpu")
     table = (output / "table.md").read_text().splitlines()
-    assert table[0] == "| on 4 held-out scenes | MAE | trained on | weights |" and table[-1] in out
+    assert table[0] == "| on 4 held-out scenes | MAE | learnt from | steps | weights |" and table[-1] in out
     names = [line.split(" | ")[0].strip("| ") for line in table[2:]]
-    assert names[:3] == ["teacher", "student, distilled", "student, labels alone"] and names[3].startswith(
+    assert names[:3] == ["teacher", "student, distilled", "student, few labels"] and names[3].startswith(
         "best constant map"
     )
-    assert "2 epochs of 8 images with labels" in table[2] and "1 epochs of 8 images without" in table[3]
+    assert "| 8 images with masks | 1 of 8 images |" in table[2]
+    assert "| 2 images with masks | 1 of 8 images |" in table[4]
+    assert "| 8 images without, and the teacher's maps | 1 of 8 images |" in table[3]
     held_out = find_image_set(output / "data" / "DEMO-TE")
     constant = np.mean([(cv2.imread(m, 0) >= 128).mean() for m in held_out.masks])
     assert float(table[-1].split("|")[2]) == pytest.approx(min(constant, 1 - constant), abs=1e-4)
     picture = cv2.imread(str(output / "grid.png"))
-    assert picture.shape[0] >= 4 * 120 and picture.shape[1] > 5 * 150
+    assert picture.shape[0] >= 4 * scenes.SIDE[0] + 20 and picture.shape[1] > 5 * scenes.SIDE[1]
     for part in ("teacher", "student", "labels"):
         assert (output / part / "final.pdparams").exists() and list((output / part / "board").iterdir())
     assert find_image_set(output / "data" / "DEMO-UNLABELLED", masks="partial").masks == ()
@@ -112,7 +120,7 @@ def test_demo_goes_on_where_it_stopped(whole_demo, capsys):
 
 def test_ctrl_c_at_the_end_of_a_part_ends_the_demo(small, tmp_path, monkeypatch, capsys):
     words = [tmp_path / "run" if word == small[0] else word for word in small[1]]
-    real, left = trainer.learning_rate, [3, 0]  # the teacher's last step, and the student's first
+    real, left = trainer.learning_rate, [0, 0]  # the teacher's last step, and the student's first
 
     def rate(step, *rest):
         if left and step == left[0]:
@@ -123,7 +131,7 @@ def test_ctrl_c_at_the_end_of_a_part_ends_the_demo(small, tmp_path, monkeypatch,
     monkeypatch.setattr(trainer, "learning_rate", rate)
     assert train(*words) == 130
     said = capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]
-    assert "stopped by Ctrl-C after step 4 of 4; the run is complete" in said and "--resume auto" in said
+    assert "stopped by Ctrl-C after step 1 of 1; the run is complete" in said and "--resume auto" in said
     assert (tmp_path / "run" / "teacher" / "final.pdparams").exists() and not (tmp_path / "run" / "student").exists()
 
     assert train(*words, "--resume", "auto") == 130
@@ -137,6 +145,16 @@ def test_ctrl_c_at_the_end_of_a_part_ends_the_demo(small, tmp_path, monkeypatch,
     assert train(*words, "--resume", "auto") == 130
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("kdscfnet train: stopped by Ctrl-C. Go on with") and said.endswith("--resume auto")
+
+
+def test_the_distilled_student_beats_the_same_student_on_few_labels(tmp_path, monkeypatch):
+    monkeypatch.setattr(scenes, "PARTS", parts_of(160, few=4, held_out=20))
+    monkeypatch.setattr(demo, "EPOCHS", 3)
+    assert train("kd-r50", "--demo", "--output", tmp_path / "run", "--sizes", 64, "--test-size", 64) == 0
+    rows = [line.split("|") for line in (tmp_path / "run/table.md").read_text().splitlines()[2:]]
+    teacher, distilled, few, constant = (float(row[2]) for row in rows)
+    assert rows[1][4] == rows[2][4] == " 60 of 8 images "
+    assert teacher < few and distilled < 0.8 * few and distilled < 0.8 * constant
 
 
 def test_demo_brings_its_own_data(tmp_path, capsys):
@@ -153,8 +171,8 @@ def test_demo_brings_its_own_data(tmp_path, capsys):
         ("fs-m3 --amp", "--amp is for GPUs"),
         ("fs-m3 --max-lr 0.0001", "give both, the second one larger"),
         (
-            "kd-r50 --accumulate 121",
-            "a step of 121 images (--accumulate 121, 1 processes) is more than the data (120 i",
+            "kd-r50 --accumulate 401",
+            "a step of 401 images (--accumulate 401, 1 processes) is more than the data (400 i",
         ),
         ("fs-m3 --pretrained missing.pdparams", "missing.pdparams"),
         ("kd-r50 --pretrained missing.pdparams", "missing.pdparams"),
