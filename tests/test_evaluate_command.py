@@ -306,7 +306,7 @@ def test_maps_by_sequence_of_methods_and_sets(place, capsys):
             target = place / "data" / "MoCA" / kind / ("seq%d" % (number % 2)) / source.name
             target.parent.mkdir(parents=True, exist_ok=True)
             source.rename(target)
-    (place / "data" / "MoCA" / "image" / "seq1" / "0011.HEIC").write_bytes(b"x")
+    (place / "data" / "MoCA" / "image" / "seq1" / "0011.JXL").write_bytes(b"x")
     for source in sorted((place / "maps" / "first" / "ECSSD").iterdir()):
         target = place / "maps" / "net" / "MoCA" / ("seq%d" % (int(source.stem) % 2)) / source.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -315,6 +315,6 @@ def test_maps_by_sequence_of_methods_and_sets(place, capsys):
         assert evaluate("--maps", maps, "--sets", "MoCA", "--scores", "mae", "--no-report") == 0, maps
         scores = scores_of(place, "net")["sets"]["MoCA"]
         assert scores["images"] == 8
-    said = "data/MoCA/image: left out: 1 .heic"
+    said = "data/MoCA/image: left out: 1 .jxl"
     out = capsys.readouterr().out
     assert out.count("note: " + said) == 3 and scores["passed_over"][0].startswith(said)

@@ -117,8 +117,9 @@ def test_a_name_that_cannot_be_written_is_refused_and_no_folder(photos, tmp_path
 
 
 def test_what_a_folder_holds_and_nobody_reads_is_said(photos, tmp_path, monkeypatch, capsys):
-    for each in (inputs, names):  # pillow-heif may be installed
-        monkeypatch.setattr(each, "IMAGE_SUFFIXES", tuple(set(images.IMAGE_SUFFIXES) - set(images.HEIF_SUFFIXES)))
+    for each, suffixes in ((inputs, "IMAGE_SUFFIXES"), (inputs, "FOLDER_SUFFIXES"), (names, "IMAGE_SUFFIXES")):
+        without = tuple(set(getattr(each, suffixes)) - set(images.HEIF_SUFFIXES))  # pillow-heif may be installed
+        monkeypatch.setattr(each, suffixes, without)
     for name in ("a.heic", "b.HEIC", "c.jxl", "d.svg", "README", "notes.txt", ".hidden.svg"):
         (photos / name).write_bytes(b"x")
     os.symlink(str(tmp_path), str(photos / "linked"))

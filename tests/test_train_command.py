@@ -314,14 +314,14 @@ class TestBadInput:
         # a recipe's own numbers are no flags of the user's
         out = refused(
             capsys,
-            "a batch of 99",
+            "a step of 99 images",
             "fs-m3-cpu",
             *self.words[1:],
             "--val-every",
             "2",
             "--hold-out",
             "2",
-            "--batch",
+            "--accumulate",
             "99",
         )
         assert "DUTS-TR: 8 images" in out
