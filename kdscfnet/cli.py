@@ -67,12 +67,15 @@ def main(argv=None):
     _open_missing_streams()
     try:
         code = _main(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
-        return code
     except BrokenPipeError:  # whoever reads has seen enough, as in `kdscfnet weights list | head`
+        code = 1
+    try:
+        sys.stdout.flush()
+    except OSError:  # it is said already; Python would try once more at its end
+        code = code or 1
         with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # Python flushes once more at its end
-        return 1
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return code
 
 
 def _open_missing_streams():
@@ -124,7 +127,9 @@ def _main(argv):
         # verbs that say how to go on need the words as they were given
         args = parser.parse_args(argv[1:], argparse.Namespace(argv=argv))
         begin(args.quiet)
-        return module.run(args) or 0
+        code = module.run(args) or 0
+        sys.stdout.flush()  # an output that takes no more is said below
+        return code
     except (UserError, MachineError) as error:
         message, code = str(error), 1 if isinstance(error, MachineError) else 2
     except ModuleNotFoundError as error:

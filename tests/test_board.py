@@ -90,11 +90,11 @@ def test_a_second_look_shows_new_steps(run, address):
         return int(rows[-1][1]) if rows else None
 
     before = last_step()
-    assert before == 23  # two epochs of twelve steps
-    later = Board(run / "model" / "board", 24)
-    later.losses(24, 0.001, (1.0, 0.5, 0.25, 0.125, 0.0625))
+    assert before == 79  # two epochs of forty steps
+    later = Board(run / "model" / "board", 80)
+    later.losses(80, 0.001, (1.0, 0.5, 0.25, 0.125, 0.0625))
     later.close()
     end = time.monotonic() + 60
     while last_step() == before and time.monotonic() < end:
         time.sleep(1)
-    assert last_step() == 24
+    assert last_step() == 80

@@ -14,6 +14,7 @@ from kdscfnet import text
 from kdscfnet.cli import main
 
 ENVIRONMENT = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # most people have none: what is printed waits in a buffer
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
