@@ -7,6 +7,7 @@ import contextlib
 import functools
 import operator
 import os
+import platform
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,6 +25,15 @@ def available_cores():
     except (OSError, ValueError):
         pass
     return max(1, cores)
+
+
+def processor():
+    """The name of this machine's processor."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def in_order(work, items, threads, ahead):

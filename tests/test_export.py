@@ -51,6 +51,27 @@ def test_the_exported_network_is_beside_the_weights_and_named_by_their_hash(stud
     assert exported.find_or_export(str(student), "mobilenetv3")[0] == path
 
 
+def test_a_network_trained_with_synchronised_batch_norm_is_exported_as_any_other(student, tmp_path):
+    from golden_models import golden_model
+
+    from kdscfnet.training.parallel import synchronise_batch_norm
+    from kdscfnet.weights.files import save_weights
+
+    model = golden_model("M3_0.5")
+    synchronise_batch_norm(model)
+    assert any(type(layer).__name__ == "SyncBatchNorm" for layer in model.sublayers())
+    weights = tmp_path / "synchronised.pdparams"
+    save_weights(model, str(weights))
+    assert weights.read_bytes() == student.read_bytes()
+    export.export_onnx(weights, "mobilenetv3", tmp_path / "network.onnx")
+    image = np.random.RandomState(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
+    found, expected = (
+        onnx_file.open_session(path, 1).run(None, {"image": image})[0]
+        for path in (tmp_path / "network.onnx", exported.find_or_export(student)[0])
+    )
+    assert (found == expected).all()
+
+
 def test_the_sidecar_says_how_to_make_the_same_map(student):
     """A program that knows the sidecar alone makes our map."""
     import cv2

@@ -139,14 +139,9 @@ def _machine():
     import platform
 
     from kdscfnet.doctor import installed
-    from kdscfnet.threads import available_cores
+    from kdscfnet.threads import available_cores, processor
 
-    try:
-        with open("/proc/cpuinfo") as file:
-            processor = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.processor() or platform.machine()
     packages = installed()
     versions = {name: packages[name] for name in PACKAGES if name in packages}
     python = {"system": platform.platform(), "python": platform.python_version()}
-    return {"cores": available_cores(), "processor": processor, **python, "versions": versions}
+    return {"cores": available_cores(), "processor": processor(), **python, "versions": versions}

@@ -22,6 +22,10 @@ def machine(goldens):
     on_gpu = paddle.device.get_device().startswith("gpu")
     yield from conversion(goldens)
     yield from forked_loader()
+    if on_gpu:
+        yield from pinned_memory(goldens, lambda array: paddle.to_tensor(array, place=paddle.CUDAPinnedPlace()))
+    else:
+        yield left_out("devices", "pinned memory", "needs a GPU")
     yield from several_processes(goldens, on_gpu, gpus)
     if gpus > 1 and on_gpu:
         yield from two_predictors(["gpu:0", "gpu:1"])
@@ -74,6 +78,23 @@ def forked_loader(workers=2):
         yield holds("devices", "%d forked workers load the same batches" % workers, True, load(0) == load(workers))
 
 
+def pinned_memory(goldens, pin):
+    """A batch in pinned memory, where Paddle's loader may put one: the same bytes, and the same from the network.
+
+    pin: array → tensor.
+    """
+    import paddle
+
+    batch = goldens.image(0, 2, 64, 64)
+    pinned = pin(batch)
+    yield holds("devices", "a batch in pinned memory keeps its bytes", True, bool((pinned.numpy() == batch).all()))
+    model = goldens.network("M3_0.5")
+    model.eval()
+    with paddle.no_grad():
+        outputs = [model(images)[0].numpy() for images in (paddle.to_tensor(batch), pinned)]
+    yield holds("devices", "the network takes it", True, bool((outputs[0] == outputs[1]).all()))
+
+
 def several_processes(goldens, on_gpu, gpus):
     """Gradients of two processes, two images each, against one process's four; on GPUs with SyncBatchNorm."""
     import paddle
@@ -108,17 +129,16 @@ def several_processes(goldens, on_gpu, gpus):
             return
     same = sorted(found[0]) == sorted(found[1]) and all((found[0][key] == found[1][key]).all() for key in found[0])
     yield holds("devices", "both processes hold the same gradients", True, same)
-    # the exchange divides once and adds once more than one process does
+    alone = pair_gradients(goldens, on_gpu)
     precision = checks.arithmetic()
-    alone = _alone(goldens, on_gpu)
-    scale = max(np.abs(value).max() for value in alone.values())
+    rounded = pair_gradients(goldens, on_gpu, lambda model: (made.add_rounding(model, precision, 0), model)[1])
+    tolerances = {key: made.SAFETY * np.abs(rounded[key] - value).max() for key, value in alone.items()}
     yield compared(
         "devices",
         name,
         np.concatenate([alone[key].ravel() for key in alone]),
         np.concatenate([found[0][key].ravel() for key in alone]),
-        made.SAFETY[precision] * 16 * made.UNITS[precision] * scale,
-        "of the largest gradient, 16 layers' round-off",
+        np.concatenate([np.full(alone[key].size, tolerances[key]) for key in alone]),
     )
 
 
@@ -129,38 +149,21 @@ def _read(path):
         return {key: file[key] for key in file.files}
 
 
-def pair_gradients(goldens, rank, world, wrap=lambda model: model, synchronise=False):
-    """{parameter: gradient} of the student's decoder of this rank's share of four images.
+def pair_gradients(goldens, training, wrap=lambda model: model, rank=0, world=1):
+    """{parameter: gradient} of the student, of this rank's share of four images.
 
-    Without SyncBatchNorm on running statistics: with a batch's own, two batches of two are not one of four.
+    training: by a batch's own statistics. Without SyncBatchNorm two batches of two are not one of four then.
     """
-    import paddle
-
-    from kdscfnet.losses import supervised_loss
-    from kdscfnet.training.parallel import synchronise_batch_norm
-
-    model = goldens.network("M3_0.5")
-    if synchronise:
-        synchronise_batch_norm(model)
-        model.train()
-    else:
-        model.eval()
-    mine = slice(rank * 4 // world, (rank + 1) * 4 // world)
-    images, masks = goldens.image(1, 4, 64, 64)[mine], goldens.mask(2, 4, 64, 64)[mine]
-    wrapped = wrap(model)  # must outlive the backward pass, which uses its buffers
-    supervised_loss(wrapped(paddle.to_tensor(images)), paddle.to_tensor(masks), 0)[0].backward()
-    return {key: p.grad.numpy() for key, p in model.named_parameters() if p.grad is not None}
-
-
-def _alone(goldens, training):
     import paddle
 
     from kdscfnet.losses import supervised_loss
 
     model = goldens.network("M3_0.5")
     model.train() if training else model.eval()
-    images, masks = goldens.image(1, 4, 64, 64), goldens.mask(2, 4, 64, 64)
-    supervised_loss(model(paddle.to_tensor(images)), paddle.to_tensor(masks), 0)[0].backward()
+    wrapped = wrap(model)  # must outlive the backward pass, which uses its buffers
+    mine = slice(rank * 4 // world, (rank + 1) * 4 // world)
+    images, masks = goldens.image(1, 4, 64, 64)[mine], goldens.mask(2, 4, 64, 64)[mine]
+    supervised_loss(wrapped(paddle.to_tensor(images)), paddle.to_tensor(masks), 0)[0].backward()
     return {key: p.grad.numpy() for key, p in model.named_parameters() if p.grad is not None}
 
 

@@ -3,13 +3,14 @@
 Goldens: forward.npz and train.json hold what the authors' code gave on PaddlePaddle 2.2.0, CPU, one thread.
 gradients.json was recorded by this package, whose training steps equal theirs: the authors' gradients were not kept.
 
-Tolerances are measured, by `record`: every convolution's and linear layer's input and output is multiplied by
-1 + u·r, r uniform in [−1, 1], and the change of the result, to first order proportional to u, is divided by u. u = 2⁻¹⁴
-is far above float32's own rounding and small enough for first order. That sensitivity, times the unit of the device's
-arithmetic (UNITS), times SAFETY, is the tolerance. The draws stand for one rounding per layer and side; SAFETY is for
-sums of many terms in another order, which round several times, and for draws that hit less than others.
-A loss alone has no layer: it divides two sums of n terms, each with a relative error of √n·2⁻²⁴ (Higham and Mary, A new
-approach to probabilistic rounding error analysis, 2019), and its tolerance is twice that.
+Tolerances are derived: tests/record_selfcheck.py lets the networks round as a machine does that sums in another order
+(`add_rounding`), at the true size of the arithmetic's roundings, and writes down how much results change. That change,
+times SAFETY, is the tolerance. Nothing is scaled: a maximum that a boundary takes from another pixel is as likely, and
+as far away, as on another machine, and ten steps let it grow as they do there. SAFETY is for the few draws: with eight
+values a change, eight times their root mean square is exceeded by chance once in 20,000.
+A loss divides two sums of n pixels, each with a relative error of √n·2⁻²⁴: `loss_tolerance` is twice that. Each update
+rounds a weight, by 2⁻²⁴ of it at most on each of two machines. Sums over pixels are taken in LANES parts.
+√n is the probabilistic bound of Higham and Mary, A new approach to probabilistic rounding error analysis, 2019.
 """
 
 from __future__ import annotations
@@ -22,18 +23,12 @@ import os
 import numpy as np
 
 BACKBONES = {"M3_0.5": "mobilenetv3", "R50": "resnet50", "ST": "swin_b"}
-NOISE = 2.0**-14
-# relative spacing of float32; round-off of TF32 (10 bits kept) and of float16
-UNITS = {"float32": 2.0**-23, "tf32": 2.0**-11, "float16": 2.0**-11}
-SAFETY = {"float32": 8, "tf32": 8, "float16": 16}  # in float16 a layer's result is rounded, too
-# What the draws, which hit single layers, do not see: a gradient is a sum over all pixels of terms that all but cancel
-# in a bias's, and what differs chooses other maxima in the boundaries. Between one thread and two, in float32,
-# gradients differ by up to 17 units of sensitivity, the losses of ten steps by up to 100 (5.8e-5), and a weight's norm
-# by 3e-6 of it. In units of float32's own tolerance, with a margin of four to five; the sums of TF32 and float16 are
-# float32's, too.
-SUMS = {"forward": 0, "gradients": 8, "train_fs": 64, "train_kd": 64}
-STORED = 2.0**-16
-FORWARDS = (("M3_0.5", (1, 352, 352)), ("M3_0.5", (2, 224, 224)), ("R50", (1, 352, 352)), ("ST", (1, 384, 384)))
+SAFETY = 8
+# Relative round-off of a product's two factors: TF32 and float16 keep 11 bits, and sum in float32.
+FACTORS = {"float32": 0.0, "tf32": 2.0**0.5 * 2.0**-11}
+LANES = 16  # accumulators of a sum over pixels, at least: a vector register's lanes twice, half of a GPU's warp
+SIDE = 224  # of the images of gradients and training steps
+FORWARDS = (("M3_0.5", (1, 352, 352)), ("M3_0.5", (2, SIDE, SIDE)), ("R50", (1, 352, 352)), ("ST", (1, 384, 384)))
 
 
 def folder():
@@ -65,7 +60,7 @@ class Goldens:
 
     @staticmethod
     def _json(name):
-        with contextlib.suppress(FileNotFoundError):  # `record` makes two of them
+        with contextlib.suppress(FileNotFoundError):  # tests/record_selfcheck.py makes two of them
             with open(os.path.join(folder(), name + ".json"), encoding="utf-8") as file:
                 return json.load(file)
         return {}
@@ -133,7 +128,7 @@ def recorded_losses(goldens):
     return found
 
 
-def gradients(goldens, context=contextlib.nullcontext, scale=1.0, prepare=None):
+def gradients(goldens, context=contextlib.nullcontext, scale=1.0, prepare=lambda model: None):
     """The student's gradients in training mode, of four images' supervised loss: {parameter: [norm, projection]}.
 
     projection: on `direction`. context: of the forward pass. scale: the loss is multiplied by it, gradients divided.
@@ -143,12 +138,11 @@ def gradients(goldens, context=contextlib.nullcontext, scale=1.0, prepare=None):
     from kdscfnet.training.steps import SupervisedStep
 
     model = goldens.network("M3_0.5")
-    if prepare:
-        prepare(model)
+    prepare(model)
     model.train()
     images, masks = (
-        paddle.to_tensor(goldens.image(100, 4, 224, 224)),
-        paddle.to_tensor(goldens.mask(200, 4, 224, 224)),
+        paddle.to_tensor(goldens.image(100, 4, SIDE, SIDE)),
+        paddle.to_tensor(goldens.mask(200, 4, SIDE, SIDE)),
     )
     with context():
         total = SupervisedStep()(model, images, masks, 0)[0]
@@ -164,11 +158,11 @@ def gradients(goldens, context=contextlib.nullcontext, scale=1.0, prepare=None):
     return found
 
 
-def training(goldens, name, prepare=None):
+def training(goldens, name, prepare=lambda model: None):
     """The recorded training steps of train.json: (losses [steps, 5], {entry: [mean, norm]} after them).
 
     name: "train_fs" (ten supervised steps) or "train_kd" (six of distillation from ResNet-50). prepare: a function of
-    the student.
+    each network.
     """
     import paddle
 
@@ -176,19 +170,18 @@ def training(goldens, name, prepare=None):
     from kdscfnet.training.steps import DistillationStep, PaddleTeacher, SupervisedStep
 
     recorded = goldens.train[name]
-    model = goldens.network("M3_0.5")
-    if name == "train_fs":
-        step_function = SupervisedStep()
-    else:
-        step_function = DistillationStep(PaddleTeacher(goldens.network("R50")))
-    if prepare:
-        prepare(model)
+    model, step_function = goldens.network("M3_0.5"), SupervisedStep()
+    prepare(model)
+    if name == "train_kd":
+        teacher = goldens.network("R50")
+        prepare(teacher)
+        step_function = DistillationStep(PaddleTeacher(teacher))
     model.train()
     optimizer = build_optimizer(model, recorded["lr"][0])
     found = []
     for step, rate in enumerate(recorded["lr"]):
-        images = paddle.to_tensor(goldens.image((100 if name == "train_fs" else 300) + step, 4, 224, 224))
-        masks = paddle.to_tensor(goldens.mask(200 + step, 4, 224, 224)) if name == "train_fs" else None
+        images = paddle.to_tensor(goldens.image((100 if name == "train_fs" else 300) + step, 4, SIDE, SIDE))
+        masks = paddle.to_tensor(goldens.mask(200 + step, 4, SIDE, SIDE)) if name == "train_fs" else None
         total, parts = step_function(model, images, masks, recorded.get("epoch", [0] * 10)[step])
         optimizer.set_lr(rate)
         total.backward()
@@ -203,89 +196,67 @@ def training(goldens, name, prepare=None):
     return np.array(found), after
 
 
-def loss_tolerance(goldens):
-    """Of `losses`: see above; n is the number of pixels that are summed."""
-    return 2 * np.sqrt(64 * 80) * 2.0**-24
+def loss_tolerance(pixels):
+    """Of a loss up to 1 that sums over `pixels`: see above."""
+    return 2 * np.sqrt(pixels / LANES) * 2.0**-24
 
 
-# Recording
+def add_rounding(model, arithmetic, draw):
+    """Let `model` round as another machine would: its outputs and gradients change; no two `draw` alike.
 
-
-def add_noise(model, seed):
-    """Multiply every convolution's and linear layer's input and output by 1 + NOISE·r, r uniform in [−1, 1].
-
-    Returns a function that takes the noise away again.
+    A sum of n terms, one after the other, has the random error that its terms have where each is multiplied by
+    1 + √n·2⁻²⁴·r, r uniform in [−1, 1] (√½ of that for each of two machines). Convolutions and linear layers sum over
+    inputs; their gradients over outputs (of the input) and over all pixels (of the weight); BatchNorm over all pixels:
+    these in LANES parts.
+    Returns a function that takes it away again.
     """
     import paddle
     from paddle import nn
 
-    rng = np.random.RandomState(seed)
+    paddle.seed(draw)
 
-    def noisy(x):
-        noise = rng.uniform(-NOISE, NOISE, tuple(x.shape)).astype("float32")
-        return x + x * paddle.to_tensor(noise)
+    def noise(shape, terms, factors=FACTORS[arithmetic]):
+        return paddle.uniform(shape, min=-1.0, max=1.0) * float(np.hypot(np.sqrt(terms) * 2.0**-24, factors))
+
+    def gradient_of(x):  # its value is 0
+        return x - x.detach()
+
+    def sums_of_inputs(layer, inputs):
+        shape = layer.weight.shape
+        terms = shape[0] if isinstance(layer, nn.Linear) else np.prod(shape[1:])
+        return (inputs[0] * (1 + noise(inputs[0].shape, terms)),)
+
+    def sums_of_gradients(layer, inputs, output):
+        if output.stop_gradient:
+            return output
+        shape = layer.weight.shape
+        channels = shape[1] if isinstance(layer, nn.Linear) else shape[0]
+        pixels = max(1, output.size // channels // LANES)
+        outputs = channels if isinstance(layer, nn.Linear) else channels // layer._groups * np.prod(shape[2:])
+        weights = layer.forward(inputs[0].detach() * noise(inputs[0].shape, pixels))
+        if layer.bias is not None:
+            bias = layer.bias if isinstance(layer, nn.Linear) else layer.bias.reshape([1, -1, 1, 1])
+            weights = weights + bias * (noise(output.shape, pixels) - 1)
+        return output + gradient_of(output * noise(output.shape, outputs)) + gradient_of(weights)
+
+    def sums_of_batches(layer, inputs, output):
+        if not layer.training:
+            return output
+        shape = [1, -1, 1, 1]
+        x, gain, bias = inputs[0], layer.weight.reshape(shape), layer.bias.reshape(shape)
+        pixels, channel = max(1, x.size // x.shape[1] // LANES), [1, x.shape[1], 1, 1]
+        mean = x.mean([0, 2, 3], keepdim=True)
+        mean = mean / ((x - mean) ** 2).mean([0, 2, 3], keepdim=True).sqrt()
+        normal = ((output - bias) / gain).detach()
+        statistics = noise(channel, pixels, 0.0) * normal + noise(channel, pixels, 0.0) * mean.detach()
+        changed = noise(output.shape, pixels, 0.0) * (normal * gain + bias)
+        return output + gain * statistics + gradient_of(changed)
 
     hooks = []
     for layer in model.sublayers():
         if isinstance(layer, (nn.Conv2D, nn.Linear)):
-            hooks.append(layer.register_forward_pre_hook(lambda layer, inputs: (noisy(inputs[0]),)))
-            hooks.append(layer.register_forward_post_hook(lambda layer, inputs, output: noisy(output)))
+            hooks.append(layer.register_forward_pre_hook(sums_of_inputs))
+            hooks.append(layer.register_forward_post_hook(sums_of_gradients))
+        elif isinstance(layer, (nn.BatchNorm2D, nn.BatchNorm)):
+            hooks.append(layer.register_forward_post_hook(sums_of_batches))
     return lambda: [hook.remove() for hook in hooks]
-
-
-def record(draws=2, say=print):
-    """Write gradients.json and sensitivities.json into `folder`; a minute or two on a CPU, on one thread.
-
-    sensitivities.json, all per unit of noise: {"forward": {network: number}, "gradients": {parameter: number},
-    "train_fs", "train_kd": {"losses": [a number a step], "after": {entry: number}}}.
-    """
-    from kdscfnet.files import write_text
-
-    goldens = Goldens()
-    found = {"gradients": {}, "forward": {}}
-    base = gradients(goldens)
-    write_text(os.path.join(folder(), "gradients.json"), _lines(base))
-    noisy = [gradients(goldens, prepare=lambda model, seed=seed: add_noise(model, seed)) for seed in range(draws)]
-    for key, values in base.items():
-        found["gradients"][key] = max(abs(a - b) for other in noisy for a, b in zip(other[key], values)) / NOISE
-    say("gradients", flush=True)
-    for name in ("train_fs", "train_kd"):
-        recorded = goldens.train[name]
-        losses_, after = training(goldens, name, lambda model: add_noise(model, 0))
-        changes = np.abs(losses_ - recorded["losses"]).max(axis=1) / NOISE
-        found[name] = {
-            # rounding never gets less on the way, though one draw's change may
-            "losses": np.maximum.accumulate(changes).tolist(),
-            "after": {
-                key: max(abs(a - b) for a, b in zip(values, recorded["after"][key])) / NOISE
-                for key, values in after.items()
-            },
-        }
-        say(name, found[name]["losses"], flush=True)
-    for kind, shape in FORWARDS:
-        model = goldens.network(kind)
-        changes = []
-        for seed in range(draws):
-            remove = add_noise(model, seed)
-            changes.append(np.abs(forward(goldens, kind, shape, model=model) - recorded_forward(goldens, kind, shape)))
-            remove()
-        key = "%s|%dx%dx%d" % ((kind,) + shape)
-        found["forward"][key] = float(np.max(changes)) / NOISE
-        say(key, found["forward"][key], flush=True)
-    write_text(os.path.join(folder(), "sensitivities.json"), _lines(found))
-
-
-def _lines(value):
-    return json.dumps(_short(value), indent=1) + "\n"
-
-
-def _short(value):
-    if isinstance(value, dict):
-        return {key: _short(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_short(item) for item in value]
-    return float("%.9g" % value)
-
-
-if __name__ == "__main__":
-    record()

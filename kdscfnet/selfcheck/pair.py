@@ -14,13 +14,17 @@ def main(folder):
     paddle = import_paddle()
     from kdscfnet.selfcheck.devices import pair_gradients
     from kdscfnet.selfcheck.goldens import Goldens
-    from kdscfnet.training.parallel import Parallel
+    from kdscfnet.training.parallel import Parallel, synchronise_batch_norm
 
     if not paddle.device.is_compiled_with_cuda():
         paddle.set_device("cpu")
     parallel = Parallel()
     on_gpu = paddle.device.get_device().startswith("gpu")
-    found = pair_gradients(Goldens(), parallel.rank, parallel.world, parallel.wrap, on_gpu)
+
+    def wrap(model):
+        return parallel.wrap(synchronise_batch_norm(model) if on_gpu else model)
+
+    found = pair_gradients(Goldens(), on_gpu, wrap, parallel.rank, parallel.world)
     np.savez(os.path.join(folder, "rank%d.npz" % parallel.rank), **found)
 
 

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from kdscfnet.text import columns
+
 PASS, FAIL, MEASURED, LEFT_OUT = "pass", "FAIL", "measured", "left out"
 
 
@@ -66,13 +68,10 @@ def left_out(part, name, reason):
 
 def as_text(facts, rows):
     """The report to read: facts, a table, and the outcome in its last line."""
-    lines = ["%s: %s" % item for item in facts.items()] + [""]
     table = [("part", "check", "expected", "found", "tolerance", "verdict", "")]
     table += [(row.part, row.name, row.expected, row.found, row.tolerance, row.verdict, row.note) for row in rows]
-    widths = [max(len(line[column]) for line in table) for column in range(6)] + [0]
-    for line in table:
-        lines.append("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
-    return "\n".join(lines + ["", outcome(rows)]) + "\n"
+    lines = ["%s: %s" % item for item in facts.items()] + ["", *columns(table, left=range(7)), "", outcome(rows)]
+    return "\n".join(lines) + "\n"
 
 
 def outcome(rows):

@@ -11,6 +11,7 @@ import warnings
 from kdscfnet.errors import UserError
 from kdscfnet.files import write_json, write_text
 from kdscfnet.selfcheck.report import FAIL, Row, as_json, as_text, outcome
+from kdscfnet.threads import processor
 
 
 def selfcheck(device="auto", output="selfcheck", seconds=3.0):
@@ -46,7 +47,7 @@ def selfcheck(device="auto", output="selfcheck", seconds=3.0):
         else "–",
         "numpy": np.__version__,
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
     }
     parts = [lambda: checks.numbers(goldens, precision)]
     if precision != "float32":
@@ -79,11 +80,3 @@ def _without_tf32(checks, goldens):
 def _last_line(error):
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or ["no message"])[-1][:200]
-
-
-def _processor():
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"
