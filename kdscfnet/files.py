@@ -9,7 +9,6 @@ import json
 import os
 import stat
 import time
-import uuid
 
 from kdscfnet.errors import WeightsError
 from kdscfnet.text import shown_path
@@ -53,7 +52,7 @@ def atomic_path(path, suffix=None):
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     suffix = os.path.splitext(path)[1] if suffix is None else suffix
-    temporary = os.path.join(folder, ".tmp-%s%s" % (uuid.uuid4().hex, suffix))
+    temporary = os.path.join(folder, ".tmp-%s%s" % (os.urandom(16).hex(), suffix))
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # not private, as mkstemp's would be
     try:
         yield temporary
