@@ -68,7 +68,7 @@ def blocks(path):
 
 # What stands in for long work, GPUs, a package index and a browser: the real programs, with small numbers.
 STAND_IN = """#!{python}
-import os, subprocess, sys, time, urllib.request
+import os, subprocess, sys, time, urllib.error, urllib.request
 
 name, words, end, port = os.path.basename(sys.argv[0]), sys.argv[1:], [], "{port}"
 if name == "python":
@@ -81,7 +81,7 @@ if name == "pip":
     as_if = "--dry-run --no-index --no-deps --no-build-isolation".split()
     os.execv(sys.executable, [sys.executable, "-m", "pip", *words, *as_if])
 if name == "visualdl" or words[0] == "web":
-    page = "app" if name == "visualdl" else "index.html"
+    page = "app/index" if name == "visualdl" else "index.html"
     program = ["visualdl.server.app"] if name == "visualdl" else ["kdscfnet"]
     end = ["--port", port] + (["--no-browser"] if name == "kdscfnet" else [])
     server = subprocess.Popen([sys.executable, "-m", *program, *words, *end])
@@ -92,7 +92,9 @@ if name == "visualdl" or words[0] == "web":
                 address = "http://127.0.0.1:%s/%s" % (port, page)
                 request = urllib.request.Request(address, headers={{"Accept-Language": "en"}})
                 sys.exit(urllib.request.urlopen(request, timeout=60).status != 200)
-            except OSError:
+            except urllib.error.HTTPError:
+                raise
+            except OSError:  # it does not listen yet
                 pass
         sys.exit("the server ended")
     finally:
