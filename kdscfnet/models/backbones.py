@@ -7,7 +7,10 @@ Parameter names are those of the authors' checkpoints. Building a backbone reads
 
 from __future__ import annotations
 
+import importlib
 import math
+import sys
+import types
 import warnings
 
 import numpy as np
@@ -15,9 +18,26 @@ import paddle
 from paddle import nn
 from paddle.vision.models.resnet import BottleneckBlock, ResNet
 
-with warnings.catch_warnings():  # importing paddleseg warns about a compiler cache that is of no use here
-    warnings.simplefilter("ignore")
-    from paddleseg.models.backbones import mobilenetv3, swin_transformer
+
+class _ScikitLearn(types.ModuleType):
+    """Stands in for sklearn.metrics, and loads it at its first use."""
+
+    def __getattr__(self, name):
+        return getattr(importlib.import_module("sklearn.metrics"), name)
+
+
+# paddleseg imports scikit-learn for one score that nothing here asks for. It takes as long to load as Paddle does.
+_stand_ins = {} if "sklearn" in sys.modules else {"sklearn": types.ModuleType("sklearn")}
+if _stand_ins:
+    _stand_ins["sklearn"].metrics = _stand_ins["sklearn.metrics"] = _ScikitLearn("sklearn.metrics")
+sys.modules.update(_stand_ins)
+try:
+    with warnings.catch_warnings():  # importing paddleseg warns about a compiler cache that is of no use here
+        warnings.simplefilter("ignore")
+        from paddleseg.models.backbones import mobilenetv3, swin_transformer
+finally:
+    for _name in _stand_ins:
+        del sys.modules[_name]
 
 
 class MobileNetV3(mobilenetv3.MobileNetV3):
