@@ -73,7 +73,7 @@ class Meeting:
         launch = "%s %s" % (os.environ.get("PADDLE_TRAINER_ENDPOINTS"), os.environ.get("PADDLE_JOB_ID"))
         self.folder = os.path.join(folder, ".shares-" + hashlib.sha256(launch.encode()).hexdigest()[:12])
         self._state = {"pid": os.getpid(), "host": socket.gethostname(), "stage": 0, "end": None, "born": time.time()}
-        self._over, self._lock = threading.Event(), threading.Lock()
+        self._over, self._lock = threading.Event(), threading.RLock()  # a signal may come within _tell
         self._seen, self._began = {}, time.monotonic()
         self._counted = (0.0, 0)
 
@@ -83,9 +83,8 @@ class Meeting:
             self._write()
             self._beating = threading.Thread(target=self._beat, daemon=True)
             self._beating.start()
-            if self.shares.rank == 0:
-                with contextlib.suppress(ValueError):  # not in the main thread
-                    self._before = signal.signal(signal.SIGTERM, self._terminated)
+            with contextlib.suppress(ValueError):  # not in the main thread
+                self._before = signal.signal(signal.SIGTERM, self._terminated)
         return self
 
     def __exit__(self, kind, error, _):
@@ -97,9 +96,8 @@ class Meeting:
             self._tell(end={"failed": str(error)})
         elif self.shares.rank == 0:
             shutil.rmtree(self.folder, ignore_errors=True)
-        if self.shares.rank == 0:
-            with contextlib.suppress(ValueError, AttributeError):
-                signal.signal(signal.SIGTERM, self._before)
+        with contextlib.suppress(ValueError, AttributeError):
+            signal.signal(signal.SIGTERM, self._before)
 
     def reach(self, stage):
         """Say that this process has come to a stage, a number that rises."""
@@ -203,6 +201,9 @@ class Meeting:
 
     def _terminated(self, number, frame):
         # the launcher ends all processes where one has died, and kills them three seconds later: say it at once
+        if self.shares.rank:
+            self._tell(end={"stopped": number})  # so that the first one does not take it for dead
+            os._exit(1)
         gone = self._those_gone(range(1, self.shares.world)) or "stopped by a signal"
         say("%s; %s" % (gone, AGAIN))
         sys.stderr.flush()

@@ -124,9 +124,7 @@ def test_what_a_folder_holds_and_nobody_reads_is_said(photos, tmp_path, monkeypa
         (photos / name).write_bytes(b"x")
     os.symlink(str(tmp_path), str(photos / "linked"))
     assert predict("photos", "-o", "out") == 0
-    said = (
-        "left out: 2 .heic (pip install pillow-heif reads them), 1 .jxl, 1 .svg, 1 linked folders, 1 without a suffix"
-    )
+    said = "left out: 2 .heic (pip install pillow-heif to read them), 1 .jxl, 1 .svg, 1 linked folder, 1 without suffix"
     assert said in capsys.readouterr().err
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import os
 import sys
+import warnings
 from dataclasses import asdict
 
 from kdscfnet.errors import BadImageError, UserError
@@ -255,14 +256,14 @@ def _video(predictor, job, args, settings, report, record, quiet):
         say_what_lacks()
     try:
         source = fingerprint(job.input)
-        states = record.states(job)
-        overwrite = args.overwrite or not args.frames
         if args.frames:
-            if STALE in states.values():
+            states = record.states(job).values()
+            if STALE in states:
                 remove_frames(job)
-            if FITS not in states.values():  # before the first frame: each that is there then fits
+            if FITS not in states:  # before the first frame: each that is there then fits
                 record.add(job.outputs, source)
-        count, note = predict_video(predictor, job, overwrite, settings, args.frames, not quiet)
+        again = args.overwrite or not args.frames
+        count, note = predict_video(predictor, job, again, settings, args.frames, not quiet)
     except (BadImageError, UserError) as error:  # the other videos are done
         report.failed.append((job.input, error.reason if isinstance(error, BadImageError) else str(error)))
         return
@@ -322,13 +323,14 @@ def _stream(args, weight_file, made_by, settings):
 
 
 def _summary(report, args, chosen, left_out):
+    from kdscfnet.data.names import counted
+
     for path, note in report.notes:
         print("  %s: %s" % (shown_path(path), note), file=sys.stderr)
     for path, reason in report.failed:
         print("  FAILED %s: %s" % (shown_path(path), reason), file=sys.stderr)
-    parts = ["%d done" % len(report.done)]
-    if chosen.stale:
-        parts[0] += " (%d results made again: the input, the weights or the settings are others)" % chosen.stale
+    again = " (%d results made again: the input, the weights or the settings are others)" % chosen.stale
+    parts = ["%d done%s" % (len(report.done), again if chosen.stale else "")]
     if report.skipped:
         parts.append("%d there already (--overwrite makes them again)" % len(report.skipped))
     if report.failed:
@@ -336,15 +338,13 @@ def _summary(report, args, chosen, left_out):
     if chosen.unknown:
         parts.append("%d results of unknown weights and settings kept" % chosen.unknown)
     say("%s; results: %s" % (", ".join(parts), shown_path(args.output)), failure=bool(report.failed))
-    if left_out:
-        say("left out: " + ", ".join("%d %s" % (count, what) for what, count in sorted(left_out.items())))
+    if any(left_out.values()):
+        say("left out: " + counted(left_out))
     return 1 if report.failed else 0
 
 
 def _quiet_libraries():
     """A broken file gets one line of ours at the end; the libraries would add theirs in the midst of the bar."""
-    import warnings
-
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     warnings.filterwarnings("ignore", module=r"PIL\.")

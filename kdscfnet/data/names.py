@@ -67,17 +67,23 @@ def passed_over(folder, images):
     for parent, folders, files in os.walk(folder):
         folders[:] = [entry for entry in folders if not entry.startswith(".")]
         linked = [entry for entry in folders if os.path.islink(os.path.join(parent, entry))]
-        counts["linked folder" if len(linked) == 1 else "linked folders"] += len(linked)
+        counts["linked folder"] += len(linked)
         for entry in files:
             suffix = os.path.splitext(entry)[1].lower()
             if not (entry.startswith(".") or suffix == ".txt" or entry.lower() in ("thumbs.db", "desktop.ini")):
                 counts[suffix or "without suffix"] += os.path.join(parent, entry) not in taken
+    return "%s: left out: %s" % (folder, counted(counts)) if any(counts.values()) else ""
+
+
+def counted(left_out):
+    """What is left out, {suffix or words: how many}, as a list in words; the most first."""
     parts = []
-    for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        if count:
-            heif = kind in HEIF_SUFFIXES and kind not in IMAGE_SUFFIXES
-            parts.append("%d %s%s" % (count, kind, " (pip install pillow-heif to read them)" if heif else ""))
-    return "%s: left out: %s" % (folder, ", ".join(parts)) if parts else ""
+    for kind, count in sorted(left_out.items(), key=lambda item: (-item[1], item[0])):
+        heif = kind in HEIF_SUFFIXES and kind not in IMAGE_SUFFIXES
+        plural = "s" if kind == "linked folder" and count > 1 else ""
+        how = " (pip install pillow-heif to read them)" if heif else ""
+        parts += ["%d %s%s%s" % (count, kind, plural, how)] if count else []
+    return ", ".join(parts)
 
 
 def match_names(files, names):

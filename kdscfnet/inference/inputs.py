@@ -8,6 +8,7 @@ import functools
 import glob
 import os
 
+from kdscfnet.data.names import counted
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.images import HEIF_SUFFIXES, IMAGE_SUFFIXES, NO_FILE
 from kdscfnet.inference import outputs
@@ -19,7 +20,6 @@ FOLDER_SUFFIXES = (*IMAGE_SUFFIXES, *".gif .jfif .jpe .jp2 .ppm .pgm .pbm .pnm .
 VIDEO_SUFFIXES = tuple(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .ogv .mts .m2ts .ts .vob .asf".split())
 # pictures that people have and nobody here reads, or only with a further package
 OTHER_PICTURES = (*HEIF_SUFFIXES, *".jxl .svg .psd .ico .exr .hdr .dng .cr2 .nef .arw .eps .pdf".split())
-_HEIC_ADVICE = " (pip install pillow-heif reads them)"
 WRITTEN_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
 # A file to predict, and its name among the results: a relative path without suffix.
@@ -98,7 +98,7 @@ def find(inputs, output=None, frames=False, left_out=None):
         _refuse_same_folder(folder, output)
         found = _walk(folder, _inside_of(folder, output), left_out)
         if not found:
-            others = ", ".join("%d %s" % (count, what) for what, count in sorted(left_out.items()))
+            others = counted(left_out)
             raise UserError(
                 "%s holds no images and no videos%s" % (folder, " (left out: %s)" % others if others else "")
             )
@@ -158,7 +158,7 @@ def _walk(folder, avoid, left_out):
     found = []
     for parent, folders, files in os.walk(folder):
         linked = [name for name in folders if os.path.islink(os.path.join(parent, name)) and not name.startswith(".")]
-        left_out.update(["linked folders"] * len(linked))
+        left_out["linked folder"] += len(linked)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not _inside(os.path.join(parent, f), avoid))
         for name in sorted(files):
             suffix = os.path.splitext(name)[1].lower()
@@ -167,9 +167,9 @@ def _walk(folder, avoid, left_out):
             if _is_wanted(os.path.join(parent, name)):
                 found.append(os.path.join(parent, name))
             elif suffix in OTHER_PICTURES:
-                left_out[suffix + (_HEIC_ADVICE if suffix in HEIF_SUFFIXES else "")] += 1
+                left_out[suffix] += 1
             elif not suffix:
-                left_out["without a suffix"] += 1
+                left_out["without suffix"] += 1
     return found
 
 

@@ -81,11 +81,12 @@ def suffix_of(path, kind, opaque=False):
     Raises UserError where it cannot be written so.
     """
     suffix = os.path.splitext(path)[1].lower()
-    opaque = opaque and kind == "cutout"
-    if suffix != SUFFIXES[kind] and (
-        kind == "box" or suffix not in WRITTEN or (suffix in _NOT.get(kind, ()) and not opaque)
-    ):
-        raise UserError("a %s is written as %s: name it so, or name a folder for -o" % (kind, SUFFIXES[kind]))
+    never = () if opaque and kind == "cutout" else _NOT.get(kind, ())
+    usual = SUFFIXES[kind]
+    possible = [usual] if kind == "box" else [usual, *(one for one in WRITTEN if one != usual and one not in never)]
+    if suffix not in possible:
+        names = kind, " or ".join(possible)
+        raise UserError("a %s is written as %s: name it so, or name a folder for -o" % names)
     return suffix
 
 
