@@ -68,7 +68,7 @@ def test_a_result_is_made_again_where_it_is_not_what_is_asked_for(photos, tmp_pa
         assert predict("photos", "-o", "out", *arguments, **options) == 0
         assert all(modified(out)[name] > time for name, time in before.items())
         assert (
-            "3 done (3 results made again: the input, the weights or the settings are others)"
+            "3 done (3 made again: the input, the weights or the settings are others)"
             in capsys.readouterr().err
         )
     # other weights of the same name, in another folder
@@ -77,10 +77,10 @@ def test_a_result_is_made_again_where_it_is_not_what_is_asked_for(photos, tmp_pa
     arrays = WeightFile(str(weight_file())).arrays()
     write_weights(str(other), {key: array * 0.5 for key, array in arrays.items()})
     common = ["predict", "photos", "-o", "out", "--engine", "paddle", "--size", "64x32", "--weights"]
-    assert cli.main([*common, str(other)]) == 0 and "3 results made again" in capsys.readouterr().err
+    assert cli.main([*common, str(other)]) == 0 and "3 made again" in capsys.readouterr().err
     # another photograph under the same name
     save(photos / "b.png", picture(33, 44, 9))
-    assert cli.main([*common, str(other)]) == 0 and "1 done (1 results made again" in capsys.readouterr().err
+    assert cli.main([*common, str(other)]) == 0 and "1 done (1 made again" in capsys.readouterr().err
     assert cli.main([*common, str(tmp_path / "gone.pdparams")]) == 2
     assert "there is no weight file" in capsys.readouterr().err
 

@@ -78,7 +78,7 @@ def test_a_changed_flag_makes_the_result_again(photos, tmp_path, capsys):  # noq
     before = modified(tmp_path / "out")
     capsys.readouterr()
     assert predict(*common, "--background", "behind.png") == 0
-    assert "3 results made again: the input, the weights or the settings are others" in capsys.readouterr().err
+    assert "3 made again: the input, the weights or the settings are others" in capsys.readouterr().err
     assert all(modified(tmp_path / "out")["cutout/" + name] > before["cutout/" + name] for name in ("a.png", "b.png"))
 
 

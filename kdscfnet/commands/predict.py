@@ -329,7 +329,7 @@ def _summary(report, args, chosen, left_out):
         print("  %s: %s" % (shown_path(path), note), file=sys.stderr)
     for path, reason in report.failed:
         print("  FAILED %s: %s" % (shown_path(path), reason), file=sys.stderr)
-    again = " (%d results made again: the input, the weights or the settings are others)" % chosen.stale
+    again = " (%d made again: the input, the weights or the settings are others)" % chosen.stale
     parts = ["%d done%s" % (len(report.done), again if chosen.stale else "")]
     if report.skipped:
         parts.append("%d there already (--overwrite makes them again)" % len(report.skipped))
