@@ -67,10 +67,7 @@ def test_a_result_is_made_again_where_it_is_not_what_is_asked_for(photos, tmp_pa
         before = modified(out)
         assert predict("photos", "-o", "out", *arguments, **options) == 0
         assert all(modified(out)[name] > time for name, time in before.items())
-        assert (
-            "3 done (3 made again: the input, the weights or the settings are others)"
-            in capsys.readouterr().err
-        )
+        assert "3 done (3 made again: the input, the weights or the settings are others)" in capsys.readouterr().err
     # other weights of the same name, in another folder
     other = tmp_path / "other" / os.path.basename(str(weight_file()))
     other.parent.mkdir()
