@@ -93,7 +93,7 @@ for row in "${rows[@]}"; do
     say "== $row: $("$PYTHON" --version 2>&1)"
     rm -f "$folder/$row.xml"
     # a Python that is given may lack pytest-xdist
-    workers=$("$PYTHON" -c 'import xdist' 2>/dev/null && echo "-n ${KDSCFNET_TEST_WORKERS:-2}") || workers=
+    workers=$("$PYTHON" -c 'import xdist' 2>/dev/null && echo "-n ${KDSCFNET_TEST_WORKERS:-3} --dist worksteal") || workers=
     # Paddle 2.2 lacks what some tests need
     export KDSCFNET_NO_SKIPS=$strict
     if [ "$row" = paper ]; then KDSCFNET_NO_SKIPS=; fi
