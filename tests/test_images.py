@@ -267,6 +267,8 @@ def test_a_phones_heic_is_upright(tmp_path, image, turn):
     pytest.importorskip("pillow_heif")
     path = tmp_path / "IMG_0001.HEIC"
     path.write_bytes(heic(image, exif=exif_of(turn)))
+    if turn != 1 and b"irot" not in path.read_bytes():
+        pytest.skip("this pillow-heif cannot write a HEIC that is turned, as phones do")
     upright = np.rot90(image, {1: 0, 3: 2, 6: -1, 8: 1}[turn]).astype(int)
     assert read_image(path).shape == upright.shape and size_of(path)[0] == upright.shape[1::-1]
     assert np.abs(read_image(path) - upright).mean() < 12
