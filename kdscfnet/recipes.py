@@ -88,6 +88,8 @@ _DUTS = dict(_CPU, early_sizes=((5, (96, 112, 128)), (6, (128, 160))), sizes=(17
 _DUTS.update(epochs=8, warmup_epochs=0.3, log_every=100)
 # A second stage from the first one's weights (--init): larger images, a lower rate
 _DUTS_2 = dict(_DUTS, early_sizes=(), sizes=(192, 224, 256), test_size=256, epochs=4, warmup_epochs=0.2, max_lr=0.03)
+# A third from the second one's: six epochs more, the first three at small images
+_DUTS_3 = dict(_DUTS_2, early_sizes=((3, (144, 160, 176)),), epochs=6, max_lr=0.04)
 OWN_RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -95,6 +97,7 @@ OWN_RECIPES = {
         Recipe("kd-m3-cpu", "KD-SCFNet, DUTS 4k", "mobilenetv3", teacher="mobilenetv3", **_CPU),
         Recipe("fs-m3-duts", "FS-SCFNet, DUTS 10k", "mobilenetv3", **_DUTS),
         Recipe("fs-m3-duts-2", "FS-SCFNet, DUTS 10k", "mobilenetv3", **_DUTS_2),
+        Recipe("fs-m3-duts-3", "FS-SCFNet, DUTS 10k", "mobilenetv3", **_DUTS_3),
     )
 }
 ALL_RECIPES = dict(RECIPES, **OWN_RECIPES)
