@@ -75,8 +75,8 @@ def main():
         axes.set_xlabel("images with labels")
         axes.set_title("MAE, %s" % name)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
-    figure.tight_layout()
+    figure.legend(*axes.get_legend_handles_labels(), loc="lower center", ncol=3, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.12, 1, 1))
     figure.savefig(sys.argv[1], dpi=110)
 
 
