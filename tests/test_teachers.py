@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from golden_models import golden_model, tensor
 
-from kdscfnet.errors import UserError
+from kdscfnet.errors import ExportDiffers, UserError
+from kdscfnet.inference import networks
 from kdscfnet.optim import build_optimizer
 from kdscfnet.training.steps import DistillationStep, OnnxTeacher, PaddleTeacher, TeacherMapStep, open_teacher
 from kdscfnet.weights.files import save_weights
@@ -47,6 +48,21 @@ def test_auto_takes_onnxruntime_on_a_cpu(teacher):
     frozen = open_teacher("resnet50", teacher, "paddle")
     assert isinstance(frozen, PaddleTeacher) and not frozen.model.training
     assert all(p.stop_gradient for p in frozen.model.parameters())
+
+
+def test_auto_takes_paddle_where_an_export_differs(teacher, monkeypatch, capsys):
+    def differs(*given, **more):
+        raise ExportDiffers("it differs from dygraph")
+
+    monkeypatch.setattr(networks, "OnnxNetwork", differs)
+    assert isinstance(open_teacher("resnet50", teacher, "auto"), PaddleTeacher)
+    assert "it differs from dygraph; so Paddle runs the teacher" in capsys.readouterr().err
+    assert networks.open_network(teacher, "resnet50", device="cpu").name == "paddle"
+    assert "it differs from dygraph; so Paddle runs the network" in capsys.readouterr().err
+    with pytest.raises(ExportDiffers):
+        open_teacher("resnet50", teacher, "onnxruntime")
+    with pytest.raises(ExportDiffers):
+        networks.open_network(teacher, "resnet50", "onnxruntime")
 
 
 def test_swin_has_one_size_in_onnxruntime(tmp_path):

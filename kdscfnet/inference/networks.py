@@ -14,7 +14,7 @@ import threading
 import numpy as np
 
 from kdscfnet.device import import_paddle, paddle_has_gpu
-from kdscfnet.errors import UserError
+from kdscfnet.errors import ExportDiffers, UserError
 from kdscfnet.inference.onnx_file import CannotExport, install_onnx, open_session
 from kdscfnet.text import say
 from kdscfnet.threads import available_cores
@@ -149,7 +149,7 @@ def open_network(weights, backbone=None, engine="auto", size=None, threads=None,
             raise UserError(message + install_onnx())
         try:
             return OnnxNetwork(weights, backbone, size, threads)
-        except CannotExport as error:
+        except (CannotExport, ExportDiffers) as error:
             if not has_paddle:
                 raise
             say("%s; so Paddle runs the network, several times slower" % error)
