@@ -43,6 +43,11 @@ def golden():
     return GOLDEN
 
 
+def pytest_collection_modifyitems(items):
+    """The tests of two machines come first: they wait for time-outs while other workers test."""
+    items.sort(key=lambda item: item.path.name != "test_two_machines.py")
+
+
 def pytest_sessionfinish(session):
     """In CI a skipped test is a failure (scripts/run_tests.sh sets KDSCFNET_NO_SKIPS there), but for those that need
     paddle2onnx on a Python that it has no build for: they are counted, and run on CI's older stack."""

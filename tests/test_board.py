@@ -11,6 +11,7 @@ import urllib.request
 import pytest
 
 from kdscfnet.cli import main
+from kdscfnet.data import demo as scenes
 
 pytestmark = pytest.mark.browser
 
@@ -23,10 +24,12 @@ if lacking() and not os.environ.get("KDSCFNET_NO_SKIPS"):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A whole demo run, on small images and in few steps."""
+    """A whole demo run, on few and small images."""
     output = tmp_path_factory.mktemp("board") / "demo"
     flags = ["--epochs", "2", "--batch-size", "10", "--sizes", "32", "--test-size", "32", "--device", "cpu"]
-    assert main(["train", "fs-m3", "--demo", "--output", str(output), *flags]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scenes, "PARTS", dict(scenes.PARTS, **{"DEMO-TR": (0, 100, 1, True)}))
+        assert main(["train", "fs-m3", "--demo", "--output", str(output), *flags]) == 0
     return output
 
 
@@ -90,11 +93,11 @@ def test_a_second_look_shows_new_steps(run, address):
         return int(rows[-1][1]) if rows else None
 
     before = last_step()
-    assert before == 79  # two epochs of forty steps
-    later = Board(run / "model" / "board", 80)
-    later.losses(80, 0.001, (1.0, 0.5, 0.25, 0.125, 0.0625))
+    assert before == 19  # two epochs of ten steps
+    later = Board(run / "model" / "board", 20)
+    later.losses(20, 0.001, (1.0, 0.5, 0.25, 0.125, 0.0625))
     later.close()
     end = time.monotonic() + 60
     while last_step() == before and time.monotonic() < end:
         time.sleep(1)
-    assert last_step() == 80
+    assert last_step() == 20
