@@ -40,6 +40,15 @@ def test_state_dict_is_the_manifest(kind_and_model, golden):
     assert ours == theirs
 
 
+def with_backbone_maps(model, image):
+    """The network's outputs, and the maps of its backbone in the same pass."""
+    maps = []
+    hook = model.bkbone.register_forward_post_hook(lambda layer, inputs, output: maps.extend(output))
+    outputs = model(image)
+    hook.remove()
+    return outputs, maps
+
+
 def test_outputs_equal_the_recorded(kind_and_model, golden):
     kind, model = kind_and_model
     recorded = np.load(golden / "forward.npz")
@@ -49,11 +58,8 @@ def test_outputs_equal_the_recorded(kind_and_model, golden):
     for size in sizes:
         n, h, w = map(int, size.split("x"))
         image = tensor(golden_inputs.image(h * 1000 + w, n, h, w))
-        maps = []  # of the backbone, in the same pass
-        hook = model.bkbone.register_forward_post_hook(lambda layer, inputs, output: maps.extend(output))
         with paddle.no_grad():
-            outputs = model(image)
-        hook.remove()
+            outputs, maps = with_backbone_maps(model, image)
         for number, output in enumerate(outputs, 2):
             expected = recorded["%s|%s|out%d" % (kind, size, number)]
             assert output.shape == [n, 1, h, w]
