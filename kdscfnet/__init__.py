@@ -6,9 +6,9 @@ The public names are imported when they are first used: `import kdscfnet` loads 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
+TYPE_CHECKING = False  # type checkers know the name; typing would take as long to load as all the rest
+if TYPE_CHECKING:  # they cannot follow __getattr__
     from kdscfnet import losses as losses
     from kdscfnet import optim as optim
     from kdscfnet import recipes as recipes

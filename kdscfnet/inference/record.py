@@ -88,12 +88,12 @@ class Record:
         with self._lock:
             lines = []
             for kind, path in outputs.items():
-                key = self._keys[kind]
+                key, name = self._keys[kind], self._name(path)
                 if key not in self._written:
                     self._written.add(key)
                     lines.append(dict(self._settings[key], made=key))
-                self._made[self._name(path)] = [key, source]
-                lines.append([self._name(path), key, source])
+                self._made[name] = [key, source]
+                lines.append([name, key, source])
             os.makedirs(self.folder, exist_ok=True)
             with open(self.path, "a", encoding="utf-8") as file:
                 # the line break comes first: it ends what a kill cut short
