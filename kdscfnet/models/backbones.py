@@ -7,6 +7,7 @@ Parameter names are those of the authors' checkpoints. Building a backbone reads
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import sys
@@ -19,25 +20,37 @@ from paddle import nn
 from paddle.vision.models.resnet import BottleneckBlock, ResNet
 
 
-class _ScikitLearn(types.ModuleType):
-    """Stands in for sklearn.metrics, and loads it at its first use."""
+class _LoadedWhenCalled(types.ModuleType):
+    """Stands in for a module: its functions load the true one when they are called."""
 
     def __getattr__(self, name):
-        return getattr(importlib.import_module("sklearn.metrics"), name)
+        def function(*args, **kwargs):
+            return getattr(importlib.import_module(self.__name__), name)(*args, **kwargs)
+
+        return function
 
 
-# paddleseg imports scikit-learn for one score that nothing here asks for. It takes as long to load as Paddle does.
-_stand_ins = {} if "sklearn" in sys.modules else {"sklearn": types.ModuleType("sklearn")}
-if _stand_ins:
-    _stand_ins["sklearn"].metrics = _stand_ins["sklearn.metrics"] = _ScikitLearn("sklearn.metrics")
-sys.modules.update(_stand_ins)
-try:
-    with warnings.catch_warnings():  # importing paddleseg warns about a compiler cache that is of no use here
-        warnings.simplefilter("ignore")
-        from paddleseg.models.backbones import mobilenetv3, swin_transformer
-finally:
-    for _name in _stand_ins:
-        del sys.modules[_name]
+@contextlib.contextmanager
+def _without(*modules):
+    """Import a package without the modules that it takes functions from and nothing here calls."""
+    stand_ins = {}
+    for module in modules:
+        package, _, name = module.partition(".")
+        if package not in sys.modules:
+            stand_ins[module] = _LoadedWhenCalled(module)
+            setattr(stand_ins.setdefault(package, types.ModuleType(package)), name, stand_ins[module])
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name in stand_ins:
+            del sys.modules[name]
+
+
+# scikit-learn and SciPy take longer to load than Paddle does
+with _without("sklearn.metrics", "scipy.ndimage", "scipy.optimize"), warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # about a compiler cache that is of no use here
+    from paddleseg.models.backbones import mobilenetv3, swin_transformer
 
 
 class MobileNetV3(mobilenetv3.MobileNetV3):
