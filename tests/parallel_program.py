@@ -71,7 +71,7 @@ def small_demo(words):
     from kdscfnet.training import demo
 
     scenes.PARTS = {name: (first, 8, 1, masks) for name, (first, _, _, masks) in scenes.PARTS.items()}
-    demo.EPOCHS = 12
+    demo.EPOCHS = 8
     return train(words + ["--demo"])
 
 

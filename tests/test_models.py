@@ -151,7 +151,7 @@ def test_swin_takes_training_steps():
     model = SCFNet("swin_b")
     model.train()
     optimizer = build_optimizer(model, 0.001)
-    image, mask = tensor(golden_inputs.image(0, 2, 128, 96)), tensor(golden_inputs.mask(1, 2, 128, 96))
+    image, mask = tensor(golden_inputs.image(0, 2, 64, 96)), tensor(golden_inputs.mask(1, 2, 64, 96))
     before = model.bkbone.layers[2].blocks[3].attn.qkv.weight.numpy().copy()
     for _ in range(2):
         total, _ = supervised_loss(model(image), mask, 0)
