@@ -10,39 +10,22 @@ import os
 import tempfile
 from pathlib import Path
 
+from kdscfnet.commands.flags import BACKBONE, add_flags
 from kdscfnet.errors import UserError
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="OUT",
-        required=True,
-        help="where to: a folder, or a name (scfnet.onnx, or scfnet for all formats)",
-    )
-    parser.add_argument(
-        "--format", default="onnx", choices=("onnx", "paddle", "both"), help="what to write (default: onnx)"
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="a weight file or a name of the release (default: the best student in the weights folder)",
-    )
-    parser.add_argument(
-        "--backbone",
-        default="auto",
-        choices=("auto", "mobilenetv3", "resnet50", "swin_b"),
-        help="of the network (default: auto, the one in the file)",
-    )
-    parser.add_argument(
-        "--size",
-        nargs="+",
-        metavar="SIZE",
-        help="export for this size alone: 352 or "
-        "HEIGHTxWIDTH (default: any size; Swin-B: 384). Any batch in every case",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
+    texts = {
+        "-o --output OUT": "where to: a folder, or a name (scfnet.onnx, or scfnet for all formats)",
+        "--format": "what to write (default: onnx)",
+        "--weights FILE": "a weight file or a name of the release (default: the best student in the weights folder)",
+        "--backbone": "of the network (default: auto, the one in the file)",
+        "--size SIZE...": "export for this size alone: 352 or HEIGHTxWIDTH (default: any size; Swin-B: 384). "
+        "Any batch in every case",
+        "--overwrite": "replace files that are there already",
+    }
+    formats = {"default": "onnx", "choices": ("onnx", "paddle", "both")}
+    add_flags(parser, texts, output={"required": True}, format=formats, backbone=BACKBONE)
 
 
 def run(args):

@@ -13,94 +13,30 @@ import sys
 import warnings
 from dataclasses import asdict
 
+from kdscfnet.commands.flags import NETWORK, NETWORK_OPTIONS, add_flags
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.text import progress, say, say_once, shown_path
 
-KINDS = "map, mask, cutout, overlay, grid, box"
 FOLDER = "saliency"  # of results, where none is named
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="INPUT",
-        help="an image, a folder, a pattern ('photos/**/*.jpg'), a video, or - for standard input",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="OUT",
-        help="a folder, or the name of a single result (default: saliency, or standard output for the input -)",
-    )
-    parser.add_argument(
-        "--save",
-        metavar="KINDS",
-        help="what to make, with commas: %s (JSON) (default: map; cutout with --background or --crop)" % KINDS,
-    )
-    parser.add_argument(
-        "--threshold",
-        default="0.5",
-        metavar="T",
-        help="of masks, boxes and --crop: 0 to 1, or adaptive, twice the map's mean (default: 0.5)",
-    )
-    parser.add_argument(
-        "--background",
-        metavar="WHAT",
-        help="what goes behind cut-outs: a colour (white, '#rrggbb'), blur (of the photograph itself), or a picture, "
-        "of which the middle that fits is taken (default: nothing, they are transparent)",
-    )
-    parser.add_argument("--crop", action="store_true", help="cut-outs keep the box of what stands out, and a margin")
-    parser.add_argument(
-        "--refine", action="store_true", help="edges follow those of the photograph; for large photographs"
-    )
-    parser.add_argument("--frames", action="store_true", help="a video becomes a folder of pictures, not a video")
-    parser.add_argument("--overwrite", action="store_true", help="make results again that are there already")
-    parser.add_argument(
-        "--part",
-        metavar="K/N",
-        help="make every N-th result from the K-th on, as in 2/8: for the tasks of a job array",
-    )
-    add_network_arguments(parser)
-
-
-def add_network_arguments(parser):
-    """What `predict` and `benchmark` let a user choose of the network."""
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="a weight file, an exported .onnx, or a name of the release "
-        "(default: the best student in the weights folder, else the bundled one)",
-    )
-    parser.add_argument(
-        "--backbone",
-        default="auto",
-        choices=("auto", "mobilenetv3", "resnet50", "swin_b"),
-        help="of the network (default: auto, the one in the file)",
-    )
-    parser.add_argument(
-        "--engine",
-        default="auto",
-        choices=("auto", "onnxruntime", "paddle"),
-        help="what runs the network (default: auto, Paddle on a GPU, else ONNX Runtime, else Paddle)",
-    )
-    parser.add_argument(
-        "--size",
-        type=size,
-        metavar="SIZE",
-        help="the network's input, 352 or HEIGHTxWIDTH (default: what the model was tested at)",
-    )
-    parser.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
-    parser.add_argument(
-        "--device", metavar="DEVICE", help="auto, cpu, gpu or gpu:N (default: a GPU where Paddle has one)"
-    )
-
-
-def size(text):
-    """The type of --size: '352' or '320x256' → (height, width)."""
-    from kdscfnet.weights.weightfile import as_size
-
-    return as_size(text, "--size")
+    texts = {
+        "inputs INPUT...": "an image, a folder, a pattern ('photos/**/*.jpg'), a video, or - for standard input",
+        "-o --output OUT": "a folder, or the name of a single result "
+        "(default: saliency, or standard output for the input -)",
+        "--save KINDS": "what to make, with commas: map, mask, cutout, overlay, grid, box (JSON) "
+        "(default: map; cutout with --background or --crop)",
+        "--threshold T": "of masks, boxes and --crop: 0 to 1, or adaptive, twice the map's mean (default: 0.5)",
+        "--background WHAT": "what goes behind cut-outs: a colour (white, '#rrggbb'), blur (of the photograph itself), "
+        "or a picture, of which the middle that fits is taken (default: nothing, they are transparent)",
+        "--crop": "cut-outs keep the box of what stands out, and a margin",
+        "--refine": "edges follow those of the photograph; for large photographs",
+        "--frames": "a video becomes a folder of pictures, not a video",
+        "--overwrite": "make results again that are there already",
+        "--part K/N": "make every N-th result from the K-th on, as in 2/8: for the tasks of a job array",
+    }
+    add_flags(parser, {**texts, **NETWORK}, threshold={"default": "0.5"}, **NETWORK_OPTIONS)
 
 
 def run(args):
