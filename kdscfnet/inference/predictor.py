@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from kdscfnet.errors import BadImageError, UserError
-from kdscfnet.images import decode_any, encode_png, from_pillow, read_image
+from kdscfnet.images import decode_any, encode, from_pillow, read_image
 from kdscfnet.inference.networks import open_network
 from kdscfnet.inference.outputs import Settings, parse_background, render
 from kdscfnet.inference.pipeline import predict_stream
@@ -98,7 +98,7 @@ class Predictor:
             from PIL import Image
 
             return Image.fromarray(cutout)
-        return encode_png(cutout) if isinstance(image, (bytes, bytearray, memoryview)) else cutout
+        return encode(cutout, ".png") if isinstance(image, (bytes, bytearray, memoryview)) else cutout
 
     def batch(self, images: Iterable[Any]) -> list[np.ndarray]:
         """Maps of several images of any kinds and sizes, in their order: a list of uint8 H×W.
