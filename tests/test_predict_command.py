@@ -37,7 +37,14 @@ def predict(*arguments, weights=True, size="32", engine="paddle"):
     arguments = ["predict", *map(str, arguments)]
     if weights:
         arguments += ["--weights", str(weight_file()), "--size", size, "--engine", engine]
-    return cli.main(arguments)
+    return code_of(arguments)
+
+
+def code_of(words):
+    try:
+        return cli.main(words)
+    except SystemExit as ended:  # by argparse
+        return ended.code
 
 
 def tree(folder):
@@ -307,7 +314,7 @@ def test_standard_input_to_standard_output(tmp_path, monkeypatch, capsys):
         (["photos", "-o", "out", "--save", ","], "choose from"),
         (["photos", "-o", "out", "--threshold", "2"], "from 0 to 1, or adaptive"),
         (["photos", "-o", "out", "--size", "0"], "--size 0: 1 or more"),
-        (["photos", "-o", "out", "--threads", "0"], "threads is 0"),
+        (["photos", "-o", "out", "--threads", "0"], "argument --threads: 0 is out of range (from 1)"),
         (["nowhere", "-o", "out"], "there is no file or folder nowhere"),
         (["-", "photos", "-o", "out"], "goes alone"),
         (["-", "-o", "out.jpg"], "a map is written as .png"),
@@ -479,10 +486,6 @@ def test_benchmark(photos, tmp_path, capsys):
 def test_wrong_use_of_benchmark(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.jpg").write_bytes(b"no image")
-    try:
-        code = cli.main(["benchmark", "--weights", str(weight_file())] + arguments)
-    except SystemExit as ended:  # by argparse
-        code = ended.code
-    assert code == 2
+    assert code_of(["benchmark", "--weights", str(weight_file())] + arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
