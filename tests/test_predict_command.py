@@ -233,6 +233,11 @@ def test_videos(tmp_path, monkeypatch, capsys):
     assert about(tmp_path / "out" / "clip.mp4")[0] == 7
     error = capsys.readouterr().err
     assert "FAILED in/bad.mp4: not a video that OpenCV can read" in error and "7/7" in error
+    (tmp_path / "in" / "bad.mp4").unlink()
+    (tmp_path / "out" / "clip.mp4").write_bytes(b"an earlier result")
+    assert predict("in", "-o", "out") == 0
+    assert (tmp_path / "out" / "clip.mp4").read_bytes() == b"an earlier result"
+    assert "0 done, 2 there already" in capsys.readouterr().err
     assert predict("in/clip.avi", "-o", "frames", "--frames", "--save", "map,mask") == 0
     assert len(tree(tmp_path / "frames")) == 14 and "map/clip/000007.png" in tree(tmp_path / "frames")
     assert predict("in/clip.avi", "-o", "frames", "--frames", "--save", "map,mask") == 0

@@ -40,7 +40,10 @@ def add_arguments(parser):
 
 
 def run(args):
-    _quiet_libraries()
+    # A broken file gets one line of ours at the end; the libraries would add theirs in the midst of the bar.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     from kdscfnet.inference.inputs import plan_results
     from kdscfnet.inference.outputs import Settings, parse_background, parse_threshold
     from kdscfnet.weights.weightfile import resolve
@@ -104,9 +107,8 @@ def _predict_share(args, weight_file, settings, shares, meeting, record, pending
 
     images, videos = ([job for job in jobs if job.input in mine] for jobs in pending)
     total = len(pending[0]) + len(pending[1])
-    quiet = args.quiet or not shares.first
     report = Report()
-    bar = progress(total=total, desc="predict", disable=quiet or not shares.together)
+    bar = progress(total=total, desc="predict", disable=not (shares.together and shares.first))
 
     def show():
         bar.update(meeting.done_by_all() - bar.n)
@@ -119,24 +121,23 @@ def _predict_share(args, weight_file, settings, shares, meeting, record, pending
         if total:  # otherwise the network is not needed
             meeting.wait_for_first(1)  # it exports the network, where that is needed
             args.threads = shares.threads(args.threads)
-            predictor = _open(args, weight_file, quiet)
+            predictor = _open(args, weight_file)
             meeting.reach(1)
-            if not quiet:
-                name, size = shown_path(os.path.basename(predictor.weights)), predictor.size[::-1]
-                many = ", in each of %d processes" % shares.world if shares.together else ""
-                say("%s, %s, %d×%d, on %s%s" % ((name, predictor.backbone) + size + (_where(predictor), many)))
+            name, size = shown_path(os.path.basename(predictor.weights)), predictor.size[::-1]
+            many = ", in each of %d processes" % shares.world if shares.together else ""
+            say_once("%s, %s, %d×%d, on %s%s" % ((name, predictor.backbone) + size + (_where(predictor), many)))
             sources = {job.input: fingerprint(job.input) for job in images}  # before they are read
             report = predict_files(
                 predictor,
                 images,
                 True,
                 settings,
-                show_progress=not quiet and not shares.together and len(images) > 1,
+                show_progress=not shares.together and len(images) > 1,
                 made=lambda job: record.add(job.outputs, sources[job.input]),
                 each=each,
             )
             for job in videos:
-                _video(predictor, job, args, settings, report, record, quiet)
+                _video(predictor, job, args, settings, report, record, shares.first)
                 each()
         if shares.together and shares.first:
             meeting.reach(1)
@@ -167,11 +168,11 @@ def _kinds(args):
     return kinds
 
 
-def _open(args, weight_file, quiet=False):
+def _open(args, weight_file):
     from kdscfnet.inference.predictor import Predictor
 
     predictor = Predictor(weight_file, args.backbone, args.engine, args.size, args.threads, args.device)
-    if args.weights is None and not quiet and weight_file.is_bundled:
+    if args.weights is None and weight_file.is_bundled:
         from kdscfnet.weights import release
 
         say_once(release.bundled_notice())
@@ -184,7 +185,7 @@ def _where(predictor):
     return "Paddle, %s" % ("GPU" if predictor.network.on_gpu else "CPU")
 
 
-def _video(predictor, job, args, settings, report, record, quiet):
+def _video(predictor, job, args, settings, report, record, show_progress):
     from kdscfnet.inference.record import FITS, STALE, fingerprint
     from kdscfnet.inference.video import predict_video, remove_frames, say_what_lacks
 
@@ -198,8 +199,7 @@ def _video(predictor, job, args, settings, report, record, quiet):
                 remove_frames(job)
             if FITS not in states:  # before the first frame: each that is there then fits
                 record.add(job.outputs, source)
-        again = args.overwrite or not args.frames
-        count, note = predict_video(predictor, job, again, settings, args.frames, not quiet)
+        count, note = predict_video(predictor, job, args.overwrite, settings, args.frames, show_progress)
     except (BadImageError, UserError) as error:  # the other videos are done
         report.failed.append((job.input, error.reason if isinstance(error, BadImageError) else str(error)))
         return
@@ -219,7 +219,8 @@ def _stream(args, weight_file, made_by, settings):
 
     if len(made_by) > 1:
         raise UserError("standard input gives one result: name one kind with --save")
-    kind, suffix = next(iter(made_by)), outputs.SUFFIXES[next(iter(made_by))]
+    (kind,) = made_by
+    suffix = outputs.SUFFIXES[kind]
     to_file = args.output not in (None, "-")
     if to_file:
         if os.path.isdir(args.output):
@@ -277,10 +278,3 @@ def _summary(report, args, chosen, left_out):
     if any(left_out.values()):
         say("left out: " + counted(left_out))
     return 1 if report.failed else 0
-
-
-def _quiet_libraries():
-    """A broken file gets one line of ours at the end; the libraries would add theirs in the midst of the bar."""
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    warnings.filterwarnings("ignore", module=r"PIL\.")
