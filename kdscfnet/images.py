@@ -175,35 +175,31 @@ def _decode(data, path, flags):
     data, more = _whole(data, path)
     notes += more
     _limit(formats.header_size(data), path)
-    if data[:4] == b"GIF8" or formats.heif_brand(data) or (formats.is_extended_webp(data) and data[20] & 2):
-        return _decode_with_pillow(data, path, flags), notes
-    try:
-        image = _decode_with_opencv(data, path, flags)
-    except _NotDecoded as failure:
+    for_pillow = data[:4] == b"GIF8" or formats.heif_brand(data) or (formats.is_extended_webp(data) and data[20] & 2)
+    image = None if for_pillow else _decode_with_opencv(data, path, flags)
+    if image is None:
         try:
-            return _decode_with_pillow(data, path, flags), notes
+            image = _decode_with_pillow(data, path, flags)
         except BadImageError:
-            raise failure
+            if for_pillow:
+                raise
+            raise BadImageError(path, "not an image that OpenCV can decode")
     return image, notes
 
 
-class _NotDecoded(BadImageError):
-    """A file that OpenCV does not read; Pillow may."""
-
-
 def _decode_with_opencv(data, path, flags):
+    """The pixels; None where OpenCV does not read the file, which Pillow may."""
     real = formats.is_tiff(data) and formats.holds_real_numbers(data)
     if not formats.is_tiff(data):  # OpenCV turns a TIFF as it says, whatever the flags
         flags = flags | cv2.IMREAD_IGNORE_ORIENTATION if flags >= 0 else flags
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if real else flags)
     except cv2.error as error:
-        reason = str(error).strip().splitlines()[-1]
-        if "_IMAGE_" in reason:  # CV_IO_MAX_IMAGE_PIXELS, _WIDTH, _HEIGHT
+        if "_IMAGE_" in str(error).strip().splitlines()[-1]:  # CV_IO_MAX_IMAGE_PIXELS, _WIDTH, _HEIGHT
             raise BadImageError(path, _TOO_LARGE)
-        raise _NotDecoded(path, "OpenCV cannot decode it (%s)" % reason)
+        return None
     if image is None:
-        raise _NotDecoded(path, "not an image that OpenCV can decode")
+        return None
     if real:
         image = _levels_of_real_numbers(image, path, flags)
     turn = _UPRIGHT.get(formats.orientation(data))

@@ -123,19 +123,23 @@ def test_a_stream_is_read_a_few_ahead(engine):
     assert len(given) == 200 and furthest <= 16
 
 
-def test_batches_of_paddle(tmp_path):
+def test_batches_of_paddle(monkeypatch):
     images = [picture(10 + i, 12, i) for i in range(7)]
     predict = predictor("paddle", 32)
-    one, three = (
-        [
-            saliency
-            for _, saliency, _, _ in predict_stream(
-                predict, images, lambda image: (image, None), lambda item, image, saliency: saliency, batch_size=size
-            )
-        ]
-        for size in (1, 3)
-    )
+    network, sizes = predict.network, []
+    monkeypatch.setattr(predict, "network", lambda batch: sizes.append(len(batch)) or network(batch))
+    predict.network.concurrent = False
+    one = list(predict_maps(predict, images))
+    predict.network.on_gpu = True
+    monkeypatch.setattr(pipeline, "_GPU_BATCH", 3)
+    three = list(predict_maps(predict, images))
+    assert sizes == [1] * 7 + [3, 3, 1]
     assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(one, three))
+
+
+def predict_maps(predict, images):
+    for _, saliency, _, _ in predict_stream(predict, images, lambda image: (image, None), lambda *work: work[2]):
+        yield saliency
 
 
 def test_in_order_stops_what_has_not_begun():

@@ -67,8 +67,6 @@ class OnnxNetwork:
     def __call__(self, images, threads=None):
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
             raise ValueError("the network takes N×3×h×w, not %s" % "×".join(map(str, images.shape)))
-        if self.size and tuple(images.shape[2:]) != self.size:
-            raise ValueError("%s is for %d×%d images, not %d×%d" % ((self.path,) + self.size + tuple(images.shape[2:])))
         images = np.ascontiguousarray(images, np.float32)
         usual = len(images) == 1 and images.shape[2:] == self.usual
         session = self._session(threads or self.threads, self.usual if usual else None)

@@ -19,6 +19,7 @@ from kdscfnet.threads import in_order, one_opencv_thread
 
 # One image to predict: `input` is a path, `outputs` maps a kind (outputs.KINDS) to the path of the result.
 Job = collections.namedtuple("Job", ["input", "outputs"])
+_GPU_BATCH = 16  # images per call of the network
 
 
 @dataclass
@@ -86,7 +87,7 @@ def predict_files(
     return report
 
 
-def predict_stream(predictor, items, read, finish, keep_image=True, batch_size=None):
+def predict_stream(predictor, items, read, finish, keep_image=True):
     """Predict any stream of images, on all of the predictor's cores.
 
     Args:
@@ -94,8 +95,6 @@ def predict_stream(predictor, items, read, finish, keep_image=True, batch_size=N
         read: item → (uint8 H×W×3 RGB, a note or None); runs on several threads.
         finish: (item, image, saliency) → result; saliency is uint8 H×W; runs on several threads.
         keep_image: whether `finish` needs the image; it gets None otherwise, where that saves memory.
-        batch_size: images per call of the network, for Paddle; default: 16 on a GPU, 1 on a CPU. (ONNX Runtime runs one
-            image on each core instead, which is faster.)
 
     Yields (item, result, note, failure) in the order of the items. `failure` is the reason why this one item could not
     be done, else None; an error that is not of one item alone is raised.
@@ -106,7 +105,7 @@ def predict_stream(predictor, items, read, finish, keep_image=True, batch_size=N
     items = itertools.chain(_given_away(first), items)
     engine = _side_by_side if predictor.network.concurrent else _through_one_network
     with contextlib.nullcontext() if alone else one_opencv_thread():
-        for item, outcome in engine(predictor, items, read, finish, keep_image, batch_size, alone):
+        for item, outcome in engine(predictor, items, read, finish, keep_image, alone):
             value, reason = _value_or_reason(outcome)
             result, note = value if reason is None else (None, None)
             yield item, result, note, reason
@@ -118,7 +117,7 @@ def _given_away(values):
         yield values.pop(0)
 
 
-def _side_by_side(predictor, items, read, finish, keep_image, batch_size, alone):
+def _side_by_side(predictor, items, read, finish, keep_image, alone):
     """Each core takes an image from reading to writing: nothing is handed over, nobody waits for anybody."""
     cores = 1 if alone else predictor.threads
     threads = predictor.threads if alone else 1
@@ -131,9 +130,9 @@ def _side_by_side(predictor, items, read, finish, keep_image, batch_size, alone)
     return in_order(work, items, cores, 4 * cores)
 
 
-def _through_one_network(predictor, items, read, finish, keep_image, batch_size, alone):
+def _through_one_network(predictor, items, read, finish, keep_image, alone):
     """The network runs here, in batches; the other cores read and prepare what comes next and write what is done."""
-    batch_size = batch_size or (16 if getattr(predictor.network, "on_gpu", False) else 1)
+    batch_size = _GPU_BATCH if getattr(predictor.network, "on_gpu", False) else 1
     cores = 1 if alone else max(2, predictor.threads)
     ahead = batch_size + 2 * cores
 

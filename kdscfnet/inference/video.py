@@ -40,7 +40,8 @@ _CODECS = {
 def result_suffix(path):
     """ ".mp4", or ".avi" where results are of odd width or height, which no other format here can hold."""
     with contextlib.suppress(BadImageError), _opened(path) as capture:
-        return ".avi" if any(side % 2 for side in _sides(capture)) else ".mp4"
+        sides = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        return ".avi" if any(side % 2 for side in sides) else ".mp4"
     return ".mp4"
 
 
@@ -135,10 +136,6 @@ def _opened(path):
         yield capture
     finally:
         capture.release()
-
-
-def _sides(capture):
-    return int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
 
 
 def frame_rate(path):
