@@ -81,7 +81,8 @@ def _predict(args, weight_file, made_by, settings, images, videos, left_out):
     from kdscfnet.shares import Meeting, Shares
 
     shares = Shares(args.part)
-    folder = _folder(args.output, images + videos)
+    is_file = any(args.output in job.outputs.values() for job in images + videos) and not os.path.isdir(args.output)
+    folder = os.path.dirname(args.output) or "." if is_file else args.output  # of the results
     record = Record(folder, made_by)
     chosen = Choice(record, args.overwrite)
     mine = {job.input for job in shares.mine(images + videos)}  # of all, which is the same list in every process
@@ -130,7 +131,6 @@ def _predict_share(args, weight_file, settings, shares, meeting, record, pending
             report = predict_files(
                 predictor,
                 images,
-                True,
                 settings,
                 show_progress=not shares.together and len(images) > 1,
                 made=lambda job: record.add(job.outputs, sources[job.input]),
@@ -146,12 +146,6 @@ def _predict_share(args, weight_file, settings, shares, meeting, record, pending
                     getattr(report, kind).extend(tuple(item) if isinstance(item, list) else item for item in items)
             bar.update(bar.total - bar.n)  # the last beats of the others may have been read before their end
     return report
-
-
-def _folder(output, jobs):
-    """The folder of the results: `output`, or where the file of that name goes."""
-    is_file = any(output in job.outputs.values() for job in jobs) and not os.path.isdir(output)
-    return os.path.dirname(output) or "." if is_file else output
 
 
 def _kinds(args):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,11 +34,10 @@ class Report:
 def predict_files(
     predictor,
     jobs,
-    overwrite=False,
     settings=outputs.USUAL,
     title="predict",
     show_progress=True,
-    made=None,
+    made=lambda job: None,
     each=lambda: None,
 ):
     """Make the results of many image files.
@@ -47,7 +45,6 @@ def predict_files(
     Args:
         predictor: a Predictor; `predictor.threads` images are worked on at a time.
         jobs: Jobs, or (input path, {kind: output path}) pairs; kinds are outputs.KINDS.
-        overwrite: make results that are there already again; otherwise an image whose results are all there is skipped.
         settings: how results are made of maps (outputs.Settings).
         title, show_progress: the progress bar.
         made: called with a job when its results are whole, from any thread.
@@ -56,25 +53,17 @@ def predict_files(
     A file that cannot be read is reported, the others are done. Every result is whole or not there, also when the
     process is killed. Returns a Report. Raises OSError where results cannot be written (a full disk).
     """
-    report = Report()
-    todo = []
-    for job in jobs:
-        job = Job(*job)
-        if not overwrite and all(os.path.exists(path) for path in job.outputs.values()):
-            report.skipped.append(job.input)
-        else:
-            todo.append(job)
-    keep_image = settings.refine or any(kind in outputs.NEEDS_IMAGE for job in todo for kind in job.outputs)
+    report, jobs = Report(), [Job(*job) for job in jobs]
+    keep_image = settings.refine or any(kind in outputs.NEEDS_IMAGE for job in jobs for kind in job.outputs)
 
     def finish(job, image, saliency):
         note = outputs.write(job.outputs, image, saliency, settings)
-        if made is not None:
-            made(job)
+        made(job)
         return note
 
-    with progress(total=len(todo), desc=title, disable=not show_progress) as bar:
+    with progress(total=len(jobs), desc=title, disable=not show_progress) as bar:
         for job, remark, note, failure in predict_stream(
-            predictor, todo, lambda job: read_any(job.input), finish, keep_image
+            predictor, jobs, lambda job: read_any(job.input), finish, keep_image
         ):
             if failure is None:
                 report.done.append(job.input)
