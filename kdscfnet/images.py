@@ -12,22 +12,9 @@ import io
 import cv2
 import numpy as np
 
+from kdscfnet import formats
 from kdscfnet.errors import BadImageError
 from kdscfnet.files import write_bytes
-from kdscfnet.formats import (
-    has_sixteen_bits,
-    header_size,
-    heif_brand,
-    holds_real_numbers,
-    is_animated,
-    is_extended_webp,
-    is_jpeg,
-    is_png,
-    is_tiff,
-    may_have_alpha,
-    orientation,
-    png_checksums_hold,
-)
 from kdscfnet.text import is_address
 
 HEIF_SUFFIXES = (".heic", ".heif")
@@ -41,6 +28,13 @@ LOW_BYTES = "16 bits that hold 8-bit levels"
 SIXTEEN_BITS = "16 bits, brought to 8"
 NO_FILE = "an address, not a file: download it first, then name the file"
 IN_COLOUR = "in colour, the mean of its channels counts"
+
+_JPEG = "JPEG", 65500, [cv2.IMWRITE_JPEG_QUALITY, 92]  # its name, pixels of its longer side (of libjpeg), options
+_WRITERS = {
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": ("WebP", 16383, [cv2.IMWRITE_WEBP_QUALITY, 101]),  # beyond 100: lossless
+}
 
 _UPRIGHT = {  # EXIF orientation → what turns the stored pixels upright
     2: lambda image: cv2.flip(image, 1),
@@ -90,12 +84,12 @@ def read_levels(path):
     Raises BadImageError like `read_image`.
     """
     data = read_bytes(path)
-    if may_have_alpha(data):
+    if formats.may_have_alpha(data):
         pixels, notes = _decode(data, path, cv2.IMREAD_UNCHANGED)
         levels = _alpha(pixels)
         if levels is not None:
             return levels, notes + [FROM_ALPHA]
-    depth = cv2.IMREAD_ANYDEPTH if has_sixteen_bits(data) else 0
+    depth = cv2.IMREAD_ANYDEPTH if formats.has_sixteen_bits(data) else 0
     levels, notes = _decode(data, path, cv2.IMREAD_ANYCOLOR | depth)
     if levels.dtype == np.uint16:
         small = 0 < levels.max() <= 255
@@ -126,30 +120,37 @@ def size_of(path):
     every other file is decoded.
     """
     data = read_bytes(path)
-    size = header_size(data)
+    size = formats.header_size(data)
     if size is None:
         image, notes = _decode(data, path, cv2.IMREAD_COLOR)
         return image.shape[1::-1], notes
     _, notes = _whole(data, path)
     _limit(size, path)
-    return size[::-1] if orientation(data) >= 5 else size, notes
+    return size[::-1] if formats.orientation(data) >= 5 else size, notes
 
 
 def write_png(path, image, sync=True):
     """Write uint8 H×W, H×W×3 (RGB) or H×W×4 (RGBA) as PNG, whole or not at all (`sync`: see files.write_bytes)."""
-    write_bytes(path, encode_png(image), sync)
+    write_bytes(path, encode(image, ".png"), sync)
 
 
-def encode_png(image):
-    """uint8 H×W, H×W×3 (RGB) or H×W×4 (RGBA) → the bytes of a PNG file.
+def encode(image, suffix):
+    """uint8 H×W, H×W×3 (RGB) or H×W×4 (RGBA) → the bytes of a file of that suffix; all but JPEG are exact.
 
-    OpenCV's own settings (run-length strategy, Sub filter) are both the fastest and near the smallest for these maps.
+    OpenCV's own settings for PNG (run-length strategy, Sub filter) are both the fastest and near the smallest for
+    saliency maps. Raises BadImageError, without a path, where the image is too large for such a file.
     """
+    name, limit, options = _WRITERS.get(suffix, ("", 0, []))
+    height, width = image.shape[:2]
+    if limit and max(height, width) > limit:
+        raise BadImageError("", "%d×%d pixels are more than a %s file can hold" % (width, height, name))
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
-    done, data = cv2.imencode(".png", image)
+    elif name == "JPEG":
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    done, data = cv2.imencode(suffix, image, options)
     if not done:
-        raise ValueError("OpenCV could not encode an array of shape %s and type %s" % (image.shape, image.dtype))
+        raise ValueError("OpenCV could not encode %d×%d pixels of %s as %s" % (width, height, image.dtype, suffix))
     return data.tobytes()
 
 
@@ -170,49 +171,45 @@ def read_bytes(path):
 
 def _decode(data, path, flags):
     """(pixels as OpenCV has them: BGR, notes) of the bytes of an image file, whole and upright."""
-    notes = [FIRST_FRAME] if is_animated(data) else []
+    notes = [FIRST_FRAME] if formats.is_animated(data) else []
     data, more = _whole(data, path)
     notes += more
-    _limit(header_size(data), path)
-    if data[:4] == b"GIF8" or heif_brand(data) or (is_extended_webp(data) and data[20] & 2):
-        return _decode_with_pillow(data, path, flags), notes
-    try:
-        image = _decode_with_opencv(data, path, flags)
-    except _NotDecoded as failure:
+    _limit(formats.header_size(data), path)
+    for_pillow = data[:4] == b"GIF8" or formats.heif_brand(data) or (formats.is_extended_webp(data) and data[20] & 2)
+    image = None if for_pillow else _decode_with_opencv(data, path, flags)
+    if image is None:
         try:
-            return _decode_with_pillow(data, path, flags), notes
+            image = _decode_with_pillow(data, path, flags)
         except BadImageError:
-            raise failure
+            if for_pillow:
+                raise
+            raise BadImageError(path, "not an image that OpenCV can decode")
     return image, notes
 
 
-class _NotDecoded(BadImageError):
-    """A file that OpenCV does not read; Pillow may."""
-
-
 def _decode_with_opencv(data, path, flags):
-    real = is_tiff(data) and holds_real_numbers(data)
-    if not is_tiff(data):  # OpenCV turns a TIFF as it says, whatever the flags
+    """The pixels; None where OpenCV does not read the file, which Pillow may."""
+    real = formats.is_tiff(data) and formats.holds_real_numbers(data)
+    if not formats.is_tiff(data):  # OpenCV turns a TIFF as it says, whatever the flags
         flags = flags | cv2.IMREAD_IGNORE_ORIENTATION if flags >= 0 else flags
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if real else flags)
     except cv2.error as error:
-        reason = str(error).strip().splitlines()[-1]
-        if "_IMAGE_" in reason:  # CV_IO_MAX_IMAGE_PIXELS, _WIDTH, _HEIGHT
+        if "_IMAGE_" in str(error).strip().splitlines()[-1]:  # CV_IO_MAX_IMAGE_PIXELS, _WIDTH, _HEIGHT
             raise BadImageError(path, _TOO_LARGE)
-        raise _NotDecoded(path, "OpenCV cannot decode it (%s)" % reason)
+        return None
     if image is None:
-        raise _NotDecoded(path, "not an image that OpenCV can decode")
+        return None
     if real:
         image = _levels_of_real_numbers(image, path, flags)
-    turn = _UPRIGHT.get(orientation(data))
+    turn = _UPRIGHT.get(formats.orientation(data))
     return turn(image) if turn else image
 
 
 def _decode_with_pillow(data, path, flags):
     from PIL import Image
 
-    if heif_brand(data) not in (b"", b"avif", b"avis"):
+    if formats.heif_brand(data) not in (b"", b"avif", b"avis"):
         if not _HEIF:
             raise BadImageError(path, "HEIC: pip install pillow-heif, or save it as JPEG")
         import pillow_heif
@@ -221,9 +218,7 @@ def _decode_with_pillow(data, path, flags):
     try:
         with Image.open(io.BytesIO(data)) as opened:
             return from_pillow(opened, path, flags)
-    except BadImageError:
-        raise
-    except MemoryError:
+    except (BadImageError, MemoryError):
         raise
     except Image.DecompressionBombError:
         raise BadImageError(path, _TOO_LARGE)
@@ -267,20 +262,20 @@ def _whole(data, path):
 
     OpenCV fills what is missing with grey and only prints a warning. What lacks its end marker alone gets it.
     """
-    if is_jpeg(data):
+    if formats.is_jpeg(data):
         # The end marker must come after the last start of scan; thumbnails in the header have both of their own.
         end = data.rfind(b"\xff\xd9")
         suspicious = end < 0 or data.find(b"\xff\xda", end) >= 0
     else:
-        if is_png(data) and not png_checksums_hold(data):
+        if formats.is_png(data) and not formats.png_checksums_hold(data):
             raise BadImageError(path, "damaged: a checksum in it is wrong")
-        suspicious = is_png(data) and b"IEND" not in data[-12:]
+        suspicious = formats.is_png(data) and b"IEND" not in data[-12:]
     if not suspicious:
         return data, []
     # slow and strict; asked only where the quick look found something odd
     if _pixels(data) is not None:
         return data, []
-    if is_jpeg(data):
+    if formats.is_jpeg(data):
         # A decoder that has all pixels ignores what follows; one that lacks some makes them of what follows.
         body = data[:-1] if data.endswith(b"\xff") else data  # half of the marker
         endings = [_pixels(body + filling + b"\xff\xd9") for filling in (b"", b"\x00" * 64, b"\xa5" * 64)]

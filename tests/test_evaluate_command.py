@@ -225,7 +225,7 @@ def test_a_set_of_which_nothing_can_be_scored_does_not_cost_the_others(place, ca
         (["--maps", "empty"], "empty holds no maps of ECSSD, PASCAL-S: expected empty/ECSSD/*.png"),
         (["--maps", "loose"], "loose holds maps, but of which set? Name one: --sets ECSSD"),
         (["--maps", "maps", "--sets", "SOD"], "there is no data set SOD in data: found ECSSD, PASCAL-S"),
-        (["--maps", "maps", "--threads", "0"], "argument --threads: invalid number of cores value: '0'"),
+        (["--maps", "maps", "--threads", "0"], "argument --threads: 0 is out of range (from 1)"),
         (["--maps", "maps", "--data", "unlabelled"], "unlabelled holds no masks"),
     ],
 )

@@ -33,6 +33,10 @@ def student(tmp_path):
     return folder / source.name
 
 
+def sidecar_of(path):
+    return path.with_name(path.name + ".json")
+
+
 @pytest.fixture
 def no_export(monkeypatch):
     """Exporting fails the test."""
@@ -63,7 +67,7 @@ def test_a_network_trained_with_synchronised_batch_norm_is_exported_as_any_other
     weights = tmp_path / "synchronised.pdparams"
     save_weights(model, str(weights))
     assert weights.read_bytes() == student.read_bytes()
-    export.export_onnx(weights, "mobilenetv3", tmp_path / "network.onnx")
+    exported.export_in_child(["onnx"], weightfile.resolve(weights), "mobilenetv3", tmp_path / "network")
     image = np.random.RandomState(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
     found, expected = (
         onnx_file.open_session(path, 1).run(None, {"image": image})[0]
@@ -78,7 +82,7 @@ def test_the_sidecar_says_how_to_make_the_same_map(student):
     import onnxruntime
 
     path, about = exported.find_or_export(student)
-    about = json.loads(onnx_file.sidecar(path).read_text())
+    about = json.loads(sidecar_of(path).read_text())
     image = picture(100, 140)
     step = {step["step"]: step for step in about["preparation"]}
     x = (image.astype(np.float32) - np.float32(step["normalise"]["mean"])) / np.float32(step["normalise"]["std"])
@@ -100,19 +104,19 @@ def damage_network(path, about):
 
 
 def damage_sidecar(path, about):
-    onnx_file.sidecar(path).write_text("{")
+    sidecar_of(path).write_text("{")
 
 
 def old_format(path, about):
-    onnx_file.sidecar(path).write_text(json.dumps(dict(about, format=0)))
+    sidecar_of(path).write_text(json.dumps(dict(about, format=0)))
 
 
 def other_weights(path, about):
-    onnx_file.sidecar(path).write_text(json.dumps(dict(about, weights={"sha256": "0" * 64})))
+    sidecar_of(path).write_text(json.dumps(dict(about, weights={"sha256": "0" * 64})))
 
 
 def no_sidecar(path, about):
-    onnx_file.sidecar(path).unlink()
+    sidecar_of(path).unlink()
 
 
 @pytest.mark.parametrize("damage", [damage_network, damage_sidecar, old_format, other_weights, no_sidecar])
@@ -120,10 +124,10 @@ def test_what_is_not_right_is_made_anew(student, monkeypatch, damage):
     path, about = exported.find_or_export(student)
     damage(path, about)
     made = []
-    monkeypatch.setattr(exported, "export_in_child", lambda *args: made.append(args) or "anew")
+    monkeypatch.setattr(exported, "export_in_child", lambda *args: made.append(args) or [([path], "anew")])
     assert exported.find_or_export(student) == (path, "anew")
-    assert [(kind, weights.path, *others) for kind, weights, *others in made] == [
-        ("onnx", str(student), "mobilenetv3", path, None)
+    assert [(formats, weights.path, *others) for formats, weights, *others in made] == [
+        (["onnx"], str(student), "mobilenetv3", path.with_suffix(""), None)
     ]
 
 
@@ -134,7 +138,7 @@ def test_an_installed_package_gets_nothing(student, monkeypatch, tmp_path):
     monkeypatch.setattr(exported, "__file__", str(tmp_path / "kdscfnet" / "inference" / "exported.py"))
     monkeypatch.setenv("KDSCFNET_CACHE", str(tmp_path / "cache"))
     made = []
-    monkeypatch.setattr(exported, "export_in_child", lambda *args: made.append(args) or {})
+    monkeypatch.setattr(exported, "export_in_child", lambda *args: made.append(args) or [((), {})])
     assert exported.find_or_export(weights)[0].parent == tmp_path / "cache"
     assert made[0][3].parent == tmp_path / "cache"
 
@@ -163,13 +167,13 @@ def test_a_read_only_folder_gets_nothing(student, monkeypatch, tmp_path):
     os.chmod(str(student.parent), 0o555)
     monkeypatch.setenv("KDSCFNET_CACHE", str(tmp_path / "cache"))
     made = []
-    monkeypatch.setattr(exported, "export_in_child", lambda *args: made.append(args) or {})
+    monkeypatch.setattr(exported, "export_in_child", lambda *args: made.append(args) or [((), {})])
     try:
         path, _ = exported.find_or_export(student)
     finally:
         os.chmod(str(student.parent), 0o755)
     assert path == tmp_path / "cache" / ("golden_mobilenetv3.%s.onnx" % digest[:16])
-    assert made[0][3] == path
+    assert made[0][3] == path.with_suffix("")
 
 
 def test_onnx_network_takes_any_batch_and_size(student):
@@ -195,19 +199,21 @@ def test_a_wrong_export_is_not_written(tmp_path, monkeypatch):
 
     convert = export._convert
 
-    def convert_and_spoil(prefix, target):
-        convert(prefix, target)
-        network = onnx.load(target)
+    def convert_and_spoil(static, program):
+        convert(static, program)
+        network = onnx.load(static + ".onnx")
         tensors = list(network.graph.initializer)  # newer exporters write constants instead
         tensors += [node.attribute[0].t for node in network.graph.node if node.op_type == "Constant"]
         weight = next(value for value in tensors if len(value.dims) == 4)
         array = onnx.numpy_helper.to_array(weight) * np.float32(1.001)
         weight.CopyFrom(onnx.numpy_helper.from_array(array, weight.name))
-        onnx.save(network, target)
+        onnx.save(network, static + ".onnx")
 
     monkeypatch.setattr(export, "_convert", convert_and_spoil)
+    monkeypatch.setattr(exported, "in_child", lambda function, environment, **given: export.export(**given))
     with pytest.raises(ExportDiffers, match="differs from dygraph .*nothing was written"):
-        export.export_onnx(str(weight_file()), "mobilenetv3", str(tmp_path / "out" / "network.onnx"))
+        weights = weightfile.resolve(weight_file())
+        exported.export_in_child(["paddle", "onnx"], weights, "mobilenetv3", tmp_path / "network")
     assert list(tmp_path.rglob("*")) == []
 
 
@@ -276,7 +282,7 @@ def test_the_bundled_exported_network_is_the_weights(tmp_path):
     assert runtime.__version__
     if onnx_file.what_lacks():
         return
-    again = export.export_onnx(weights, weights.backbone, tmp_path / "again.onnx")
+    ((_, again),) = exported.export_in_child(["onnx"], weights, weights.backbone, tmp_path / "again")
     image = np.random.RandomState(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
     new = onnx_file.open_session(tmp_path / "again.onnx", 1).run(None, {"image": image})[0]
     old = session.run(None, {"image": image})[0]

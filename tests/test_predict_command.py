@@ -37,7 +37,14 @@ def predict(*arguments, weights=True, size="32", engine="paddle"):
     arguments = ["predict", *map(str, arguments)]
     if weights:
         arguments += ["--weights", str(weight_file()), "--size", size, "--engine", engine]
-    return cli.main(arguments)
+    return code_of(arguments)
+
+
+def code_of(words):
+    try:
+        return cli.main(words)
+    except SystemExit as ended:  # by argparse
+        return ended.code
 
 
 def tree(folder):
@@ -226,6 +233,11 @@ def test_videos(tmp_path, monkeypatch, capsys):
     assert about(tmp_path / "out" / "clip.mp4")[0] == 7
     error = capsys.readouterr().err
     assert "FAILED in/bad.mp4: not a video that OpenCV can read" in error and "7/7" in error
+    (tmp_path / "in" / "bad.mp4").unlink()
+    (tmp_path / "out" / "clip.mp4").write_bytes(b"an earlier result")
+    assert predict("in", "-o", "out") == 0
+    assert (tmp_path / "out" / "clip.mp4").read_bytes() == b"an earlier result"
+    assert "0 done, 2 there already" in capsys.readouterr().err
     assert predict("in/clip.avi", "-o", "frames", "--frames", "--save", "map,mask") == 0
     assert len(tree(tmp_path / "frames")) == 14 and "map/clip/000007.png" in tree(tmp_path / "frames")
     assert predict("in/clip.avi", "-o", "frames", "--frames", "--save", "map,mask") == 0
@@ -307,7 +319,7 @@ def test_standard_input_to_standard_output(tmp_path, monkeypatch, capsys):
         (["photos", "-o", "out", "--save", ","], "choose from"),
         (["photos", "-o", "out", "--threshold", "2"], "from 0 to 1, or adaptive"),
         (["photos", "-o", "out", "--size", "0"], "--size 0: 1 or more"),
-        (["photos", "-o", "out", "--threads", "0"], "threads is 0"),
+        (["photos", "-o", "out", "--threads", "0"], "argument --threads: 0 is out of range (from 1)"),
         (["nowhere", "-o", "out"], "there is no file or folder nowhere"),
         (["-", "photos", "-o", "out"], "goes alone"),
         (["-", "-o", "out.jpg"], "a map is written as .png"),
@@ -469,8 +481,8 @@ def test_benchmark(photos, tmp_path, capsys):
     "arguments, message",
     [
         (["--engine", "tensorrt"], "choose from onnxruntime, paddle"),
-        (["--threads", "two"], "numbers from 1"),
-        (["--count", "0"], "numbers from 1"),
+        (["--threads", "two"], "argument --threads: invalid numbers value: 'two'"),
+        (["--count", "0"], "argument --count: 0 is out of range (from 1)"),
         (["--json", "."], "is a folder"),
         (["nowhere"], "there is no file or folder nowhere"),
         (["broken.jpg", "--engine", "paddle", "--count", "1"], "broken.jpg: "),
@@ -479,6 +491,6 @@ def test_benchmark(photos, tmp_path, capsys):
 def test_wrong_use_of_benchmark(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.jpg").write_bytes(b"no image")
-    assert cli.main(["benchmark", "--weights", str(weight_file())] + arguments) == 2
+    assert code_of(["benchmark", "--weights", str(weight_file())] + arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

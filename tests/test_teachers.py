@@ -8,6 +8,7 @@ import golden_inputs
 import numpy as np
 import pytest
 from golden_models import golden_model, tensor
+from predicting import weight_file
 
 from kdscfnet.errors import ExportDiffers, UserError
 from kdscfnet.inference import networks
@@ -56,7 +57,7 @@ def test_auto_takes_paddle_where_an_export_differs(teacher, monkeypatch, capsys)
 
     monkeypatch.setattr(networks, "OnnxNetwork", differs)
     assert isinstance(open_teacher("resnet50", teacher, "auto"), PaddleTeacher)
-    assert "it differs from dygraph; so Paddle runs the teacher" in capsys.readouterr().err
+    assert "it differs from dygraph; so Paddle runs the network" in capsys.readouterr().err
     assert networks.open_network(teacher, "resnet50", device="cpu").name == "paddle"
     assert "it differs from dygraph; so Paddle runs the network" in capsys.readouterr().err
     with pytest.raises(ExportDiffers):
@@ -65,12 +66,11 @@ def test_auto_takes_paddle_where_an_export_differs(teacher, monkeypatch, capsys)
         networks.open_network(teacher, "resnet50", "onnxruntime")
 
 
-def test_swin_has_one_size_in_onnxruntime(tmp_path):
+def test_swin_has_one_size_in_onnxruntime():
+    weights = weight_file("swin_b")
     with pytest.raises(UserError, match="runs at one size: give --sizes one number"):
-        from kdscfnet.training.steps import _onnx_network
-
-        _onnx_network(str(tmp_path / "x.pdparams"), "swin_b", (224, 352), required=True)
-    assert _onnx_network(str(tmp_path / "x.pdparams"), "swin_b", (224, 352), required=False) is None
+        open_teacher("swin_b", weights, "onnxruntime", (224, 352))
+    assert isinstance(open_teacher("swin_b", weights, "auto", (224, 352)), PaddleTeacher)
 
 
 def test_maps_are_the_teachers_sigmoid():

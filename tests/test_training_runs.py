@@ -21,7 +21,8 @@ from training import assert_same_run, run_small, said_by_train
 from kdscfnet.data.find import find_image_set
 from kdscfnet.data.workers import LoaderError
 from kdscfnet.errors import Diverged
-from kdscfnet.training import checkpoint, log, run, steps, trainer
+from kdscfnet.inference import networks
+from kdscfnet.training import checkpoint, log, run, trainer
 from kdscfnet.training.training_data import split_off
 
 
@@ -43,14 +44,14 @@ def test_a_teacher_of_one_size_draws_the_boards_pictures_at_that_size(finished, 
     class OneSize:
         """Stands in for an exported Swin-B, which takes minutes to make."""
 
-        size, seen = (64, 64), []
+        name, size, seen = "onnxruntime", (64, 64), []
 
         def __call__(self, images):
             assert images.shape[2:] == self.size
             self.seen.append(len(images))
             return np.zeros((len(images), 1) + self.size, np.float32)
 
-    monkeypatch.setattr(steps, "_onnx_network", lambda *_, **__: OneSize())
+    monkeypatch.setattr(networks, "open_network", lambda *_, **__: OneSize())
     words = ["--teacher", "mobilenetv3", "--teacher-weights", finished / "final.pdparams", "--epochs", "1"]
     words += ["--sizes", "64", "--test-size", "96"]
     assert run_small(data, tmp_path / "run", *words, recipe="kd-stb") == 0

@@ -27,13 +27,17 @@ from board_browser import chromium, lacking, wait_for
 from kdscfnet import web
 from kdscfnet.cli import main
 from kdscfnet.errors import UserError
-from kdscfnet.images import encode_png, read_image
+from kdscfnet.images import encode, read_image
 from kdscfnet.inference.outputs import make_mask, make_overlay
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "web" / "samples"
 
 browser = pytest.mark.browser
+
+
+def encode_png(image):
+    return encode(image, ".png")
 
 
 @pytest.fixture(scope="module")

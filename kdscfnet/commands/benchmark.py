@@ -10,45 +10,38 @@ import importlib.util
 import os
 import tempfile
 
+from kdscfnet.commands.flags import NETWORK, NETWORK_OPTIONS, add_flags, number, numbers
 from kdscfnet.errors import UserError
 
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "onnxruntime", "opencv-python", "numpy")  # whose versions count
 
 
 def add_arguments(parser):
-    from kdscfnet.commands.predict import add_network_arguments
-
-    parser.add_argument(
-        "images",
-        nargs="*",
-        metavar="IMAGE",
-        help="images, folders or patterns (default: made-up photographs of 400×300)",
-    )
-    parser.add_argument("--count", type=int, default=100, metavar="N", help="use at most N images (default: 100)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each engine runs (default: 3)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there already")
-    add_network_arguments(parser)
-    for action in parser._actions:
-        if action.dest == "threads":
-            action.type, action.help = str, "numbers of cores to try, with commas (default: 1 and all)"
-        if action.dest == "engine":
-            action.choices = None
-            action.help = "engines to try, with commas: onnxruntime, paddle (default: those that are installed)"
-            action.default = None
+    texts = {
+        "images IMAGE": "images, folders or patterns (default: made-up photographs of 400×300)",
+        "--count N": "use at most N images (default: 100)",
+        "--rounds N": "how often each engine runs (default: 3)",
+        "--json FILE": "write the figures to FILE",
+        "--overwrite": "replace FILE if it is there already",
+        **NETWORK,
+        "--engine": "engines to try, with commas: onnxruntime, paddle (default: those that are installed)",
+        "--threads N": "numbers of cores to try, with commas (default: 1 and all)",
+    }
+    own = {"images": {"nargs": "*"}, "engine": {}, "threads": {"type": numbers}}
+    own.update(count={"type": number(int, 1), "default": 100}, rounds={"type": number(int, 1), "default": 3})
+    add_flags(parser, texts, **dict(NETWORK_OPTIONS, **own))
 
 
 def run(args):
     from kdscfnet.images import read_any
     from kdscfnet.inference.benchmark import make_photographs
     from kdscfnet.inference.inputs import find
+    from kdscfnet.threads import available_cores
     from kdscfnet.weights.weightfile import resolve
 
     weights = resolve(args.weights).path
     engines = _engines(args.engine, weights)
-    threads = _threads(args.threads)
-    if min(threads) < 1 or args.count < 1 or args.rounds < 1:
-        raise UserError("--threads, --count and --rounds take numbers from 1")
+    threads = args.threads or sorted({1, available_cores()})
     if args.json and os.path.isdir(args.json):
         raise UserError("--json %s is a folder: name a file" % args.json)
     if args.json and os.path.exists(args.json) and not args.overwrite:
@@ -77,23 +70,14 @@ def run(args):
     return 0
 
 
-def _threads(text):
-    from kdscfnet.threads import available_cores
-
-    try:
-        return sorted({int(number) for number in text.split(",")} if text else {1, available_cores()})
-    except ValueError:
-        return [0]
-
-
 def _engines(text, weights):
-    installed = [engine for engine in ("onnxruntime", "paddle") if importlib.util.find_spec(engine)]
+    known = ("onnxruntime", "paddle")
     if text in (None, "", "auto"):
+        installed = [engine for engine in known if importlib.util.find_spec(engine)]
         return [engine for engine in installed if engine != "paddle" or not weights.lower().endswith(".onnx")]
     engines = [engine.strip() for engine in text.split(",") if engine.strip()]
-    unknown = [engine for engine in engines if engine not in ("onnxruntime", "paddle")]
-    if unknown or not engines:
-        raise UserError("--engine %s: choose from onnxruntime, paddle" % text)
+    if not engines or set(engines) - set(known):
+        raise UserError("--engine %s: choose from %s" % (text, ", ".join(known)))
     return engines
 
 

@@ -8,54 +8,33 @@ Prints the tables and writes scores/<method>.json and report/ (report.html, CSV,
 
 from __future__ import annotations
 
+from kdscfnet.commands.flags import add_flags, number
+
+# The flags that `test` has too
+SCORING = {
+    "--sets SET...": "only these data sets, as in DUTS-TE ECSSD (default: all)",
+    "--scores": "all, or MAE alone, many times faster (default: all)",
+    "--allow-missing": "score what can be scored where maps or masks are missing or unreadable, and say so",
+    "--resize": "bring maps of another size to their mask's (bilinear, as the authors) instead of refusing them",
+    "--threads N": "cores to use (default: all)",
+    "-o --output DIR": "where scores/ and report/ go (default: here)",
+    "--no-report": "the tables and scores/*.json alone",
+}
+SCORING_OPTIONS = {
+    "data": {"default": "data"},
+    "scores": {"default": "all", "choices": ("all", "mae")},
+    "threads": {"type": number(int, 1)},
+    "output": {"default": "."},
+}
+
 
 def add_arguments(parser):
-    parser.add_argument(
-        "--maps",
-        nargs="+",
-        required=True,
-        metavar="DIR",
-        help="folders of maps: DIR/<method>/<SET>/*.png, DIR/<SET>/*.png or DIR/*.png",
-    )
-    parser.add_argument(
-        "--data", default="data", metavar="DIR", help="the data sets, one of them, or a folder of masks (default: data)"
-    )
-    add_scoring_arguments(parser)
-
-
-def add_scoring_arguments(parser):
-    """The options that `test` has too."""
-    parser.add_argument(
-        "--sets", nargs="+", metavar="SET", help="only these data sets, as in DUTS-TE ECSSD (default: all)"
-    )
-    parser.add_argument(
-        "--scores", choices=("all", "mae"), default="all", help="all, or MAE alone, many times faster (default: all)"
-    )
-    parser.add_argument(
-        "--allow-missing",
-        action="store_true",
-        help="score what can be scored where maps or masks are missing or unreadable, and say so",
-    )
-    parser.add_argument(
-        "--resize",
-        action="store_true",
-        help="bring maps of another size to their mask's (bilinear, as the authors) instead of refusing them",
-    )
-    parser.add_argument("--threads", type=_positive, metavar="N", help="cores to use (default: all)")
-    parser.add_argument(
-        "-o", "--output", default=".", metavar="DIR", help="where scores/ and report/ go (default: here)"
-    )
-    parser.add_argument("--no-report", action="store_true", help="the tables and scores/*.json alone")
-
-
-def _positive(text):
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-_positive.__name__ = "number of cores"  # argparse names it in its message
+    texts = {
+        "--maps DIR...": "folders of maps: DIR/<method>/<SET>/*.png, DIR/<SET>/*.png or DIR/*.png",
+        "--data DIR": "the data sets, one of them, or a folder of masks (default: data)",
+        **SCORING,
+    }
+    add_flags(parser, texts, maps={"required": True}, **SCORING_OPTIONS)
 
 
 def run(args):

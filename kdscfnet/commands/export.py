@@ -7,45 +7,28 @@ logits' range, nothing is written.
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
+from kdscfnet.commands.flags import BACKBONE, add_flags
 from kdscfnet.errors import UserError
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="OUT",
-        required=True,
-        help="where to: a folder, or a name (scfnet.onnx, or scfnet for all formats)",
-    )
-    parser.add_argument(
-        "--format", default="onnx", choices=("onnx", "paddle", "both"), help="what to write (default: onnx)"
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="a weight file or a name of the release (default: the best student in the weights folder)",
-    )
-    parser.add_argument(
-        "--backbone",
-        default="auto",
-        choices=("auto", "mobilenetv3", "resnet50", "swin_b"),
-        help="of the network (default: auto, the one in the file)",
-    )
-    parser.add_argument(
-        "--size",
-        nargs="+",
-        metavar="SIZE",
-        help="export for this size alone: 352 or "
-        "HEIGHTxWIDTH (default: any size; Swin-B: 384). Any batch in every case",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
+    texts = {
+        "-o --output OUT": "where to: a folder, or a name (scfnet.onnx, or scfnet for all formats)",
+        "--format": "what to write (default: onnx)",
+        "--weights FILE": "a weight file or a name of the release (default: the best student in the weights folder)",
+        "--backbone": "of the network (default: auto, the one in the file)",
+        "--size SIZE...": "export for this size alone: 352 or HEIGHTxWIDTH (default: any size; Swin-B: 384). "
+        "Any batch in every case",
+        "--overwrite": "replace files that are there already",
+    }
+    formats = {"default": "onnx", "choices": ("onnx", "paddle", "both")}
+    add_flags(parser, texts, output={"required": True}, format=formats, backbone=BACKBONE)
 
 
 def run(args):
+    from kdscfnet.inference.exported import export_in_child
     from kdscfnet.weights.weightfile import as_size, resolve
 
     size = None
@@ -60,9 +43,9 @@ def run(args):
         size = weights.test_size(size)
     prefix = _prefix(args.output, weights.name, formats)
     _refuse_to_replace(prefix, formats, args.overwrite)
-    for each, sidecar, paths in _export(weights, backbone, prefix, formats, size):
+    for each, (paths, sidecar) in zip(formats, export_in_child(formats, weights, backbone, prefix, size)):
         print("%s of %s (%s)" % ({"onnx": "ONNX", "paddle": "Paddle inference model"}[each], weights, backbone))
-        for path in paths:
+        for path in sorted(paths):
             print("  %s  %.1f MB" % (path, path.stat().st_size / 1e6))
         print("  N × C × H × W       greatest difference to dygraph, of the logits' range")
         for row in sidecar["difference"]["measured"]:
@@ -88,21 +71,3 @@ def _refuse_to_replace(prefix, formats, overwrite):
         path = prefix.with_name(prefix.name + suffix)
         if path.exists() and not overwrite:
             raise UserError("%s is there already: --overwrite replaces it" % path)
-
-
-def _export(weights, backbone, prefix, formats, size):
-    """Make all formats or none: [(format, sidecar, paths)]."""
-    from kdscfnet.inference.exported import export_in_child
-
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    made = []
-    with tempfile.TemporaryDirectory(prefix=".tmp-export-", dir=str(prefix.parent)) as folder:
-        staged = Path(folder) / prefix.name
-        for each in formats:
-            target = staged.with_name(prefix.name + ".onnx") if each == "onnx" else staged
-            before = set(os.listdir(folder))
-            sidecar = export_in_child(each, weights, backbone, target, size)
-            made.append((each, sidecar, sorted(set(os.listdir(folder)) - before)))
-        for name in [name for _, _, names in made for name in names]:
-            os.replace(str(staged.with_name(name)), str(prefix.with_name(name)))
-    return [(each, sidecar, [prefix.with_name(name) for name in names]) for each, sidecar, names in made]

@@ -13,98 +13,37 @@ import sys
 import warnings
 from dataclasses import asdict
 
+from kdscfnet.commands.flags import NETWORK, NETWORK_OPTIONS, add_flags
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.text import progress, say, say_once, shown_path
 
-KINDS = "map, mask, cutout, overlay, grid, box"
 FOLDER = "saliency"  # of results, where none is named
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="INPUT",
-        help="an image, a folder, a pattern ('photos/**/*.jpg'), a video, or - for standard input",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="OUT",
-        help="a folder, or the name of a single result (default: saliency, or standard output for the input -)",
-    )
-    parser.add_argument(
-        "--save",
-        metavar="KINDS",
-        help="what to make, with commas: %s (JSON) (default: map; cutout with --background or --crop)" % KINDS,
-    )
-    parser.add_argument(
-        "--threshold",
-        default="0.5",
-        metavar="T",
-        help="of masks, boxes and --crop: 0 to 1, or adaptive, twice the map's mean (default: 0.5)",
-    )
-    parser.add_argument(
-        "--background",
-        metavar="WHAT",
-        help="what goes behind cut-outs: a colour (white, '#rrggbb'), blur (of the photograph itself), or a picture, "
-        "of which the middle that fits is taken (default: nothing, they are transparent)",
-    )
-    parser.add_argument("--crop", action="store_true", help="cut-outs keep the box of what stands out, and a margin")
-    parser.add_argument(
-        "--refine", action="store_true", help="edges follow those of the photograph; for large photographs"
-    )
-    parser.add_argument("--frames", action="store_true", help="a video becomes a folder of pictures, not a video")
-    parser.add_argument("--overwrite", action="store_true", help="make results again that are there already")
-    parser.add_argument(
-        "--part",
-        metavar="K/N",
-        help="make every N-th result from the K-th on, as in 2/8: for the tasks of a job array",
-    )
-    add_network_arguments(parser)
-
-
-def add_network_arguments(parser):
-    """What `predict` and `benchmark` let a user choose of the network."""
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="a weight file, an exported .onnx, or a name of the release "
-        "(default: the best student in the weights folder, else the bundled one)",
-    )
-    parser.add_argument(
-        "--backbone",
-        default="auto",
-        choices=("auto", "mobilenetv3", "resnet50", "swin_b"),
-        help="of the network (default: auto, the one in the file)",
-    )
-    parser.add_argument(
-        "--engine",
-        default="auto",
-        choices=("auto", "onnxruntime", "paddle"),
-        help="what runs the network (default: auto, Paddle on a GPU, else ONNX Runtime, else Paddle)",
-    )
-    parser.add_argument(
-        "--size",
-        type=size,
-        metavar="SIZE",
-        help="the network's input, 352 or HEIGHTxWIDTH (default: what the model was tested at)",
-    )
-    parser.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
-    parser.add_argument(
-        "--device", metavar="DEVICE", help="auto, cpu, gpu or gpu:N (default: a GPU where Paddle has one)"
-    )
-
-
-def size(text):
-    """The type of --size: '352' or '320x256' → (height, width)."""
-    from kdscfnet.weights.weightfile import as_size
-
-    return as_size(text, "--size")
+    texts = {
+        "inputs INPUT...": "an image, a folder, a pattern ('photos/**/*.jpg'), a video, or - for standard input",
+        "-o --output OUT": "a folder, or the name of a single result "
+        "(default: saliency, or standard output for the input -)",
+        "--save KINDS": "what to make, with commas: map, mask, cutout, overlay, grid, box (JSON) "
+        "(default: map; cutout with --background or --crop)",
+        "--threshold T": "of masks, boxes and --crop: 0 to 1, or adaptive, twice the map's mean (default: 0.5)",
+        "--background WHAT": "what goes behind cut-outs: a colour (white, '#rrggbb'), blur (of the photograph itself), "
+        "or a picture, of which the middle that fits is taken (default: nothing, they are transparent)",
+        "--crop": "cut-outs keep the box of what stands out, and a margin",
+        "--refine": "edges follow those of the photograph; for large photographs",
+        "--frames": "a video becomes a folder of pictures, not a video",
+        "--overwrite": "make results again that are there already",
+        "--part K/N": "make every N-th result from the K-th on, as in 2/8: for the tasks of a job array",
+    }
+    add_flags(parser, {**texts, **NETWORK}, threshold={"default": "0.5"}, **NETWORK_OPTIONS)
 
 
 def run(args):
-    _quiet_libraries()
+    # A broken file gets one line of ours at the end; the libraries would add theirs in the midst of the bar.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     from kdscfnet.inference.inputs import plan_results
     from kdscfnet.inference.outputs import Settings, parse_background, parse_threshold
     from kdscfnet.weights.weightfile import resolve
@@ -142,7 +81,8 @@ def _predict(args, weight_file, made_by, settings, images, videos, left_out):
     from kdscfnet.shares import Meeting, Shares
 
     shares = Shares(args.part)
-    folder = _folder(args.output, images + videos)
+    is_file = any(args.output in job.outputs.values() for job in images + videos) and not os.path.isdir(args.output)
+    folder = os.path.dirname(args.output) or "." if is_file else args.output  # of the results
     record = Record(folder, made_by)
     chosen = Choice(record, args.overwrite)
     mine = {job.input for job in shares.mine(images + videos)}  # of all, which is the same list in every process
@@ -168,9 +108,8 @@ def _predict_share(args, weight_file, settings, shares, meeting, record, pending
 
     images, videos = ([job for job in jobs if job.input in mine] for jobs in pending)
     total = len(pending[0]) + len(pending[1])
-    quiet = args.quiet or not shares.first
     report = Report()
-    bar = progress(total=total, desc="predict", disable=quiet or not shares.together)
+    bar = progress(total=total, desc="predict", disable=not (shares.together and shares.first))
 
     def show():
         bar.update(meeting.done_by_all() - bar.n)
@@ -183,24 +122,22 @@ def _predict_share(args, weight_file, settings, shares, meeting, record, pending
         if total:  # otherwise the network is not needed
             meeting.wait_for_first(1)  # it exports the network, where that is needed
             args.threads = shares.threads(args.threads)
-            predictor = _open(args, weight_file, quiet)
+            predictor = _open(args, weight_file)
             meeting.reach(1)
-            if not quiet:
-                name, size = shown_path(os.path.basename(predictor.weights)), predictor.size[::-1]
-                many = ", in each of %d processes" % shares.world if shares.together else ""
-                say("%s, %s, %d×%d, on %s%s" % ((name, predictor.backbone) + size + (_where(predictor), many)))
+            name, size = shown_path(os.path.basename(predictor.weights)), predictor.size[::-1]
+            many = ", in each of %d processes" % shares.world if shares.together else ""
+            say_once("%s, %s, %d×%d, on %s%s" % ((name, predictor.backbone) + size + (_where(predictor), many)))
             sources = {job.input: fingerprint(job.input) for job in images}  # before they are read
             report = predict_files(
                 predictor,
                 images,
-                True,
                 settings,
-                show_progress=not quiet and not shares.together and len(images) > 1,
+                show_progress=not shares.together and len(images) > 1,
                 made=lambda job: record.add(job.outputs, sources[job.input]),
                 each=each,
             )
             for job in videos:
-                _video(predictor, job, args, settings, report, record, quiet)
+                _video(predictor, job, args, settings, report, record, shares.first)
                 each()
         if shares.together and shares.first:
             meeting.reach(1)
@@ -209,12 +146,6 @@ def _predict_share(args, weight_file, settings, shares, meeting, record, pending
                     getattr(report, kind).extend(tuple(item) if isinstance(item, list) else item for item in items)
             bar.update(bar.total - bar.n)  # the last beats of the others may have been read before their end
     return report
-
-
-def _folder(output, jobs):
-    """The folder of the results: `output`, or where the file of that name goes."""
-    is_file = any(output in job.outputs.values() for job in jobs) and not os.path.isdir(output)
-    return os.path.dirname(output) or "." if is_file else output
 
 
 def _kinds(args):
@@ -231,11 +162,11 @@ def _kinds(args):
     return kinds
 
 
-def _open(args, weight_file, quiet=False):
+def _open(args, weight_file):
     from kdscfnet.inference.predictor import Predictor
 
     predictor = Predictor(weight_file, args.backbone, args.engine, args.size, args.threads, args.device)
-    if args.weights is None and not quiet and weight_file.is_bundled:
+    if args.weights is None and weight_file.is_bundled:
         from kdscfnet.weights import release
 
         say_once(release.bundled_notice())
@@ -248,7 +179,7 @@ def _where(predictor):
     return "Paddle, %s" % ("GPU" if predictor.network.on_gpu else "CPU")
 
 
-def _video(predictor, job, args, settings, report, record, quiet):
+def _video(predictor, job, args, settings, report, record, show_progress):
     from kdscfnet.inference.record import FITS, STALE, fingerprint
     from kdscfnet.inference.video import predict_video, remove_frames, say_what_lacks
 
@@ -262,8 +193,7 @@ def _video(predictor, job, args, settings, report, record, quiet):
                 remove_frames(job)
             if FITS not in states:  # before the first frame: each that is there then fits
                 record.add(job.outputs, source)
-        again = args.overwrite or not args.frames
-        count, note = predict_video(predictor, job, again, settings, args.frames, not quiet)
+        count, note = predict_video(predictor, job, args.overwrite, settings, args.frames, show_progress)
     except (BadImageError, UserError) as error:  # the other videos are done
         report.failed.append((job.input, error.reason if isinstance(error, BadImageError) else str(error)))
         return
@@ -283,7 +213,8 @@ def _stream(args, weight_file, made_by, settings):
 
     if len(made_by) > 1:
         raise UserError("standard input gives one result: name one kind with --save")
-    kind, suffix = next(iter(made_by)), outputs.SUFFIXES[next(iter(made_by))]
+    (kind,) = made_by
+    suffix = outputs.SUFFIXES[kind]
     to_file = args.output not in (None, "-")
     if to_file:
         if os.path.isdir(args.output):
@@ -341,10 +272,3 @@ def _summary(report, args, chosen, left_out):
     if any(left_out.values()):
         say("left out: " + counted(left_out))
     return 1 if report.failed else 0
-
-
-def _quiet_libraries():
-    """A broken file gets one line of ours at the end; the libraries would add theirs in the midst of the bar."""
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -8,23 +8,17 @@ come from. Exit code 0: every row passed or was measured; 1: one failed.
 
 from __future__ import annotations
 
+from kdscfnet.commands.flags import add_flags
+
 
 def add_arguments(parser):
-    parser.add_argument("--device", metavar="DEVICE", default="auto", help="auto, cpu, gpu or gpu:N (default: auto)")
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="BASENAME",
-        default="selfcheck",
-        help="the report: BASENAME.json and BASENAME.txt (default: selfcheck)",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=3.0,
-        metavar="S",
-        help="how long each speed is measured; 0 leaves speed and memory out (default: 3)",
-    )
+    texts = {
+        "--device DEVICE": "auto, cpu, gpu or gpu:N (default: auto)",
+        "-o --output BASENAME": "the report: BASENAME.json and BASENAME.txt (default: selfcheck)",
+        "--seconds S": "how long each speed is measured; 0 leaves speed and memory out (default: 3)",
+    }
+    seconds = {"type": float, "default": 3.0}
+    add_flags(parser, texts, device={"default": "auto"}, output={"default": "selfcheck"}, seconds=seconds)
 
 
 def run(args):

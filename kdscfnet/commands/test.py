@@ -10,35 +10,23 @@ images over its processes.
 
 from __future__ import annotations
 
-from kdscfnet.commands.evaluate import add_scoring_arguments
-from kdscfnet.commands.predict import size
+from kdscfnet.commands.evaluate import SCORING, SCORING_OPTIONS
+from kdscfnet.commands.flags import ENGINE, add_flags, size
 
 
 def add_arguments(parser):
-    from kdscfnet.inference.networks import ENGINES
-
-    parser.add_argument(
-        "--weights",
-        nargs="+",
-        metavar="FILE",
-        help="weight files, names of the release, or folders of files (default: all in the weights folder, "
-        "$KDSCFNET_WEIGHTS or weights/, else the bundled student)",
-    )
-    parser.add_argument("--data", default="data", metavar="DIR", help="the test sets, or one of them (default: data)")
-    parser.add_argument(
-        "--engine", choices=ENGINES, default="auto", help="what runs the network (default: auto, the fastest there is)"
-    )
-    parser.add_argument(
-        "--device", metavar="NAME", help="of Paddle: cpu, gpu, gpu:0 (default: a GPU where there is one)"
-    )
-    parser.add_argument(
-        "--size",
-        type=size,
-        metavar="SIZE",
-        help="the network's input, 352 or HEIGHTxWIDTH (default: the model's: 352; 384 for Swin-B and its student)",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="make maps again that are there already")
-    add_scoring_arguments(parser)
+    texts = {
+        "--weights FILE...": "weight files, names of the release, or folders of files (default: all in the weights "
+        "folder, $KDSCFNET_WEIGHTS or weights/, else the bundled student)",
+        "--data DIR": "the test sets, or one of them (default: data)",
+        "--engine": "what runs the network (default: auto, the fastest there is)",
+        "--device NAME": "of Paddle: cpu, gpu, gpu:0 (default: a GPU where there is one)",
+        "--size SIZE": "the network's input, 352 or HEIGHTxWIDTH "
+        "(default: the model's: 352; 384 for Swin-B and its student)",
+        "--overwrite": "make maps again that are there already",
+        **SCORING,
+    }
+    add_flags(parser, texts, engine=ENGINE, size={"type": size}, **SCORING_OPTIONS)
 
 
 def run(args):

@@ -14,6 +14,7 @@ import sys
 from dataclasses import fields, replace
 
 import kdscfnet
+from kdscfnet.commands.flags import add_flags, number
 from kdscfnet.recipes import ALL_RECIPES, BACKBONES
 
 
@@ -44,142 +45,103 @@ def _early(text):
     return tuple(stages)
 
 
-def _number(kind, low, high=None, low_included=True):
-    def parse(text):
-        value = kind(text)
-        too_low = value < low if low_included else value <= low
-        too_high = value == float("inf") or (high is not None and value > high)
-        if value == value and not too_low and not too_high:  # nan is not itself
-            return value
-        span = "%s %s%s" % ("from" if low_included else "more than", low, "" if high is None else " to %s" % high)
-        raise argparse.ArgumentTypeError("%s is out of range (%s)" % (text, span))
-
-    parse.__name__ = kind.__name__  # argparse names it where the text is no number at all
-    return parse
-
-
 def add_arguments(parser):
-    parser.add_argument(
-        "recipe", choices=sorted(ALL_RECIPES), metavar="RECIPE", help="one of " + ", ".join(sorted(ALL_RECIPES))
+    recipes = sorted(ALL_RECIPES)
+    add_flags(parser, {"recipe RECIPE": "one of " + ", ".join(recipes)}, recipe={"choices": recipes})
+    positive, not_negative = {"type": number(int, 1)}, {"type": number(int, 0)}
+
+    texts = {
+        "--data DIR...": "labelled training set, or the folder that holds it (data); or several",
+        "--images DIR...": "images without labels, for distillation (data/KD-SOD80K); several sets, too",
+        "--teacher-weights FILE": "the teacher of a kd recipe",
+        "--teacher": "the teacher's backbone, where it is not the recipe's",
+        "--teacher-maps DIR...": "distil from maps made before, named as the images, instead of running the teacher "
+        "(docs/FIDELITY.md says how the two differ); one folder, or one for each set",
+        "--teacher-engine": "what runs the teacher (auto: ONNX Runtime on a CPU where it is installed, else Paddle)",
+        "--pretrained FILE": "weights of the backbone: a file, auto (of ImageNet: the weights folder, the cache, the "
+        "download), ppocrv3 (bundled: of a text detector that began with ImageNet) or none (default)",
+        "--init FILE": "start from the weights of a whole network, to fine-tune it",
+        "--val DIR": "labelled set to measure MAE on while training",
+        "--val-every K": "every K epochs (1)",
+        "--skip-bad": "leave out files that cannot be read whole, and count them",
+    }
+    add_flags(
+        parser.add_argument_group("data and weights"),
+        texts,
+        teacher={"choices": BACKBONES},
+        teacher_engine={"choices": ("auto", "paddle", "onnxruntime")},
+        pretrained={"default": "none"},
+        val_every=positive,
     )
 
-    group = parser.add_argument_group("data and weights")
-    group.add_argument(
-        "--data", nargs="+", metavar="DIR", help="labelled training set, or the folder that holds it (data); or several"
-    )
-    group.add_argument(
-        "--images",
-        nargs="+",
-        metavar="DIR",
-        help="images without labels, for distillation (data/KD-SOD80K); several sets, too",
-    )
-    group.add_argument("--teacher-weights", metavar="FILE", help="the teacher of a kd recipe")
-    group.add_argument("--teacher", choices=BACKBONES, help="the teacher's backbone, where it is not the recipe's")
-    group.add_argument(
-        "--teacher-maps",
-        nargs="+",
-        metavar="DIR",
-        help="distil from maps made before, named as the images, instead "
-        "of running the teacher (docs/FIDELITY.md says how the two differ); one folder, or one for each set",
-    )
-    group.add_argument(
-        "--teacher-engine",
-        choices=("auto", "paddle", "onnxruntime"),
-        help="what runs the teacher (auto: ONNX Runtime on a CPU where it is installed, else Paddle)",
-    )
-    group.add_argument(
-        "--pretrained",
-        default="none",
-        metavar="FILE",
-        help="weights of the backbone: a file, auto (of ImageNet: the weights folder, the cache, the download), "
-        "ppocrv3 (bundled: of a text detector that began with ImageNet) or none (default)",
-    )
-    group.add_argument("--init", metavar="FILE", help="start from the weights of a whole network, to fine-tune it")
-    group.add_argument("--val", metavar="DIR", help="labelled set to measure MAE on while training")
-    group.add_argument("--val-every", type=_number(int, 1), metavar="K", help="every K epochs (1)")
-    group.add_argument(
-        "--skip-bad", action="store_true", help="leave out files that cannot be read whole, and count them"
+    texts = {
+        "--output DIR": "folder of the run (runs/RECIPE)",
+        "--resume": "auto: go on from the newest whole checkpoint in --output, or begin where there is none (no)",
+        "--device NAME": "auto, cpu, gpu or gpu:N (auto)",
+        "--seed": "of everything that is drawn (0)",
+        "--workers N": "processes that load data (4 on a GPU; on a CPU, which training keeps busy, 0)",
+        "--accumulate N": "add up the gradients of N batches before a step, for a large batch on a small GPU (1)",
+        "--amp": "mixed precision, on GPUs",
+        "--checkpoint-minutes M": "save the state at least so often (10); every epoch's end besides",
+        "--checkpoint-steps N": "and after every N steps (0: not)",
+        "--keep N": "how many states to keep (3)",
+        "--picture-every K": "pictures on the board every K epochs (5)",
+        "--demo": "a machine with nothing on it: a small generated data set, a few minutes on a CPU, "
+        "a table at the end",
+    }
+    add_flags(
+        parser.add_argument_group("the run"),
+        texts,
+        resume={"nargs": "?", "const": "auto", "default": "no", "choices": ("auto", "no")},
+        device={"default": "auto"},
+        seed={"type": number(int, 0, 2**31 - 1), "default": 0},
+        workers=not_negative,
+        accumulate=dict(positive, default=1),
+        checkpoint_minutes={"type": number(float, 0), "default": 10.0},
+        checkpoint_steps=dict(not_negative, default=0),
+        keep=dict(positive, default=3),
+        picture_every=dict(positive, default=5),
     )
 
-    group = parser.add_argument_group("the run")
-    group.add_argument("--output", metavar="DIR", help="folder of the run (runs/RECIPE)")
-    group.add_argument(
-        "--resume",
-        nargs="?",
-        const="auto",
-        default="no",
-        choices=("auto", "no"),
-        help="auto: go on from the newest whole checkpoint in --output, or begin where there is none (no)",
+    texts = {
+        "--batch-size --batch X": "images of one step, process and turn (128)",
+        "--epochs X": "(69)",
+        "--warmup-epochs X": "linear warm-up (5)",
+        "--max-lr X": "learning rate after the warm-up (0.064)",
+        "--min-lr X": "learning rate at both ends (0.00064)",
+        "--momentum X": "(0.9)",
+        "--weight-decay X": "(0.0005)",
+        "--backbone-lr-factor X": "the backbone's part of the learning rate (0.1)",
+        "--sizes X": "sizes of which one is drawn for a batch, with commas (224,256,288,320,352; Swin-B and its "
+        "student 384)",
+        "--early-sizes X": "smaller sizes for the first epochs: UNTIL_EPOCH:SIZES;… (none)",
+        "--hold-out X": "keep N images of the set out of training and measure on them (0)",
+        "--precise-bn X": "after every epoch, estimate BatchNorm's statistics anew on N training images; for small "
+        "batches (0)",
+        "--map-weight X": "learn from labels and from --teacher-maps: the maps' part of the loss (0)",
+        "--test-size X": "size at validation (352; Swin-B and its student 384)",
+        "--log-every X": "steps between readings of the losses (30; kd recipes 100)",
+    }
+    rate, part = {"type": number(float, 0)}, {"type": number(float, 0, 1)}
+    add_flags(
+        parser.add_argument_group("numbers of the recipe (default: the authors')"),
+        texts,
+        batch_size=positive,
+        epochs=positive,
+        warmup_epochs=rate,
+        max_lr={"type": number(float, 0, low_included=False)},
+        min_lr=rate,
+        momentum=part,
+        weight_decay=rate,
+        backbone_lr_factor=rate,
+        sizes={"type": _sizes},
+        early_sizes={"type": _early},
+        hold_out=not_negative,
+        precise_bn=not_negative,
+        map_weight=part,
+        test_size={"type": _size},
+        log_every=positive,
     )
-    group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu or gpu:N (auto)")
-    group.add_argument("--seed", type=_number(int, 0, 2**31 - 1), default=0, help="of everything that is drawn (0)")
-    group.add_argument(
-        "--workers",
-        type=_number(int, 0),
-        default=None,
-        metavar="N",
-        help="processes that load data (4 on a GPU; on a CPU, which training keeps busy, 0)",
-    )
-    group.add_argument(
-        "--accumulate",
-        type=_number(int, 1),
-        default=1,
-        metavar="N",
-        help="add up the gradients of N batches before a step, for a large batch on a small GPU (1)",
-    )
-    group.add_argument("--amp", action="store_true", help="mixed precision, on GPUs")
-    group.add_argument(
-        "--checkpoint-minutes",
-        type=_number(float, 0),
-        default=10.0,
-        metavar="M",
-        help="save the state at least so often (10); every epoch's end besides",
-    )
-    group.add_argument(
-        "--checkpoint-steps", type=_number(int, 0), default=0, metavar="N", help="and after every N steps (0: not)"
-    )
-    group.add_argument("--keep", type=_number(int, 1), default=3, metavar="N", help="how many states to keep (3)")
-    group.add_argument(
-        "--picture-every", type=_number(int, 1), default=5, metavar="K", help="pictures on the board every K epochs (5)"
-    )
-    group.add_argument(
-        "--demo",
-        action="store_true",
-        help="a machine with nothing on it: a small generated data set, a few minutes on a CPU, a table at the end",
-    )
-
-    group = parser.add_argument_group("numbers of the recipe (default: the authors')")
-    for flag, kind, text in (
-        ("--batch-size", _number(int, 1), "images of one step, process and turn (128)"),
-        ("--epochs", _number(int, 1), "(69)"),
-        ("--warmup-epochs", _number(float, 0), "linear warm-up (5)"),
-        ("--max-lr", _number(float, 0, low_included=False), "learning rate after the warm-up (0.064)"),
-        ("--min-lr", _number(float, 0), "learning rate at both ends (0.00064)"),
-        ("--momentum", _number(float, 0, 1), "(0.9)"),
-        ("--weight-decay", _number(float, 0), "(0.0005)"),
-        ("--backbone-lr-factor", _number(float, 0), "the backbone's part of the learning rate (0.1)"),
-        (
-            "--sizes",
-            _sizes,
-            "sizes of which one is drawn for a batch, with commas (224,256,288,320,352; Swin-B and its student 384)",
-        ),
-        ("--early-sizes", _early, "smaller sizes for the first epochs: UNTIL_EPOCH:SIZES;… (none)"),
-        ("--hold-out", _number(int, 0), "keep N images of the set out of training and measure on them (0)"),
-        (
-            "--precise-bn",
-            _number(int, 0),
-            "after every epoch, estimate BatchNorm's statistics anew on N training images; for small batches (0)",
-        ),
-        (
-            "--map-weight",
-            _number(float, 0, 1),
-            "learn from labels and from --teacher-maps: the maps' part of the loss (0)",
-        ),
-        ("--test-size", _size, "size at validation (352; Swin-B and its student 384)"),
-        ("--log-every", _number(int, 1), "steps between readings of the losses (30; kd recipes 100)"),
-    ):
-        names = [flag] + (["--batch"] if flag == "--batch-size" else [])
-        group.add_argument(*names, type=kind, default=None, metavar="X", help=text)
 
 
 def how_to_resume(args):

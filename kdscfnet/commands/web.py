@@ -7,20 +7,18 @@ alone, until Ctrl-C, or written as a folder for any static host. Pictures stay i
 
 from __future__ import annotations
 
+from kdscfnet.commands.flags import add_flags
+
 
 def add_arguments(parser):
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        default="bundled",
-        help="a weight file, a name of the release, or an exported network (default: the bundled student)",
-    )
-    parser.add_argument(
-        "--port", type=int, metavar="N", help="on this machine (default: 8000, or a free one where that is taken)"
-    )
-    parser.add_argument("--no-browser", action="store_true", help="open no browser, only say the address")
-    parser.add_argument("--build", metavar="DIR", help="write the page to this folder, and serve nothing")
-    parser.add_argument("--overwrite", action="store_true", help="replace a page that is in that folder already")
+    texts = {
+        "--weights FILE": "a weight file, a name of the release, or an exported network (default: the bundled student)",
+        "--port N": "on this machine (default: 8000, or a free one where that is taken)",
+        "--no-browser": "open no browser, only say the address",
+        "--build DIR": "write the page to this folder, and serve nothing",
+        "--overwrite": "replace a page that is in that folder already",
+    }
+    add_flags(parser, texts, weights={"default": "bundled"}, port={"type": int})
 
 
 def run(args):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from kdscfnet.commands.flags import add_flags
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.text import amount, columns, shown_path
 from kdscfnet.weights import fetch, files, networks, release
@@ -15,31 +16,30 @@ def add_arguments(parser):
     parsers = parser.add_subparsers(dest="what", metavar="list | fetch | verify | convert")
     parsers.required = True
     names = ", ".join(entry.name for entry in release.release())
-
-    listing = parsers.add_parser("list", help="what there is, what you have, and where it goes")
-    listing.add_argument("--links", action="store_true", help="print where to get each file by hand")
-    fetching = parsers.add_parser("fetch", help="download files of the release, checked before they get their names")
-    fetching.add_argument("names", nargs="+", metavar="NAME", help="%s; or models, backbones, all" % names)
-    # --force is its old name
-    fetching.add_argument("--overwrite", "--force", action="store_true", help="download again what is there already")
-    fetching.add_argument(
-        "--mirror",
-        metavar="URL",
-        help="get the files from this address, by their names in "
-        "`weights list`, instead of from Google Drive (also: $%s)" % release.MIRROR,
-    )
-    verifying = parsers.add_parser("verify", help="check files: structure, finite values, which model, SHA-256")
-    verifying.add_argument("files", nargs="+", metavar="FILE")
-    converting = parsers.add_parser("convert", help="from .pdparams to .safetensors or back, exactly")
-    converting.add_argument("source", metavar="FROM")
-    converting.add_argument("target", metavar="TO", help="its suffix chooses the format")
-    converting.add_argument("--overwrite", "--force", action="store_true", help="replace TO if it is there already")
-    for each in (listing, fetching):
-        each.add_argument(
-            "--weights-folder",
-            metavar="FOLDER",
-            help="default: $%s, else ./weights, else the clone's weights folder, else the user's" % release.ENVIRONMENT,
-        )
+    folder = {
+        "--weights-folder FOLDER": "default: $%s, else ./weights, else the clone's weights folder, else the user's"
+        % release.ENVIRONMENT
+    }
+    listing = {"--links": "print where to get each file by hand", **folder}
+    fetching = {
+        "names NAME...": "%s; or models, backbones, all" % names,
+        "--overwrite --force": "download again what is there already",  # --force is its old name
+        "--mirror URL": "get the files from this address, by their names in `weights list`, instead of from Google "
+        "Drive (also: $%s)" % release.MIRROR,
+        **folder,
+    }
+    converting = {
+        "source FROM": None,
+        "target TO": "its suffix chooses the format",
+        "--overwrite --force": "replace TO if it is there already",
+    }
+    for verb, text, flags in (
+        ("list", "what there is, what you have, and where it goes", listing),
+        ("fetch", "download files of the release, checked before they get their names", fetching),
+        ("verify", "check files: structure, finite values, which model, SHA-256", {"files FILE...": None}),
+        ("convert", "from .pdparams to .safetensors or back, exactly", converting),
+    ):
+        add_flags(parsers.add_parser(verb, help=text), flags)
 
 
 def run(args):

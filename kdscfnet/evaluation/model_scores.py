@@ -193,12 +193,16 @@ def _make_together(runs, shares, meeting, device, threads):
                 meeting.done += 1
                 bar.update(min(meeting.done_by_all() - before, bar.total) - bar.n)
 
-            predict_files(predictor, jobs, show_progress=False, each=each)
+            predict_files(predictor, _lacking(jobs), show_progress=False, each=each)
         del predictor  # before the next network comes
     if shares.first:
         meeting.wait_for_others()
     else:
         meeting.end({})
+
+
+def _lacking(jobs):
+    return [job for job in jobs if not os.path.exists(job.outputs["map"])]
 
 
 def _open(run, device, threads, aloud=True):
@@ -301,8 +305,10 @@ class ModelOnSet:
         """Make the maps that are lacking. Returns {image name: Problem} of images that could not be read."""
         from kdscfnet.inference.pipeline import predict_files
 
-        report = predict_files(predictor, self.prepare(predictor), title=self.where)
-        if report.skipped and report.done:
-            say("%s: %d maps were there already" % (self.where, len(report.skipped)))
+        jobs = self.prepare(predictor)
+        lacking = _lacking(jobs)
+        if 0 < len(lacking) < len(jobs):
+            say("%s: %d maps were there already" % (self.where, len(jobs) - len(lacking)))
+        report = predict_files(predictor, lacking, title=self.where)
         names = dict(zip(self.set.images, self.set.names))
         return {names[image]: Problem(UNREADABLE, os.path.basename(image), reason) for image, reason in report.failed}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +12,8 @@ import numpy as np
 import kdscfnet
 from kdscfnet.device import import_paddle
 from kdscfnet.errors import ExportDiffers
-from kdscfnet.files import atomic_path, file_sha256, write_json
-from kdscfnet.inference.onnx_file import FORMAT, CannotExport, open_session, sidecar, what_lacks
+from kdscfnet.files import file_sha256, write_json
+from kdscfnet.inference.onnx_file import FORMAT, CannotExport, open_session, what_lacks
 from kdscfnet.weights.weightfile import resolve
 
 OPSET = 14
@@ -23,64 +21,46 @@ IR_VERSION = 7  # the oldest that opset 14 allows, for old versions of ONNX Runt
 TOLERANCE = 1e-5  # of the logits' range: the greatest difference to dygraph that an export may have
 
 
-def export_onnx(weights, backbone, target, size=None):
-    """Export the network of `weights` to `target` (.onnx) and its sidecar; returns the sidecar.
+def export(formats, weights, backbone, folder, name, size=None):
+    """Export the network of `weights` to `folder`, as files that are called "network" and a suffix there.
 
     Args:
+        formats: of "onnx" (.onnx) and "paddle" (a Paddle inference model: .pdiparams, and .json of Paddle 3 or .pdmodel
+            of Paddle 2), each with its sidecar (.onnx.json, .paddle.json).
         weights: a weight file.
+        name: what stands before the suffixes in the end; the sidecars name the files so.
         size: None: any size (the convolutional backbones); (height, width): that size alone. The batch is always free.
 
-    The result is compared with dygraph on several sizes and batches. Raises ExportDiffers, and writes nothing, where
-    they differ by more than TOLERANCE of the logits' range.
+    Each is compared with dygraph on several sizes and batches. Returns [(suffixes of the files, the sidecar)], one of
+    each format. Raises ExportDiffers where one differs by more than TOLERANCE of the logits' range.
     """
-    lacking, target = what_lacks(), Path(target)
+    lacking = what_lacks() if "onnx" in formats else ""
     if lacking:
         raise CannotExport(lacking)
-
-    def convert(static):
-        made = static + ".onnx"
-        _convert(static, made)
-        session = open_session(made, 1)
-        about = {"file": {"name": target.name, "sha256": file_sha256(made), "opset": OPSET}}
-        return {made: target}, lambda image: session.run(None, {"image": image})[0], about
-
-    return _export(weights, backbone, size, convert, sidecar(target))
-
-
-def export_paddle(weights, backbone, target, size=None):
-    """Export the network of `weights` as a Paddle inference model: target.pdiparams and target.json (Paddle 3) or
-    target.pdmodel (Paddle 2), and the sidecar target.paddle.json. Arguments, check and errors as for `export_onnx`.
-
-    Returns the sidecar.
-    """
-    prefix = Path(target)
-
-    def convert(static):
-        made = static + _program_suffix(static), static + ".pdiparams"
-        files = {path: prefix.with_name(prefix.name + path[len(static) :]) for path in made}
-        about = {
-            "files": [{"name": target.name, "sha256": file_sha256(path)} for path, target in files.items()],
-            "paddle": sys.modules["paddle"].__version__,
-            "run": "paddle.inference; on a CPU with config.disable_mkldnn(): these kernels of 3.3 fail on this network",
-        }
-        return files, _inference_predictor(*made), about
-
-    return _export(weights, backbone, size, convert, prefix.with_name(prefix.name + ".paddle.json"))
-
-
-def _export(weights, backbone, size, convert, sidecar_path):
-    """Make, compare and write an export; returns the sidecar. `convert`: prefix of the static network → ({file that was
-    made: its place}, a function that runs it on numpy, more for the sidecar)."""
-    network = _load(weights, backbone)
-    with tempfile.TemporaryDirectory(prefix="kdscfnet-export-") as folder:
-        reference = dygraph_outputs(network, size)
-        files, run, more = convert(_save_static(network, os.path.join(folder, "network"), size))
-        about = dict(describe(weights, backbone, size, compare(reference, run)), **more)
-        for made, target in files.items():
-            with atomic_path(target) as temporary:
-                shutil.copyfile(made, temporary)
-    write_json(sidecar_path, about)
-    return about
+    network, static, made = _load(weights, backbone), os.path.join(folder, "network"), []
+    reference = dygraph_outputs(network, size)
+    _save_static(network, static, size)
+    program = next(suffix for suffix in (".json", ".pdmodel") if os.path.isfile(static + suffix))
+    for each in formats:
+        if each == "onnx":
+            _convert(static, program)
+            session = open_session(static + ".onnx", 1)
+            measured = compare(reference, lambda image, session=session: session.run(None, {"image": image})[0])
+            suffixes, sidecar = [".onnx"], ".onnx.json"
+            about = {"file": {"name": name + ".onnx", "sha256": file_sha256(static + ".onnx"), "opset": OPSET}}
+        else:
+            measured = compare(reference, _inference_predictor(static + program, static + ".pdiparams"))
+            suffixes, sidecar = [program, ".pdiparams"], ".paddle.json"
+            about = {
+                "files": [{"name": name + suffix, "sha256": file_sha256(static + suffix)} for suffix in suffixes],
+                "paddle": sys.modules["paddle"].__version__,
+                "run": "paddle.inference; on a CPU with config.disable_mkldnn(): "
+                "these kernels of 3.3 fail on this network",
+            }
+        about = dict(describe(weights, backbone, size, measured), **about)
+        write_json(static + sidecar, about)
+        made.append(([*suffixes, sidecar], about))
+    return made
 
 
 def describe(weights, backbone, size, differences):
@@ -193,11 +173,6 @@ def _save_static(network, prefix, size):
             "Paddle %s cannot trace this network (%s): export it with Paddle 2.6 or later"
             % (paddle.__version__, lines[-1][:200])
         )
-    return prefix
-
-
-def _program_suffix(prefix):
-    return next(suffix for suffix in (".json", ".pdmodel") if os.path.isfile(prefix + suffix))
 
 
 def _inference_predictor(program, parameters):
@@ -221,17 +196,18 @@ def _inference_predictor(program, parameters):
     return run
 
 
-def _convert(prefix, target):
+def _convert(static, program):
+    """The static network as ONNX, beside it. `program`: the suffix of its program."""
     import onnx
     import paddle2onnx
 
     # Without a target file nothing is run over the result. (The default tries Polygraphy, which installs packages.)
-    data = paddle2onnx.export(prefix + _program_suffix(prefix), prefix + ".pdiparams", None, OPSET, True)
+    data = paddle2onnx.export(static + program, static + ".pdiparams", None, OPSET, True)
     network = onnx.load_from_string(data)
     network.ir_version = IR_VERSION
     _tidy(network)
     onnx.checker.check_model(network)
-    onnx.save(network, target)
+    onnx.save(network, static + ".onnx")
 
 
 def _tidy(network):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 from kdscfnet.child import Crashed, in_child
 from kdscfnet.errors import UserError
-from kdscfnet.files import file_sha256, may_be_written, read_json_object
-from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, sidecar, what_lacks
+from kdscfnet.files import _replace, file_sha256, may_be_written, read_json_object
+from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, what_lacks
 from kdscfnet.text import say
 from kdscfnet.weights.release import cache_folder
 from kdscfnet.weights.weightfile import resolve
@@ -54,37 +56,46 @@ def find_or_export(weights, backbone=None, size=None):
     lacking = what_lacks()
     if lacking:
         raise CannotExport(lacking)
+    say("exporting the network for ONNX Runtime, once per weight file, to %s" % path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        ((_, about),) = export_in_child(["onnx"], weight_file, backbone, path.with_suffix(""), swin_size)
     except OSError as error:
         advice = "name a folder that can be written by KDSCFNET_CACHE"
         raise CannotExport("there is no place for the exported network (%s: %s): %s" % (folder, error.strerror, advice))
-    say("exporting the network for ONNX Runtime, once per weight file, to %s" % path)
-    return path, export_in_child("onnx", weight_file, backbone, path, swin_size)
+    return path, about
 
 
-def export_in_child(kind, weight_file, backbone, target, size=None):
-    """`export_onnx` or `export_paddle` (kind "onnx" or "paddle") in a process of its own, on the CPU.
+def export_in_child(formats, weight_file, backbone, prefix, size=None):
+    """Export the network of a weight file to files of the name `prefix` and a suffix, whole, and all of them or none.
 
-    Exporters print a lot, take memory that Paddle does not give back, and some end the process where they fail.
-    Returns the sidecar. Raises CannotExport where the process crashed.
+    It is done in a process of its own, on the CPU: exporters print a lot, take memory that Paddle does not give back,
+    and some end the process where they fail. Arguments and errors as for `export.export`; CannotExport where the
+    process crashed. Returns [(paths of the files, the sidecar)], one of each format.
     """
-    try:
-        return in_child(
-            "kdscfnet.inference.export:export_" + kind,
-            {"CUDA_VISIBLE_DEVICES": ""},
-            weights=weight_file.path,
-            backbone=backbone,
-            target=str(target),
-            size=size,
-        )
-    except Crashed as crash:
-        raise CannotExport("the network could not be exported (%s): these versions fit: %s" % (crash, install_onnx()))
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=str(prefix.parent)) as folder:
+        try:
+            made = in_child(
+                "kdscfnet.inference.export:export",
+                {"CUDA_VISIBLE_DEVICES": ""},
+                formats=formats,
+                weights=weight_file.path,
+                backbone=backbone,
+                folder=folder,
+                name=prefix.name,
+                size=size,
+            )
+        except Crashed as crash:
+            advice = "these versions fit: %s" % install_onnx()
+            raise CannotExport("the network could not be exported (%s): %s" % (crash, advice))
+        for suffix in [suffix for suffixes, _ in made for suffix in suffixes]:
+            _replace(os.path.join(folder, "network" + suffix), str(prefix) + suffix)
+    return [([Path(str(prefix) + suffix) for suffix in suffixes], about) for suffixes, about in made]
 
 
 def verified(path, weights_sha256, backbone):
     """The sidecar of an exported network if both are there, whole, and belong to these weights; else None."""
-    about = read_json_object(sidecar(path))
+    about = read_json_object(str(path) + ".json")
     try:
         ours = about["format"] == FORMAT and about["weights"]["sha256"] == weights_sha256
         ours = ours and backbone in (None, about["backbone"]) and file_sha256(path) == about["file"]["sha256"]

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import glob
 import os
+from pathlib import PurePath
 
 from kdscfnet.data.names import counted
 from kdscfnet.errors import BadImageError, UserError
@@ -40,19 +41,19 @@ def plan_results(inputs, output, kinds, frames=False, left_out=None, background=
 
     Returns (image jobs, video jobs). Raises UserError for what is not there, and where an input would be overwritten.
     """
-    single = _is_file_name(output)
+    suffix = os.path.splitext(output)[1].lower()
+    # of a picture or a video, though it may not be written here
+    single = not os.path.isdir(output) and suffix in (*FOLDER_SUFFIXES, *OTHER_PICTURES, *VIDEO_SUFFIXES, ".json")
     images, videos = find(inputs, None if single else output, frames, left_out)
     if single:
-        jobs = _one_result(images, videos, output, kinds, frames, background is not None)
+        _check_single(images, videos, output, kinds, frames, background is not None)
+        jobs = [[Job(item.path, {kinds[0]: output}) for item in items] for items in (images, videos)]
     else:
         if os.path.exists(output) and not os.path.isdir(output):
             raise UserError("%s is a file, and results go to a folder: choose another name for -o" % output)
         jobs = (
-            [
-                Job(item.path, {kind: _target(output, kinds, kind, item, outputs.SUFFIXES[kind]) for kind in kinds})
-                for item in images
-            ],
-            [_video_job(item, output, kinds, frames) for item in videos],
+            [_job(item, output, {kind: outputs.SUFFIXES[kind] for kind in kinds}) for item in images],
+            [_job(item, output, dict.fromkeys(kinds, _video_suffix(item, frames))) for item in videos],
         )
     read_too = [background] if background and os.path.exists(background) else []
     _refuse_overwriting(jobs[0] + jobs[1], jobs[1] if frames else (), read_too)
@@ -83,35 +84,29 @@ def find(inputs, output=None, frames=False, left_out=None):
         matches = sorted(glob.glob(text, recursive=True))
         if not matches:
             raise UserError("nothing is called like %s" % text)
-        root = _fixed_part(text)
-        _refuse_same_folder(root, output)
-        avoid = _inside_of(root, output)
+        root = text
+        while glob.has_magic(root):
+            root = os.path.dirname(root)
+        root = root or "."
+        results = _results_in(root, output)
         for match in matches:
-            if os.path.isfile(match) and _is_wanted(match) and not _inside(match, avoid):
-                files.append((match, os.path.relpath(match, root) if root else match))
+            if os.path.isfile(match) and _is_wanted(match) and not _inside(match, results):
+                files.append((match, os.path.relpath(match, root)))
     # several folders: each has its own folder among the results
     names = [os.path.basename(os.path.abspath(folder)) for folder in folders]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError("several folders are called %s, so their results would mix: predict them one by one" % twice)
     for folder, name in zip(folders, names):
-        _refuse_same_folder(folder, output)
-        found = _walk(folder, _inside_of(folder, output), left_out)
+        found = _walk(folder, _results_in(folder, output), left_out)
         if not found:
-            others = counted(left_out)
-            raise UserError(
-                "%s holds no images and no videos%s" % (folder, " (left out: %s)" % others if others else "")
-            )
+            others = " (left out: %s)" % counted(left_out) if any(left_out.values()) else ""
+            raise UserError("%s holds no images and no videos%s" % (folder, others))
         prefix = name if len(folders) > 1 else ""
         files += [(path, os.path.join(prefix, os.path.relpath(path, folder))) for path in found]
     if not files:
         raise UserError("there are no images and no videos among the inputs")
     return _name(files, frames)
-
-
-def _refuse_same_folder(folder, output):
-    if output and _real(folder) == _real(output):
-        raise UserError("results cannot go to the folder of the inputs, %s: choose another one for -o" % folder)
 
 
 def _name(files, frames):
@@ -120,38 +115,26 @@ def _name(files, frames):
     No result has the name of a folder of results either: x.jpg beside a folder x.png, or the frames of a video x.mp4
     beside a folder x.
     """
-    seen, unique = set(), []
+    unique = {}
     for path, relative in files:
-        real = _real(path)
-        if real not in seen:
-            seen.add(real)
-            unique.append((path, relative))
-    count = collections.Counter(os.path.splitext(relative)[0] for _, relative in unique)
-    folders = {folder for _, relative in unique for folder in _parents(relative)}
+        unique.setdefault(_real(path), (path, relative))
+    count = collections.Counter(os.path.splitext(relative)[0] for _, relative in unique.values())
+    folders = {str(folder) for _, relative in unique.values() for folder in PurePath(relative).parents}
     as_files = {os.path.splitext(folder)[0] for folder in folders if _is_wanted(folder)}
-    images, videos, taken = [], [], {}
-    for path, relative in unique:
+    images, videos, first, taken = [], [], {}, set()
+    for path, relative in unique.values():
+        if relative in first:
+            raise UserError("%s and %s would have one result: predict them one by one" % (first[relative], path))
+        first[relative] = path
         stem, suffix = os.path.splitext(relative)
         is_video = suffix.lower() in VIDEO_SUFFIXES
         blocked = folders if is_video and frames else as_files
-        name = stem if count[stem] == 1 and stem not in blocked else relative
-        if taken.get(name, (None, None))[1] == relative:
-            raise UserError("%s and %s would have one result: predict them one by one" % (taken[name][0], path))
-        if name in taken:
-            name = relative
+        name = stem if count[stem] == 1 and stem not in blocked and stem not in taken else relative
         while name in taken or name in blocked:
             name += "_"
-        taken[name] = path, relative
+        taken.add(name)
         (videos if is_video else images).append(Item(path, name))
     return images, videos
-
-
-def _parents(relative):
-    """The folders above a relative path: a/b and a for a/b/c.jpg."""
-    folder = os.path.dirname(relative)
-    while folder:
-        yield folder
-        folder = os.path.dirname(folder)
 
 
 def _walk(folder, avoid, left_out):
@@ -185,8 +168,10 @@ def _inside(path, folder):
     return folder is not None and (_real(path) + os.sep).startswith(folder + os.sep)
 
 
-def _inside_of(folder, output):
-    """The real path of the folder `output` where it lies inside `folder`, else None."""
+def _results_in(folder, output):
+    """The real path of `output` where it lies inside the input folder `folder`, else None."""
+    if output and _real(folder) == _real(output):
+        raise UserError("results cannot go to the folder of the inputs, %s: choose another one for -o" % folder)
     return _real(output) if output and _inside(output, _real(folder)) else None
 
 
@@ -202,21 +187,8 @@ def _real_folder(folder):
     return os.path.realpath(folder)
 
 
-def _fixed_part(pattern):
-    """The folder before the first wildcard of a pattern."""
-    folder = pattern
-    while glob.has_magic(folder):
-        folder = os.path.dirname(folder)
-    return folder or "."
-
-
-def _is_file_name(output):
-    """Whether `output` names a file: its suffix is that of a picture or a video, though it may not be written here."""
-    suffix = os.path.splitext(output)[1].lower()
-    return not os.path.isdir(output) and suffix in FOLDER_SUFFIXES + OTHER_PICTURES + VIDEO_SUFFIXES + (".json",)
-
-
-def _one_result(images, videos, output, kinds, frames, opaque):
+def _check_single(images, videos, output, kinds, frames, opaque):
+    """Raise UserError where the file `output` cannot hold the result."""
     suffix = os.path.splitext(output)[1].lower()
     if len(images) + len(videos) > 1 or len(kinds) > 1:
         raise UserError("%s is one file, and there is more than one result: name a folder for -o" % output)
@@ -225,29 +197,30 @@ def _one_result(images, videos, output, kinds, frames, opaque):
             raise UserError("videos are written as %s: name the result so" % ", ".join(WRITTEN_VIDEOS))
         if suffix not in VIDEO_SUFFIXES or frames:
             raise UserError("%s cannot hold a video: name a folder or a file like out.mp4 for -o" % output)
-        return [], [Job(videos[0].path, {kinds[0]: output})]
-    if suffix in VIDEO_SUFFIXES:
+    elif suffix in VIDEO_SUFFIXES:
         raise UserError(
             "%s is a video, and the input is an image: name a folder or a file like out.png for -o" % output
         )
-    outputs.suffix_of(output, kinds[0], opaque)
-    return [Job(images[0].path, {kinds[0]: output})], []
+    else:
+        outputs.suffix_of(output, kinds[0], opaque)
 
 
-def _video_job(item, output, kinds, frames):
+def _video_suffix(item, frames):
     from kdscfnet.inference.video import result_suffix
 
-    suffix = "" if frames else result_suffix(item.path)
-    return Job(item.path, {kind: _target(output, kinds, kind, item, suffix) for kind in kinds})
+    return "" if frames else result_suffix(item.path)
 
 
-def _target(output, kinds, kind, item, suffix):
-    if len(kinds) > 1:
-        return os.path.join(output, kind, item.name + suffix)
+def _job(item, output, suffixes):
+    """The job of one item whose results go to the folder `output`; `suffixes`: {kind: suffix}."""
+    if len(suffixes) > 1:
+        names = {kind: item.name + suffix for kind, suffix in suffixes.items()}
+        return Job(item.path, {kind: os.path.join(output, kind, name) for kind, name in names.items()})
+    ((kind, suffix),) = suffixes.items()
     target = os.path.join(output, item.name)
     if os.path.dirname(_real(target)) == os.path.dirname(_real(item.path)):
         target += "_" + kind
-    return target + suffix
+    return Job(item.path, {kind: target + suffix})
 
 
 def _refuse_overwriting(jobs, into_folders, read_too):

@@ -34,6 +34,10 @@ class OnnxNetwork:
         size: the size the exported network is for; only Swin-B needs one. An integer or (height, width).
         threads: threads of one call; default: all cores.
 
+    Attributes:
+        size: the one (height, width) that it takes; None: any.
+        usual: the (height, width) of images that come one at a time, which run a little faster then; to be set.
+
     network(images): float32 N×3×h×w → the finest logits, float32 N×1×h×w. Any N, h, w with the two convolutional
     backbones. Calls from several threads run side by side: give each `threads=1` for the most images per second.
     """
@@ -51,16 +55,8 @@ class OnnxNetwork:
         self.threads = threads or available_cores()
         self._sessions = {}
         self._lock = threading.Lock()
-        shape = self.about["input"]["shape"]
-        fixed = [side if isinstance(side, int) else None for side in shape]
-        self.size = tuple(fixed[2:]) if fixed[2] and fixed[3] else None
-        # Larger batches are no faster on a CPU and take more memory; a network of fixed batch runs that.
-        self._chunk = fixed[0] or (1 if self.size else _CHUNK)
-        self._usual = None
-
-    def expect(self, size):
-        """Say that images of this (height, width) will come, one at a time: they run a little faster then."""
-        self._usual = tuple(size)
+        sides = tuple(self.about["input"]["shape"][2:])
+        self.size, self.usual = None if None in sides else sides, None
 
     def _session(self, threads, size=None):
         with self._lock:
@@ -71,16 +67,12 @@ class OnnxNetwork:
     def __call__(self, images, threads=None):
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
             raise ValueError("the network takes N×3×h×w, not %s" % "×".join(map(str, images.shape)))
-        if self.size and tuple(images.shape[2:]) != self.size:
-            raise ValueError("%s is for %d×%d images, not %d×%d" % ((self.path,) + self.size + tuple(images.shape[2:])))
         images = np.ascontiguousarray(images, np.float32)
-        usual = len(images) == 1 and images.shape[2:] == self._usual
-        session = self._session(threads or self.threads, self._usual if usual else None)
+        usual = len(images) == 1 and images.shape[2:] == self.usual
+        session = self._session(threads or self.threads, self.usual if usual else None)
         name = session.get_inputs()[0].name
-        chunks = [
-            session.run(None, {name: images[start : start + self._chunk]})[0]
-            for start in range(0, len(images), self._chunk)
-        ]
+        step = 1 if self.size else _CHUNK  # larger batches are no faster on a CPU and take more memory
+        chunks = [session.run(None, {name: images[at : at + step]})[0] for at in range(0, len(images), step)]
         return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
 
 
@@ -136,22 +128,20 @@ def open_network(weights, backbone=None, engine="auto", size=None, threads=None,
     exported = weights.kind == "exported"
     if device and device != "cpu" and (exported or engine == "onnxruntime"):
         raise UserError("ONNX Runtime runs on the CPU here: leave the device out, or take the engine paddle")
-    if engine == "paddle":
-        if exported:
-            raise UserError("%s is an exported network, which only the engine onnxruntime runs" % weights)
-        return PaddleNetwork(weights, backbone, device, threads)
-    if engine == "auto" and not exported:
-        if (device or "").startswith("gpu") or (device is None and paddle_has_gpu()):
-            return PaddleNetwork(weights, backbone, device, threads)
+    if engine == "paddle" and exported:
+        raise UserError("%s is an exported network, which only the engine onnxruntime runs" % weights)
+    may_fall_back = engine == "auto" and not exported
+    if may_fall_back and ((device or "").startswith("gpu") or (device is None and paddle_has_gpu())):
+        engine = "paddle"
+    if engine != "paddle":
         has_onnxruntime, has_paddle = (importlib.util.find_spec(name) is not None for name in ("onnxruntime", "paddle"))
-        if not has_onnxruntime and not has_paddle:
+        if may_fall_back and not has_onnxruntime and not has_paddle:
             message = "neither ONNX Runtime nor Paddle is installed: pip install paddlepaddle, then "
             raise UserError(message + install_onnx())
         try:
             return OnnxNetwork(weights, backbone, size, threads)
         except (CannotExport, ExportDiffers) as error:
-            if not has_paddle:
+            if not may_fall_back or not has_paddle:
                 raise
             say("%s; so Paddle runs the network, several times slower" % error)
-            return PaddleNetwork(weights, backbone, device, threads)
-    return OnnxNetwork(weights, backbone, size, threads)
+    return PaddleNetwork(weights, backbone, device, threads)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from pathlib import Path
 
 from kdscfnet import dependencies
 from kdscfnet.device import paddle_version
@@ -15,12 +14,6 @@ FORMAT = 1  # of the sidecar, and of what an exported network is; another number
 
 class CannotExport(UserError):
     """What an export needs is not installed."""
-
-
-def sidecar(path):
-    """The path of the sidecar of an exported .onnx file."""
-    path = Path(path)
-    return path.with_name(path.name + ".json")
 
 
 def open_session(path, threads, size=None):

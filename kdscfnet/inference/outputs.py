@@ -11,9 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from kdscfnet.errors import BadImageError, UserError
+from kdscfnet import images
+from kdscfnet.errors import UserError
 from kdscfnet.files import write_bytes
-from kdscfnet.images import encode_png, read_image
 from kdscfnet.inference import matting
 from kdscfnet.text import is_address
 
@@ -36,10 +36,6 @@ _STRENGTH = 0.55
 _OUTLINE = (255, 255, 255)
 _GAP = 6  # pixels between the pictures of a grid
 _BAND = 1 << 18  # pixels
-_JPEG_QUALITY = 92
-_JPEG_SIDE = 65500  # pixels, of libjpeg
-_WEBP_SIDE = 16383
-_NAMES = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WebP"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +113,7 @@ def parse_background(text):
         colour = ImageColor.getrgb(text)
     except ValueError:
         if os.path.exists(text) or is_address(text):
-            return read_image(text)
+            return images.read_image(text)
     else:
         if len(colour) == 3:
             return colour
@@ -256,30 +252,10 @@ def render(kinds, image, saliency, settings=USUAL):
     return {kind: make[kind]() for kind in kinds}
 
 
-def encode(picture, suffix):
-    """The bytes of a picture as a file of one of the suffixes WRITTEN, or of boxes as .json; all but JPEG are exact."""
+def encode(result, suffix):
+    """The bytes of a result as a file: boxes as .json, a picture as one of the suffixes WRITTEN."""
     suffix = suffix.lower()
-    if suffix == ".json":
-        return (json.dumps(picture) + "\n").encode()
-    if suffix == ".png":
-        return encode_png(picture)
-    if suffix in (".jpg", ".jpeg"):
-        if picture.ndim == 2:
-            picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
-        limit, options = _JPEG_SIDE, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    elif suffix == ".webp":
-        limit, options = _WEBP_SIDE, [cv2.IMWRITE_WEBP_QUALITY, 101]  # beyond 100: lossless
-    else:
-        limit, options = None, []
-    height, width = picture.shape[:2]
-    if limit and max(height, width) > limit:
-        raise BadImageError("", "%d×%d pixels are more than a %s file can hold" % (width, height, _NAMES[suffix]))
-    if picture.ndim == 3:
-        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
-    done, data = cv2.imencode(suffix, picture, options)
-    if not done:
-        raise ValueError("OpenCV could not encode a picture of %d×%d as %s" % (width, height, suffix))
-    return data.tobytes()
+    return (json.dumps(result) + "\n").encode() if suffix == ".json" else images.encode(result, suffix)
 
 
 def write(outputs, image, saliency, settings=USUAL):

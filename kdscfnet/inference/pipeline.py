@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +18,7 @@ from kdscfnet.threads import in_order, one_opencv_thread
 
 # One image to predict: `input` is a path, `outputs` maps a kind (outputs.KINDS) to the path of the result.
 Job = collections.namedtuple("Job", ["input", "outputs"])
+_GPU_BATCH = 16  # images per call of the network
 
 
 @dataclass
@@ -34,11 +34,10 @@ class Report:
 def predict_files(
     predictor,
     jobs,
-    overwrite=False,
     settings=outputs.USUAL,
     title="predict",
     show_progress=True,
-    made=None,
+    made=lambda job: None,
     each=lambda: None,
 ):
     """Make the results of many image files.
@@ -46,7 +45,6 @@ def predict_files(
     Args:
         predictor: a Predictor; `predictor.threads` images are worked on at a time.
         jobs: Jobs, or (input path, {kind: output path}) pairs; kinds are outputs.KINDS.
-        overwrite: make results that are there already again; otherwise an image whose results are all there is skipped.
         settings: how results are made of maps (outputs.Settings).
         title, show_progress: the progress bar.
         made: called with a job when its results are whole, from any thread.
@@ -55,25 +53,17 @@ def predict_files(
     A file that cannot be read is reported, the others are done. Every result is whole or not there, also when the
     process is killed. Returns a Report. Raises OSError where results cannot be written (a full disk).
     """
-    report = Report()
-    todo = []
-    for job in jobs:
-        job = Job(*job)
-        if not overwrite and all(os.path.exists(path) for path in job.outputs.values()):
-            report.skipped.append(job.input)
-        else:
-            todo.append(job)
-    keep_image = settings.refine or any(kind in outputs.NEEDS_IMAGE for job in todo for kind in job.outputs)
+    report, jobs = Report(), [Job(*job) for job in jobs]
+    keep_image = settings.refine or any(kind in outputs.NEEDS_IMAGE for job in jobs for kind in job.outputs)
 
     def finish(job, image, saliency):
         note = outputs.write(job.outputs, image, saliency, settings)
-        if made is not None:
-            made(job)
+        made(job)
         return note
 
-    with progress(total=len(todo), desc=title, disable=not show_progress) as bar:
+    with progress(total=len(jobs), desc=title, disable=not show_progress) as bar:
         for job, remark, note, failure in predict_stream(
-            predictor, todo, lambda job: read_any(job.input), finish, keep_image
+            predictor, jobs, lambda job: read_any(job.input), finish, keep_image
         ):
             if failure is None:
                 report.done.append(job.input)
@@ -86,7 +76,7 @@ def predict_files(
     return report
 
 
-def predict_stream(predictor, items, read, finish, keep_image=True, batch_size=None):
+def predict_stream(predictor, items, read, finish, keep_image=True):
     """Predict any stream of images, on all of the predictor's cores.
 
     Args:
@@ -94,8 +84,6 @@ def predict_stream(predictor, items, read, finish, keep_image=True, batch_size=N
         read: item → (uint8 H×W×3 RGB, a note or None); runs on several threads.
         finish: (item, image, saliency) → result; saliency is uint8 H×W; runs on several threads.
         keep_image: whether `finish` needs the image; it gets None otherwise, where that saves memory.
-        batch_size: images per call of the network, for Paddle; default: 16 on a GPU, 1 on a CPU. (ONNX Runtime runs one
-            image on each core instead, which is faster.)
 
     Yields (item, result, note, failure) in the order of the items. `failure` is the reason why this one item could not
     be done, else None; an error that is not of one item alone is raised.
@@ -106,7 +94,7 @@ def predict_stream(predictor, items, read, finish, keep_image=True, batch_size=N
     items = itertools.chain(_given_away(first), items)
     engine = _side_by_side if predictor.network.concurrent else _through_one_network
     with contextlib.nullcontext() if alone else one_opencv_thread():
-        for item, outcome in engine(predictor, items, read, finish, keep_image, batch_size, alone):
+        for item, outcome in engine(predictor, items, read, finish, keep_image, alone):
             value, reason = _value_or_reason(outcome)
             result, note = value if reason is None else (None, None)
             yield item, result, note, reason
@@ -118,7 +106,7 @@ def _given_away(values):
         yield values.pop(0)
 
 
-def _side_by_side(predictor, items, read, finish, keep_image, batch_size, alone):
+def _side_by_side(predictor, items, read, finish, keep_image, alone):
     """Each core takes an image from reading to writing: nothing is handed over, nobody waits for anybody."""
     cores = 1 if alone else predictor.threads
     threads = predictor.threads if alone else 1
@@ -131,9 +119,9 @@ def _side_by_side(predictor, items, read, finish, keep_image, batch_size, alone)
     return in_order(work, items, cores, 4 * cores)
 
 
-def _through_one_network(predictor, items, read, finish, keep_image, batch_size, alone):
+def _through_one_network(predictor, items, read, finish, keep_image, alone):
     """The network runs here, in batches; the other cores read and prepare what comes next and write what is done."""
-    batch_size = batch_size or (16 if getattr(predictor.network, "on_gpu", False) else 1)
+    batch_size = _GPU_BATCH if getattr(predictor.network, "on_gpu", False) else 1
     cores = 1 if alone else max(2, predictor.threads)
     ahead = batch_size + 2 * cores
 

@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 
 from kdscfnet.errors import BadImageError, UserError
-from kdscfnet.images import decode_any, encode_png, from_pillow, read_image
+from kdscfnet.images import decode_any, encode, from_pillow, read_image
 from kdscfnet.inference.networks import open_network
 from kdscfnet.inference.outputs import Settings, parse_background, render
 from kdscfnet.inference.pipeline import predict_stream
 from kdscfnet.processing import prepare_image, to_map
 from kdscfnet.recipes import BACKBONES
 from kdscfnet.threads import available_cores
-from kdscfnet.weights.weightfile import as_size, resolve
+from kdscfnet.weights.weightfile import resolve
 
 
 class Predictor:
@@ -50,19 +50,16 @@ class Predictor:
     ) -> None:
         if backbone not in BACKBONES + ("auto",):
             raise UserError("backbone is %r: one of %s, auto" % (backbone, ", ".join(BACKBONES)))
-        if size is not None:
-            size = as_size(size)
         if threads is not None and threads < 1:
             raise UserError("threads is %r: 1 or more" % (threads,))
         self.threads = threads or available_cores()
-        backbone = None if backbone == "auto" else backbone
         self.weight_file = resolve(weights)
         self.weights = self.weight_file.path
+        self.size = self.weight_file.test_size(size)
+        backbone = None if backbone == "auto" else backbone
         self.network = open_network(self.weight_file, backbone, engine, size, threads, device)
+        self.network.usual = self.size
         self.backbone = self.network.backbone
-        self.size = size or self.network.size or self.weight_file.test_size()
-        if self.engine == "onnxruntime":
-            self.network.expect(self.size)
         if self.network.size not in (None, self.size):
             raise UserError(
                 "%s was exported for a size of %d×%d, not %d×%d" % ((self.weights,) + self.network.size + self.size)
@@ -96,13 +93,12 @@ class Predictor:
         elif background is not None:
             background = as_rgb_array(background)
         settings = Settings(background=background, crop=crop, refine=refine)
-        saliency = to_map(self.logits([array])[0, 0], array.shape[0], array.shape[1])
-        cutout = render(["cutout"], array, saliency, settings)["cutout"]
+        cutout = render(["cutout"], array, self(array), settings)["cutout"]
         if hasattr(image, "getbands"):
             from PIL import Image
 
             return Image.fromarray(cutout)
-        return encode_png(cutout) if isinstance(image, (bytes, bytearray, memoryview)) else cutout
+        return encode(cutout, ".png") if isinstance(image, (bytes, bytearray, memoryview)) else cutout
 
     def batch(self, images: Iterable[Any]) -> list[np.ndarray]:
         """Maps of several images of any kinds and sizes, in their order: a list of uint8 H×W.

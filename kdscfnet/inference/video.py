@@ -40,7 +40,8 @@ _CODECS = {
 def result_suffix(path):
     """ ".mp4", or ".avi" where results are of odd width or height, which no other format here can hold."""
     with contextlib.suppress(BadImageError), _opened(path) as capture:
-        return ".avi" if any(side % 2 for side in _sides(capture)) else ".mp4"
+        sides = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        return ".avi" if any(side % 2 for side in sides) else ".mp4"
     return ".mp4"
 
 
@@ -50,7 +51,7 @@ def predict_video(predictor, job, overwrite=False, settings=outputs.USUAL, frame
     Args:
         predictor: a Predictor.
         job: pipeline.Job of a video; its outputs are .mp4 (or another suffix) paths, or folders.
-        overwrite: make results that are there already again.
+        overwrite: make frames that are there already again; a video is made in any case.
         settings: how results are made of maps (outputs.Settings).
         frames: outputs are folders, one picture a frame: 000001.png, 000002.png, …
 
@@ -58,10 +59,60 @@ def predict_video(predictor, job, overwrite=False, settings=outputs.USUAL, frame
     no transparency, is on black where `settings` name no background. Returns (frames done, a note or None). Raises
     BadImageError where the video cannot be read, UserError where its results cannot be written.
     """
-    if not frames and not overwrite and all(os.path.exists(path) for path in job.outputs.values()):
-        return 0, "skipped: its results are there already"
-    with _opened(job.input) as capture:
-        return _predict(predictor, job, capture, overwrite, settings, frames, show_progress)
+    count, kept, sinks, title = 0, 0, {}, os.path.basename(job.input)
+
+    def paths(number):
+        names = {kind: "%06d%s" % (number, outputs.SUFFIXES[kind]) for kind in job.outputs}
+        return {kind: os.path.join(folder, names[kind]) for kind, folder in job.outputs.items()}
+
+    def wanted():
+        nonlocal kept
+        for number in itertools.count(1):
+            if frames and not overwrite and all(map(os.path.exists, paths(number).values())):
+                if not capture.grab():
+                    return
+                kept += 1
+                bar.update()
+                continue
+            good, frame = capture.read()
+            if not good:
+                return
+            yield number, frame
+
+    def finish(item, image, saliency):
+        if frames:
+            outputs.write(paths(item[0]), image, saliency, settings)
+            return None
+        pictures = outputs.render(job.outputs, image, saliency, settings)
+        return {kind: _frame(picture) for kind, picture in pictures.items()}
+
+    with contextlib.ExitStack() as stack:
+        capture = stack.enter_context(_opened(job.input))
+        expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        rate, note = (0.0, None) if frames else frame_rate(job.input)
+        for kind, path in job.outputs.items() if not frames else ():
+            sinks[kind] = _open_sink(stack.enter_context(atomic_path(path)), rate, _pixel_shape(capture), job.input)
+        notes = [note, *{sink.note for sink in sinks.values()}]
+        total = expected if expected > 0 else None
+        try:
+            bar = stack.enter_context(progress(total=total, unit=" frames", desc=title, disable=not show_progress))
+            for _, pictures, _, failure in pipeline.predict_stream(predictor, wanted(), _read, finish):
+                if failure is not None:
+                    raise BadImageError(job.input, failure)
+                for kind, sink in sinks.items():
+                    sink.write(pictures[kind])
+                count += 1
+                bar.update()
+        finally:
+            for sink in sinks.values():
+                sink.close()
+        if not count and not kept:
+            raise BadImageError(job.input, "no frame of the video can be read")
+        for sink in sinks.values():
+            sink.check(count)
+    if 0 < count + kept < expected:
+        notes.append("the video says it has %d frames, and %d can be read" % (expected, count + kept))
+    return count, "; ".join(filter(None, notes)) or None
 
 
 def remove_frames(job):
@@ -85,10 +136,6 @@ def _opened(path):
         yield capture
     finally:
         capture.release()
-
-
-def _sides(capture):
-    return int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
 
 
 def frame_rate(path):
@@ -135,63 +182,6 @@ def _measured_rate(capture, count):
 def _writable_rate(rate):
     """The nearest rate that MPEG-4 can hold: OpenCV writes it over a power of ten, and both must stay below 65,536."""
     return next(round(rate, places) for places in (3, 2, 1, 0) if round(rate, places) * 10**places < 65536)
-
-
-def _predict(predictor, job, capture, overwrite, settings, frames, show_progress):
-    expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    rate, note = (0.0, None) if frames else frame_rate(job.input)
-    notes = [note] if note else []
-
-    def paths(number):
-        names = {kind: "%06d%s" % (number, outputs.SUFFIXES[kind]) for kind in job.outputs}
-        return {kind: os.path.join(folder, names[kind]) for kind, folder in job.outputs.items()}
-
-    def wanted():
-        for number in itertools.count(1):
-            there = frames and not overwrite and all(os.path.exists(path) for path in paths(number).values())
-            if there:
-                if not capture.grab():
-                    return
-                kept.append(number)
-                bar.update()
-                continue
-            good, frame = capture.read()
-            if not good:
-                return
-            yield number, frame
-
-    def finish(item, image, saliency):
-        if frames:
-            outputs.write(paths(item[0]), image, saliency, settings)
-            return None
-        pictures = outputs.render(job.outputs, image, saliency, settings)
-        return {kind: _frame(picture) for kind, picture in pictures.items()}
-
-    count, kept, sinks = 0, [], {}
-    total, title = expected if expected > 0 else None, os.path.basename(job.input)
-    with contextlib.ExitStack() as stack:
-        for kind, path in job.outputs.items() if not frames else ():
-            sinks[kind] = _open_sink(stack.enter_context(atomic_path(path)), rate, _pixel_shape(capture), job.input)
-        notes += [text for text in {sink.note for sink in sinks.values()} if text]
-        try:
-            bar = stack.enter_context(progress(total=total, unit=" frames", desc=title, disable=not show_progress))
-            for _, pictures, _, failure in pipeline.predict_stream(predictor, wanted(), _read, finish):
-                if failure is not None:
-                    raise BadImageError(job.input, failure)
-                for kind, sink in sinks.items():
-                    sink.write(pictures[kind])
-                count += 1
-                bar.update()
-        finally:
-            for sink in sinks.values():
-                sink.close()
-        if not count and not kept:
-            raise BadImageError(job.input, "no frame of the video can be read")
-        for sink in sinks.values():
-            sink.check(count)
-    if 0 < count + len(kept) < expected:
-        notes.append("the video says it has %d frames, and %d can be read" % (expected, count + len(kept)))
-    return count, "; ".join(notes) or None
 
 
 def _pixel_shape(capture):

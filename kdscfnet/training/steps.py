@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 import paddle
 
-from kdscfnet.errors import ExportDiffers, UserError, WeightsError
+from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.losses import distillation_loss, soft_target_loss, supervised_loss
-from kdscfnet.text import say
 
 
 def _outputs(model, images):
@@ -106,8 +105,7 @@ def open_teacher(backbone, weights, engine="auto", sizes=()):
 
     Returns a callable as DistillationStep wants. Raises UserError or WeightsError.
     """
-    from kdscfnet.models.scfnet import SCFNet
-    from kdscfnet.weights.files import load_weights
+    from kdscfnet.inference.networks import open_network
     from kdscfnet.weights.weightfile import resolve
 
     weights = resolve(weights)
@@ -116,28 +114,14 @@ def open_teacher(backbone, weights, engine="auto", sizes=()):
     if weights.kind == "scfnet" and weights.backbone != backbone:
         reason = "holds a network with %s, the recipe's teacher has %s" % (weights.backbone, backbone)
         raise WeightsError(weights.path, reason)
-    on_cpu = paddle.device.get_device().startswith("cpu")
-    if engine == "onnxruntime" or (engine == "auto" and on_cpu):
-        network = _onnx_network(weights, backbone, sizes, required=engine == "onnxruntime")
-        if network is not None:
-            return OnnxTeacher(network)
-    model = SCFNet(backbone)
-    load_weights(model, weights)
-    return PaddleTeacher(model)
-
-
-def _onnx_network(weights, backbone, sizes, required):
-    if backbone == "swin_b" and len(set(sizes)) != 1:
-        if required:
+    size = None
+    if backbone == "swin_b":
+        if len(set(sizes)) == 1:
+            size = sizes[0]
+        elif engine == "onnxruntime":
             raise UserError("an exported Swin-B runs at one size: give --sizes one number, or --teacher-engine paddle")
-        return None
-    try:
-        from kdscfnet.inference.networks import OnnxNetwork
-
-        return OnnxNetwork(weights, backbone, size=sizes[0] if backbone == "swin_b" else None)
-    except (UserError, ExportDiffers) as error:
-        if required or isinstance(error, WeightsError):
-            raise
-        if isinstance(error, ExportDiffers):
-            say("%s; so Paddle runs the teacher, several times slower" % error)
-        return None
+        else:
+            engine = "paddle"
+    device = None if engine == "onnxruntime" else paddle.device.get_device()
+    network = open_network(weights, backbone, engine, size, device=device)
+    return OnnxTeacher(network) if network.name == "onnxruntime" else PaddleTeacher(network.model)
