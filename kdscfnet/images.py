@@ -219,7 +219,7 @@ def _decode_with_pillow(data, path, flags):
         raise BadImageError(path, _TOO_LARGE)
     except Exception as error:
         raise BadImageError(
-            path, "not an image that OpenCV or Pillow can decode (%s)" % str(error).splitlines()[0][:100]
+            path, "not an image that OpenCV or Pillow can decode (%s)" % " ".join(str(error).split())[:100]
         )
 
 
