@@ -77,7 +77,7 @@ def read_levels(path):
     """Read a mask or a saliency map, and what a reader of its figures must know.
 
     Returns (levels, notes). levels: uint8 H×W for a grey file, else uint8 H×W×3 (the mean of the channels is the mask:
-    see `mask_mean`). notes: list of texts.
+    see `rounded_mean`). notes: list of texts.
 
     Alpha is dropped, unless it is what holds the mask: it varies, while the colours are constant, or are those of a
     picture that was cut out. Sixteen bits are brought to 8 by the upper byte, or by the lower where the upper is 0.
@@ -103,14 +103,9 @@ def read_levels(path):
     return levels, notes
 
 
-def mask_mean(mask):
-    """The mean of a mask's channels: H×W as it is, or uint8 H×W×3 to float32 H×W (range 0 to 255)."""
-    return mask if mask.ndim == 2 else mask.mean(axis=2, dtype=np.float32)
-
-
 def rounded_mean(mask):
-    """The mean of a mask's channels as uint8 H×W, halves up."""
-    return mask if mask.ndim == 2 else np.floor(mask_mean(mask) + np.float32(0.5)).astype(np.uint8)
+    """The mean of a mask's channels, halves up: uint8 H×W as it is, or H×W×3 to H×W."""
+    return mask if mask.ndim == 2 else np.floor(mask.mean(axis=2, dtype=np.float32) + np.float32(0.5)).astype(np.uint8)
 
 
 def size_of(path):
@@ -224,7 +219,7 @@ def _decode_with_pillow(data, path, flags):
         raise BadImageError(path, _TOO_LARGE)
     except Exception as error:
         raise BadImageError(
-            path, "not an image that OpenCV or Pillow can decode (%s)" % str(error).splitlines()[0][:100]
+            path, "not an image that OpenCV or Pillow can decode (%s)" % " ".join(str(error).split())[:100]
         )
 
 
@@ -270,10 +265,7 @@ def _whole(data, path):
         if formats.is_png(data) and not formats.png_checksums_hold(data):
             raise BadImageError(path, "damaged: a checksum in it is wrong")
         suspicious = formats.is_png(data) and b"IEND" not in data[-12:]
-    if not suspicious:
-        return data, []
-    # slow and strict; asked only where the quick look found something odd
-    if _pixels(data) is not None:
+    if not suspicious or _pixels(data) is not None:  # slow and strict: asked only where something is odd
         return data, []
     if formats.is_jpeg(data):
         # A decoder that has all pixels ignores what follows; one that lacks some makes them of what follows.

@@ -11,7 +11,7 @@ from kdscfnet.data.find import find_image_set, find_image_sets
 from kdscfnet.data.names import list_images, match_names
 from kdscfnet.data.sets import canonical_name
 from kdscfnet.errors import UserError
-from kdscfnet.images import mask_mean, read_image, read_mask
+from kdscfnet.images import read_image, read_mask, rounded_mean
 
 
 def fill(folder, names, channels=3, size=(8, 10)):
@@ -216,7 +216,7 @@ def test_greyscale_images_and_masks_in_colour(tmp_path):
     colour[..., 0], colour[..., 1] = 30, 60  # blue and green as OpenCV writes them
     cv2.imwrite(str(tmp_path / "colour.png"), colour)
     assert (read_image(tmp_path / "colour.png")[0, 0] == [0, 60, 30]).all()  # RGB
-    assert (mask_mean(read_mask(tmp_path / "colour.png")) == 30).all()
+    assert (rounded_mean(read_mask(tmp_path / "colour.png")) == 30).all()
     cv2.imwrite(str(tmp_path / "mask.png"), np.full((4, 4, 3), 200, np.uint8))
     assert read_mask(tmp_path / "mask.png").shape == (4, 4)
 

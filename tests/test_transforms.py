@@ -141,7 +141,7 @@ def test_smaller_teacher_map_is_cropped_with_the_image():
 
 
 def test_prepare_image_equals_the_recorded(shared, golden):
-    from kdscfnet.images import mask_mean, read_image, read_mask
+    from kdscfnet.images import read_image, read_mask, rounded_mean
 
     recorded = np.load(golden / "preprocess.npz")
     for name in ("0001", "0050", "0100"):
@@ -151,7 +151,7 @@ def test_prepare_image_equals_the_recorded(shared, golden):
         assert np.abs(prepared[:, ::16, ::16] - recorded[name + "|image"]).max() <= 1e-4
         assert abs(prepared.mean() - mean) <= 1e-4 and abs(prepared.std() - std) <= 1e-4
         assert image.shape[:2] == (height, width)
-        levels = mask_mean(read_mask(shared / "data" / "ECSSD" / "mask" / (name + ".png")))
+        levels = rounded_mean(read_mask(shared / "data" / "ECSSD" / "mask" / (name + ".png")))
         assert abs(levels.mean() / 255 - mask) <= 1e-4
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from kdscfnet.commands.flags import BACKBONE, add_flags
 from kdscfnet.errors import UserError
 
+SUFFIXES = {"onnx": (".onnx", ".onnx.json"), "paddle": (".json", ".pdmodel", ".pdiparams", ".paddle.json")}
+
 
 def add_arguments(parser):
     texts = {
@@ -42,7 +44,10 @@ def run(args):
     if backbone == "swin_b":
         size = weights.test_size(size)
     prefix = _prefix(args.output, weights.name, formats)
-    _refuse_to_replace(prefix, formats, args.overwrite)
+    places = [prefix.with_name(prefix.name + suffix) for each in formats for suffix in SUFFIXES[each]]
+    there = [path for path in places if path.exists()]
+    if there and not args.overwrite:
+        raise UserError("%s is there already: --overwrite replaces it" % there[0])
     for each, (paths, sidecar) in zip(formats, export_in_child(formats, weights, backbone, prefix, size)):
         print("%s of %s (%s)" % ({"onnx": "ONNX", "paddle": "Paddle inference model"}[each], weights, backbone))
         for path in sorted(paths):
@@ -62,12 +67,4 @@ def _prefix(output, name, formats):
         return prefix
     if formats != ("onnx",):
         raise UserError("%s is one file: name a folder, or a name without .onnx, for a Paddle inference model" % prefix)
-    return prefix.with_name(prefix.name[: -len(".onnx")])
-
-
-def _refuse_to_replace(prefix, formats, overwrite):
-    suffixes = {"onnx": (".onnx", ".onnx.json"), "paddle": (".json", ".pdmodel", ".pdiparams", ".paddle.json")}
-    for suffix in [suffix for each in formats for suffix in suffixes[each]]:
-        path = prefix.with_name(prefix.name + suffix)
-        if path.exists() and not overwrite:
-            raise UserError("%s is there already: --overwrite replaces it" % path)
+    return prefix.with_suffix("")

@@ -17,8 +17,6 @@ from kdscfnet.commands.flags import NETWORK, NETWORK_OPTIONS, add_flags
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.text import progress, say, say_once, shown_path
 
-FOLDER = "saliency"  # of results, where none is named
-
 
 def add_arguments(parser):
     texts = {
@@ -58,7 +56,7 @@ def run(args):
             raise UserError("- (standard input) goes alone, without other inputs")
         if args.output == "-":
             raise UserError("only the result of standard input goes to standard output: name a folder for -o")
-        args.output = args.output or FOLDER
+        args.output = args.output or "saliency"
     weight_file = resolve(args.weights)  # first: a result that is there does not excuse weights that are not
     # what results of a kind depend on, besides their input
     common = {"weights": weight_file.sha256, "size": list(weight_file.test_size(args.size))}

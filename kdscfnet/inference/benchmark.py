@@ -76,15 +76,11 @@ def peak_memory():
 
 
 def median(results):
-    """One row of several of `measure`: the median of each figure."""
-    row = dict(results[0])
-    for key in ("start_s", "one_by_one_per_s", "overlapped_per_s", "peak_memory_mb"):
-        values = [result[key] for result in results if result[key] is not None]
-        row[key] = round(float(np.median(values)), 3) if values else None
-    row["milliseconds"] = {
-        stage: round(float(np.median([result["milliseconds"][stage] for result in results])), 3) for stage in STAGES
-    }
-    return row
+    """One row of several of `measure`: the median of each real number."""
+    first = results[0]
+    if isinstance(first, dict):
+        return {key: median([result[key] for result in results]) for key in first}
+    return round(float(np.median(results)), 3) if isinstance(first, float) else first
 
 
 def make_photographs(folder, count):

@@ -91,19 +91,14 @@ def predict_stream(predictor, items, read, finish, keep_image=True):
     items = iter(items)
     first = list(itertools.islice(items, 2))
     alone = len(first) < 2
-    items = itertools.chain(_given_away(first), items)
+    items = itertools.chain(iter(first), items)  # the iterator of a list forgets the list at its end: images are large
+    del first
     engine = _side_by_side if predictor.network.concurrent else _through_one_network
     with contextlib.nullcontext() if alone else one_opencv_thread():
         for item, outcome in engine(predictor, items, read, finish, keep_image, alone):
             value, reason = _value_or_reason(outcome)
             result, note = value if reason is None else (None, None)
             yield item, result, note, reason
-
-
-def _given_away(values):
-    """The values of a list, which forgets what it has given: an image is large."""
-    while values:
-        yield values.pop(0)
 
 
 def _side_by_side(predictor, items, read, finish, keep_image, alone):

@@ -34,6 +34,8 @@ class Predictor:
         threads: cores to use; default: all.
         device: for Paddle: "cpu", "gpu", "gpu:0"; default: a GPU where there is one.
 
+    Attributes: `backbone`, `size` and `threads` as they are used; `engine`: "paddle" or "onnxruntime".
+
     predictor(image): what `as_rgb_array` takes (a path, bytes, a file object, a PIL image, an array H×W,
     H×W×3 or H×W×4) → uint8 H×W, 0 (background) to 255 (salient).
     Raises UserError (wrong use), WeightsError, BadImageError (an image that cannot be read).
@@ -59,16 +61,11 @@ class Predictor:
         backbone = None if backbone == "auto" else backbone
         self.network = open_network(self.weight_file, backbone, engine, size, threads, device)
         self.network.usual = self.size
-        self.backbone = self.network.backbone
+        self.backbone, self.engine = self.network.backbone, self.network.name
         if self.network.size not in (None, self.size):
             raise UserError(
                 "%s was exported for a size of %d×%d, not %d×%d" % ((self.weights,) + self.network.size + self.size)
             )
-
-    @property
-    def engine(self) -> str:
-        """The engine that runs the network: "paddle" or "onnxruntime"."""
-        return self.network.name
 
     def __call__(self, image: Any) -> np.ndarray:
         image = as_rgb_array(image)

@@ -79,6 +79,9 @@ def predict_video(predictor, job, overwrite=False, settings=outputs.USUAL, frame
                 return
             yield number, frame
 
+    def read(item):
+        return cv2.cvtColor(item[1], cv2.COLOR_BGR2RGB), None
+
     def finish(item, image, saliency):
         if frames:
             outputs.write(paths(item[0]), image, saliency, settings)
@@ -96,7 +99,7 @@ def predict_video(predictor, job, overwrite=False, settings=outputs.USUAL, frame
         total = expected if expected > 0 else None
         try:
             bar = stack.enter_context(progress(total=total, unit=" frames", desc=title, disable=not show_progress))
-            for _, pictures, _, failure in pipeline.predict_stream(predictor, wanted(), _read, finish):
+            for _, pictures, _, failure in pipeline.predict_stream(predictor, wanted(), read, finish):
                 if failure is not None:
                     raise BadImageError(job.input, failure)
                 for kind, sink in sinks.items():
@@ -188,10 +191,6 @@ def _pixel_shape(capture):
     """Width over height of a pixel, as two integers; (1, 1) where a video does not say."""
     width, height = (int(capture.get(name)) for name in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
     return (width, height) if width > 0 and height > 0 else (1, 1)
-
-
-def _read(item):
-    return cv2.cvtColor(item[1], cv2.COLOR_BGR2RGB), None
 
 
 def _frame(picture):
