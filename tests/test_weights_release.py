@@ -299,7 +299,7 @@ def test_the_resnet_of_paddle_vision_is_ours():
     from paddle.vision.models import resnet50
 
     arrays = resnet50().state_dict()
-    assert "fc.weight" in arrays and networks.identify_backbone(arrays) == "resnet50"
+    assert "fc.weight" in arrays and networks.identify(arrays) == ("backbone", "resnet50")
 
 
 # verify and the command line -----------------------------------------------------------------------------------------

@@ -172,12 +172,12 @@ def convert(source, target, overwrite=False):
         raise UserError("%s is there already: --overwrite replaces it" % shown_path(target))
     files.expect_suffix(target)
     arrays = files.read_weights(source)
-    backbone = networks.identify(arrays)
-    if backbone:  # .safetensors files are sorted otherwise; .pdparams files get the order of the authors'
+    kind, backbone = networks.identify(arrays)
+    if kind == "scfnet":  # .safetensors files are sorted otherwise; .pdparams files get the order of the authors'
         table = networks.shape_tables()[backbone]
         keys = [key for key in table if key in arrays] + [key for key in arrays if key not in table]
         arrays = {key: arrays[key] for key in keys}
     files.write_weights(target, arrays)
-    what = "SCFNet with the backbone " + backbone if backbone else shown_path(source)
+    what = "SCFNet with the backbone " + backbone if kind == "scfnet" else shown_path(source)
     print("%s: %d arrays of %s" % (shown_path(target), len(arrays), what))
     return 0

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from kdscfnet.errors import WeightsError
-from kdscfnet.files import open_regular
+from kdscfnet.files import atomic_path, open_regular
 from kdscfnet.text import say_once, shown, shown_path
-from kdscfnet.weights.networks import identify, identify_backbone, is_derived, prefix_of
+from kdscfnet.weights.networks import compare, identify, prefix_of
 from kdscfnet.weights.pickles import DTYPES, INLINE, MAX_SIDE, Array, bare, read_arrays, write_arrays
 from kdscfnet.weights.release import SUFFIXES
-from kdscfnet.weights.tensors import BFLOAT16, read_safetensors, write_safetensors
+from kdscfnet.weights.tensors import BFLOAT16, read_safetensors
 
 NAME_TABLE = "StructuredToParameterName@@"  # paddle.save's table from keys to the names of parameters
 MAX_HEADER = 1 << 20  # bytes of a safetensors header; ours have 60 kB
@@ -68,10 +68,14 @@ def load_weights(model: Any, path: str | os.PathLike) -> LoadReport:
     what is wrong with its shape or dtype) and `non_finite` list everything. The model is as it was then.
     """
     arrays, report = read_file(path)
-    state = model.state_dict()
+    return put(model, arrays, report, getattr(model, "backbone", None))
+
+
+def put(layer, arrays, report, model=None, unused=()):
+    """`fit` arrays to a paddle.nn.Layer, and set its state to them. Returns the report."""
+    state = layer.state_dict()
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    chosen = fit(arrays, shapes, report, model=getattr(model, "backbone", None))
-    for key, array in chosen.items():
+    for key, array in fit(arrays, shapes, report, model, unused).items():
         state[key].set_value(array)
     return report
 
@@ -86,61 +90,44 @@ def fit(arrays, shapes, report, model=None, unused=()):
 
     Returns key → float32 array. Raises WeightsError as `load_weights` says.
     """
-    missing, unexpected, mismatched, non_finite, chosen = [], [], {}, [], {}
-    has_derived = any(map(is_derived, shapes))
-    for key, shape in shapes.items():
-        if is_derived(key):
-            continue
-        if key not in arrays:
-            missing.append(key)
-            continue
-        array = arrays[key]
-        if tuple(array.shape) != tuple(shape):
-            mismatched[key] = "is %s, should be %s" % (list(array.shape), list(shape))
-        elif array.dtype.kind != "f" and array.dtype != BFLOAT16:
-            mismatched[key] = "is %s, should be float32" % array.dtype
-        else:
-            chosen[key] = array
-    for key in arrays:
-        if has_derived and is_derived(key):
-            report.ignored[key] = "derived from the size of the network, which has its own"
-        elif key not in shapes:
-            if unused and key.startswith(tuple(unused)):
-                report.ignored[key] = "part of the ImageNet classifier, not used"
-            else:
-                unexpected.append(key)
-    if not (missing or unexpected or mismatched):
-        for key, array in chosen.items():
-            if array.dtype == BFLOAT16:
-                report.converted[key], chosen[key] = "bfloat16", (array.astype("<u4") << 16).view("<f4")
-            elif array.dtype != np.float32:
-                report.converted[key] = str(array.dtype)
-                with np.errstate(over="ignore"):
-                    chosen[key] = array.astype(np.float32)
-            if not np.isfinite(chosen[key]).all():
-                non_finite.append(key)
-    if missing or unexpected or mismatched or non_finite:
-        raise _misfit(report.path, arrays, model, missing, unexpected, mismatched, non_finite)
+    missing, unexpected, mismatched, ignored = compare(arrays, shapes, tuple(unused))
+    report.ignored.update(ignored)
+    chosen = {key: arrays[key] for key in shapes if key in arrays and key not in ignored}
+    for key, array in chosen.items():
+        if array.dtype.kind != "f" and array.dtype != BFLOAT16:
+            mismatched.setdefault(key, "is %s, should be float32" % array.dtype)
+    if missing or unexpected or mismatched:
+        raise _misfit(report.path, arrays, model, missing, unexpected, mismatched)
+    for key, array in chosen.items():
+        if array.dtype == BFLOAT16:
+            report.converted[key], chosen[key] = "bfloat16", (array.astype("<u4") << 16).view("<f4")
+        elif array.dtype != np.float32:
+            report.converted[key] = str(array.dtype)
+            with np.errstate(over="ignore"):
+                chosen[key] = array.astype(np.float32)
+    non_finite = [key for key, array in chosen.items() if not np.isfinite(array).all()]
+    if non_finite:
+        reason = "NaN or infinite values in %s: the file is damaged, or its training diverged" % some(non_finite)
+        error = WeightsError(report.path, reason)
+        error.non_finite = non_finite
+        raise error
     report.loaded = len(chosen)
     return chosen
 
 
-def _misfit(path, arrays, model, missing, unexpected, mismatched, non_finite):
+def _misfit(path, arrays, model, missing, unexpected, mismatched):
     wrong = ["%s %s" % item for item in mismatched.items()]
     lists = (("missing %s", missing), ("unexpected %s", unexpected), ("wrong: %s", wrong))
     parts = "; ".join(text % some(found) for text, found in lists if found)
     reason = "does not fit the network%s: %s" % (" (%s)" % model if model else "", parts)
-    other, backbone = identify(arrays), identify_backbone(arrays)
-    if non_finite:
-        reason = "NaN or infinite values in %s: the file is damaged, or its training diverged" % some(non_finite)
-    elif other and other != model:
-        names = other, model or "this network", other
+    kind, backbone = identify(arrays)
+    if kind == "scfnet" and backbone != model:
+        names = backbone, model or "this network", backbone
         reason = "holds SCFNet with the backbone %s, not %s: use --backbone %s, or another file" % names
-    elif backbone:
+    elif kind == "backbone":
         reason = "holds only the ImageNet backbone %s, not a whole SCFNet: it is for --pretrained" % backbone
     error = WeightsError(path, reason)
-    error.missing, error.unexpected = missing, unexpected
-    error.mismatched, error.non_finite = mismatched, non_finite
+    error.missing, error.unexpected, error.mismatched = missing, unexpected, mismatched
     return error
 
 
@@ -285,7 +272,10 @@ def write_weights(path, arrays):
     if suffix == ".pdparams":
         write_arrays(path, arrays)
         return
-    write_safetensors(path, arrays)
+    from safetensors.numpy import save_file
+
+    with atomic_path(path) as temporary:
+        save_file(arrays, temporary)
 
 
 def _unwritable(key, array, suffix):

@@ -80,6 +80,11 @@ class Release:
     def __iter__(self):
         return iter(self.models + self.backbones)
 
+    @property
+    def entries(self):
+        """All of them: the published ones, then those that come with the package."""
+        return (*self, *self.ours)
+
     def find(self, name):
         """The published entry of that recipe, title, backbone or file name. Raises UserError."""
         for entry in self:
@@ -191,7 +196,7 @@ def how_to_get(entry, folder=None):
 def namesake(path):
     """The entry, published or bundled, whose file has the name of `path`, suffix and all, or None. A .safetensors file
     made from it shares its stem only, and not its bytes."""
-    for entry in (*release(), *release().ours):
+    for entry in release().entries:
         if entry.file.lower() == Path(path).name.lower():
             return entry
     return None

@@ -1,11 +1,10 @@
-"""The .safetensors files of state dicts, by the safetensors package. bfloat16 comes as its bits, as from Paddle."""
+"""Reading .safetensors files of state dicts, by the safetensors package. bfloat16 comes as its bits, as from Paddle."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from kdscfnet.errors import WeightsError
-from kdscfnet.files import atomic_path
 from kdscfnet.weights.pickles import Array
 
 BFLOAT16 = np.dtype("u2")  # numpy has no bfloat16: Paddle hands out its bits as integers
@@ -20,33 +19,21 @@ def read_safetensors(path, name, lazy=False):
 
     arrays = {}
     try:
-        with safe_open(path, framework="numpy") as file:
-            halves = []
-            for key in file.keys():
-                part = file.get_slice(key)
-                if lazy:
-                    arrays[key] = Array()
-                    arrays[key].shape = tuple(part.get_shape())
-                    arrays[key].dtype = np.dtype(_DTYPES[part.get_dtype()])
-                elif part.get_dtype() == "BF16":  # which safe_open gives to numpy with ml_dtypes alone
-                    halves.append(key)
-                else:
-                    arrays[key] = file.get_tensor(key)
-        if halves:
+        if lazy:
+            with safe_open(path, framework="numpy") as file:
+                for key in file.keys():
+                    part, arrays[key] = file.get_slice(key), Array()
+                    arrays[key].shape, arrays[key].dtype = tuple(part.get_shape()), np.dtype(_DTYPES[part.get_dtype()])
+        else:  # not safe_open, which needs ml_dtypes for BF16
             with open(path, "rb") as file:
                 parts = dict(deserialize(file.read()))
-            for key in halves:
-                arrays[key] = np.frombuffer(parts[key]["data"], "<u2").reshape(parts[key]["shape"])
+            for key in sorted(parts):
+                part = parts[key]
+                arrays[key] = np.frombuffer(part["data"], _DTYPES[part["dtype"]]).reshape(part["shape"])
+    except KeyError as error:
+        raise WeightsError(name, "an array in it holds no plain numbers (dtype %s)" % error)
     except MemoryError:
         raise WeightsError(name, "there is not enough memory for it")
-    except (SafetensorError, TypeError, KeyError, ValueError, AttributeError, OSError) as error:
+    except (SafetensorError, TypeError, ValueError, OSError) as error:
         raise WeightsError(name, " ".join(str(error).split()))
     return arrays
-
-
-def write_safetensors(path, arrays):
-    """Write {key: numpy array}, whole or not at all."""
-    from safetensors.numpy import save_file
-
-    with atomic_path(path) as temporary:
-        save_file(arrays, temporary)

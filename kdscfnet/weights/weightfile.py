@@ -83,17 +83,11 @@ class WeightFile:
             return "exported"
         arrays = files.read_weights(self.path, lazy=True)
         self.parameters = count_parameters(arrays)
-        self.backbone = networks.identify(arrays) or ""
-        if self.backbone:
-            kind, entries = "scfnet", (*release.release().models, release.release().bundled)
-        else:
-            self.backbone = networks.identify_backbone(arrays) or ""
-            if not self.backbone:
-                self.title = "not a network of ours"
-                return "other"
-            kind, entries = "backbone", (*release.release().backbones, *release.release().starts)
-            self.title = "ImageNet backbone %s" % self.backbone
-        entries = [entry for entry in entries if entry.backbone == self.backbone]
+        kind, self.backbone = networks.identify(arrays)
+        if kind != "scfnet":
+            self.title = "ImageNet backbone %s" % self.backbone if self.backbone else "not a network of ours"
+        same = (kind, self.backbone)
+        entries = [entry for entry in release.release().entries if (entry.kind, entry.backbone) == same]
         named = [entry for entry in entries if self._has_the_name_of(entry)]
         # a copy under another name
         for entry in named or [one for one in entries if one.sha256 and one.sha256 == self.sha256]:
@@ -191,13 +185,8 @@ def resolve(weights=None):
     if weights is not None and os.path.isdir(weights):
         raise UserError("%s is a folder: name a weight file in it" % weights)
     if weights is None:
-        seen, others = [], []
-        for folder in release.weights_folders():
-            if not others:
-                seen += map(WeightFile, release.weight_files(folder))
-            students = [item for item in seen if item.kind == "scfnet" and item.backbone == "mobilenetv3"]
-            others = [student for student in students if not student.is_bundled]
-        student = min(others, key=_preference) if others else bundled(students)
+        students = find_weights(backbone="mobilenetv3")
+        student = min(students, key=_preference) if students else bundled()
     elif weights == "bundled" and not os.path.exists(weights):
         student = bundled()
     else:
@@ -230,21 +219,23 @@ def _preference(student):
     return mae, student.path
 
 
-def find_weights(folder=None):
+def find_weights(folder=None, backbone=None):
     """The usable SCFNet weights in the weights folder: WeightFiles, published ones first, in the order of the release.
 
     Without a `folder` that is named, and where the weights folder has none: those in the user's. The bundled student,
-    which a clone has there, is not among them."""
-    order = {entry.name: number for number, entry in enumerate(release.release().models)}
-    students = []
+    which a clone has there, is not among them. `backbone`: only weights with this one."""
+    found = []
     for each in release.weights_folders(folder):
-        students = students or [item for item in map(WeightFile, release.weight_files(each)) if item.kind == "scfnet"]
-        students = [item for item in students if not item.is_bundled]
-    return sorted(students, key=lambda item: order.get(item.entry.name, len(order)) if item.entry else len(order))
+        if not found:
+            files_in = map(WeightFile, release.weight_files(each))
+            found = [item for item in files_in if item.kind == "scfnet" and not item.is_bundled]
+            found = [item for item in found if backbone in (None, item.backbone)]
+    order = release.release().models
+    return sorted(found, key=lambda item: order.index(item.entry) if item.entry in order else len(order))
 
 
-def bundled(known=(), whole=True):
-    """The student that comes with the package, or None where it was taken away; of `known`, if it is among them.
+def bundled(whole=True):
+    """The student that comes with the package, or None where it was taken away.
 
     This project trained it on 10,353 photographs (weights/scfnet_mobilenetv3_duts10k.md); it is not the authors'.
     Raises UserError where it is damaged, unless `whole` is False.
@@ -252,7 +243,7 @@ def bundled(known=(), whole=True):
     path = release.path_of_ours(release.release().bundled)
     if path is None:
         return None
-    student = next((item for item in known if os.path.samefile(item.path, path)), None) or WeightFile(path)
+    student = WeightFile(path)
     if whole and student.kind == "broken":
         advice = "the bundled student is damaged: install kdscfnet again, or name other weights by --weights"
         raise UserError("%s: %s" % (student.problem, advice))
@@ -282,22 +273,18 @@ def verify(path, entry=None):
     path = Path(path)
     name = shown_path(path)
     arrays, report = files.read_file(path)
-    backbone, kind = networks.identify(arrays), "scfnet"
-    if backbone is None:
-        backbone, kind = networks.identify_backbone(arrays), "backbone"
-    if entry is not None and (backbone, kind) != (entry.backbone, entry.kind):
+    kind, backbone = networks.identify(arrays)
+    if entry is not None and (kind, backbone) != (entry.kind, entry.backbone):
         holds = release.holding(kind, backbone) if backbone else "none of our networks"
         raise WeightsError(name, "holds %s, not %s" % (holds, release.holding(entry.kind, entry.backbone)))
-    if backbone is None:
+    if kind == "other":
         # the network it is nearest to says best what is wrong
+        kind = "scfnet"
         backbone = max(networks.shape_tables(), key=lambda table: _likeness(arrays, networks.shape_tables()[table]))
         if not _likeness(arrays, networks.shape_tables()[backbone]):
             raise WeightsError(name, "holds %d arrays, none of them of a network of ours" % len(arrays))
-        kind = "scfnet"
-    if kind == "backbone":
-        files.fit(arrays, networks.backbone_shapes(backbone), report, backbone, networks.CLASSIFIER[backbone])
-    else:
-        files.fit(arrays, networks.shape_tables()[backbone], report, backbone)
+    shapes, unused = networks.expected(kind, backbone)
+    files.fit(arrays, shapes, report, backbone, unused)
     weight_file, same_as, compared = WeightFile(path), None, ""
     by_name = entry is None
     if by_name:
