@@ -17,7 +17,7 @@ from kdscfnet.weights import fetch, files, networks, release
 
 ROOT = Path(__file__).resolve().parent.parent
 START = release.release().starts[0]
-PATH = release.path_of_ours(START)
+PATH = release.path_of_ours(START.file)
 
 
 def test_the_file_is_the_manifests(capsys):

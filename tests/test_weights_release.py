@@ -554,7 +554,7 @@ def test_what_a_weight_file_is_is_found_out_once(folder, student, monkeypatch):
     assert (weight_file.kind, weight_file.backbone, weight_file.title) == ("scfnet", "mobilenetv3", "mine")
     assert weight_file.sha256 == file_sha256(weight_file.path) and weight_file.test_size() == (352, 352)
     assert len(opened) == 1
-    assert all((array == student[key]).all() for key, array in weight_file.arrays().items())
+    assert all((array == student[key]).all() for key, array in files.read_weights(weight_file).items())
 
 
 def test_errors_carry_path_and_reason(folder):

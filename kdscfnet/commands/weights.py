@@ -106,11 +106,7 @@ def print_list(folder=None, links=False):
 
 
 def _what(item):
-    if item.kind == "broken":
-        return item.problem.split(": ", 1)[-1]
-    if item.kind == "other":
-        return "not a network of ours"
-    return "%s %s" % ("SCFNet with the backbone" if item.kind == "scfnet" else "ImageNet backbone", item.backbone)
+    return item.problem.split(": ", 1)[-1] or release.holding(item.kind, item.backbone)
 
 
 def download(names, folder=None, overwrite=False, mirror=None):
@@ -178,6 +174,6 @@ def convert(source, target, overwrite=False):
         keys = [key for key in table if key in arrays] + [key for key in arrays if key not in table]
         arrays = {key: arrays[key] for key in keys}
     files.write_weights(target, arrays)
-    what = "SCFNet with the backbone " + backbone if kind == "scfnet" else shown_path(source)
+    what = release.holding(kind, backbone) if kind == "scfnet" else shown_path(source)
     print("%s: %d arrays of %s" % (shown_path(target), len(arrays), what))
     return 0

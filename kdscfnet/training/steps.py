@@ -107,12 +107,12 @@ def open_teacher(backbone, weights, engine="auto", sizes=()):
     Returns a callable as DistillationStep wants. Raises UserError or WeightsError.
     """
     from kdscfnet.models.scfnet import SCFNet
-    from kdscfnet.weights.files import load_weights
+    from kdscfnet.weights.files import load_weights, read_weights
     from kdscfnet.weights.weightfile import resolve
 
     weights = resolve(weights)
     if weights.kind == "broken":
-        weights.arrays()  # raises what is wrong
+        read_weights(weights)  # raises what is wrong
     if weights.kind == "scfnet" and weights.backbone != backbone:
         reason = "holds a network with %s, the recipe's teacher has %s" % (weights.backbone, backbone)
         raise WeightsError(weights.path, reason)

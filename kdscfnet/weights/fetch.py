@@ -84,7 +84,7 @@ def load_backbone(model, source, folder=None, **options):
         except WeightsError as error:
             raise WeightsError(error.path, "%s; or start from random numbers: --pretrained none" % error.reason)
     else:
-        path = {entry.name: path_of_ours(entry) for entry in release().starts}.get(source) or source
+        path = {entry.name: path_of_ours(entry.file) for entry in release().starts}.get(source) or source
     arrays, report = files.read_file(path)
     kind, backbone = networks.identify(arrays)
     if kind == "scfnet":

@@ -85,7 +85,7 @@ class WeightFile:
         self.parameters = count_parameters(arrays)
         kind, self.backbone = networks.identify(arrays)
         if kind != "scfnet":
-            self.title = "ImageNet backbone %s" % self.backbone if self.backbone else "not a network of ours"
+            self.title = release.holding(kind, self.backbone)
         same = (kind, self.backbone)
         entries = [entry for entry in release.release().entries if (entry.kind, entry.backbone) == same]
         named = [entry for entry in entries if self._has_the_name_of(entry)]
@@ -136,19 +136,13 @@ class WeightFile:
             self._sha256 = file_sha256(self.path)
         return self._sha256
 
-    def arrays(self):
-        """{key: array} of everything in the file. Raises WeightsError."""
-        return files.read_weights(self.path)
-
     def network(self):
         """The backbone of the SCFNet in the file. Raises WeightsError where it holds none."""
         if self.kind in ("broken", "other"):
             verify(self)  # raises what is wrong
         if self.kind != "scfnet":
-            what = (
-                "is " + self.title if self.kind == "exported" else "holds " + release.holding(self.kind, self.backbone)
-            )
-            raise WeightsError(shown_path(self.path), "%s, not the weights of a whole SCFNet" % what)
+            reason = "holds %s, not the weights of a whole SCFNet" % self.title
+            raise WeightsError(shown_path(self.path), reason)
         return self.backbone
 
     def test_size(self, size=None):
@@ -240,7 +234,7 @@ def bundled(whole=True):
     This project trained it on 10,353 photographs (weights/scfnet_mobilenetv3_duts10k.md); it is not the authors'.
     Raises UserError where it is damaged, unless `whole` is False.
     """
-    path = release.path_of_ours(release.release().bundled)
+    path = release.path_of_ours(release.release().bundled.file)
     if path is None:
         return None
     student = WeightFile(path)
@@ -275,8 +269,8 @@ def verify(path, entry=None):
     arrays, report = files.read_file(path)
     kind, backbone = networks.identify(arrays)
     if entry is not None and (kind, backbone) != (entry.kind, entry.backbone):
-        holds = release.holding(kind, backbone) if backbone else "none of our networks"
-        raise WeightsError(name, "holds %s, not %s" % (holds, release.holding(entry.kind, entry.backbone)))
+        holds = release.holding(kind, backbone), release.holding(entry.kind, entry.backbone)
+        raise WeightsError(name, "holds %s, not %s" % holds)
     if kind == "other":
         # the network it is nearest to says best what is wrong
         kind = "scfnet"
