@@ -49,7 +49,7 @@ def test_auto_means_imagenet(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert fetch.find_backbone("mobilenetv3", tmp_path) is None
     (tmp_path / "mine.safetensors").write_bytes(PATH.read_bytes())
-    assert fetch.find_backbone("mobilenetv3", tmp_path) == tmp_path / "mine.safetensors"
+    assert fetch.find_backbone("mobilenetv3", tmp_path).path == str(tmp_path / "mine.safetensors")
 
 
 def test_a_run_says_where_it_started(tmp_path, capsys):

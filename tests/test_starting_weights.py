@@ -118,7 +118,7 @@ def test_a_backbone_in_the_users_folder_is_found(place):
     path.parent.mkdir(parents=True)
     shapes = networks.backbone_shapes("mobilenetv3")
     write_weights(path, {key: np.zeros(shape, "f4") for key, shape in shapes.items()})
-    assert fetch.find_backbone("mobilenetv3") == path
+    assert fetch.find_backbone("mobilenetv3").path == str(path)
 
 
 # Names of runs -------------------------------------------------------------------------------------------------------

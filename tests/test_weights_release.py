@@ -314,7 +314,9 @@ def test_verify(folder, student):
     entry = release.release().find("fs-m3")
     verify(path, dataclasses.replace(entry, sha256=good.weight_file.sha256))
     for wrong in (dataclasses.replace(entry, sha256="0" * 64), dataclasses.replace(entry, md5="0" * 32)):
-        with pytest.raises(WeightsError, match="is not the published file"):
+        with pytest.raises(
+            WeightsError, match="has the name of the published FS-SCFNet, but its (SHA-256|MD5) differs"
+        ):
             verify(path, wrong)
     with pytest.raises(
         WeightsError, match="holds SCFNet with the backbone mobilenetv3, not SCFNet with the backbone resnet50"

@@ -27,17 +27,17 @@ class _ScikitLearn(types.ModuleType):
 
 
 # paddleseg imports scikit-learn for one score that nothing here asks for. It takes as long to load as Paddle does.
-_stand_ins = {} if "sklearn" in sys.modules else {"sklearn": types.ModuleType("sklearn")}
-if _stand_ins:
-    _stand_ins["sklearn"].metrics = _stand_ins["sklearn.metrics"] = _ScikitLearn("sklearn.metrics")
-sys.modules.update(_stand_ins)
+_stood_in = "sklearn" not in sys.modules
+if _stood_in:
+    sys.modules["sklearn"] = types.ModuleType("sklearn")
+    sys.modules["sklearn"].metrics = sys.modules["sklearn.metrics"] = _ScikitLearn("sklearn.metrics")
 try:
     with warnings.catch_warnings():  # importing paddleseg warns about a compiler cache that is of no use here
         warnings.simplefilter("ignore")
         from paddleseg.models.backbones import mobilenetv3, swin_transformer
 finally:
-    for _name in _stand_ins:
-        del sys.modules[_name]
+    if _stood_in:
+        del sys.modules["sklearn"], sys.modules["sklearn.metrics"]
 
 
 class MobileNetV3(mobilenetv3.MobileNetV3):

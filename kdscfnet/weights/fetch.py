@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -11,8 +10,8 @@ import numpy as np
 from kdscfnet.errors import WeightsError
 from kdscfnet.weights import files, networks
 from kdscfnet.weights.networks import shape_tables
-from kdscfnet.weights.release import MIRROR, how_to_get, path_of_ours, release, weight_files, weights_folders
-from kdscfnet.weights.weightfile import WeightFile, verify
+from kdscfnet.weights.release import MIRROR, how_to_get, path_of_ours, release, weights_folders
+from kdscfnet.weights.weightfile import WeightFile, find_weights, verify
 
 
 def fetch(entry, folder=None, force=False, mirror=None, **options):
@@ -50,18 +49,12 @@ def _limit(entry):
 
 
 def find_backbone(backbone, folder=None):
-    """The path of ImageNet weights for `backbone` in the weights folder or the user's, else in the cache of the library
-    that publishes them, else None."""
+    """The WeightFile of ImageNet weights for `backbone` in the weights folder or the user's, else in the cache of the
+    library that publishes them, else None."""
     entry = release().find(backbone)
-    paths = []
-    for each in weights_folders(folder):
-        paths += [each / entry.file, *weight_files(each)]
-    for path in [*paths, Path(os.path.expanduser(entry.cache)) / entry.file]:
-        if path.is_file():
-            weight_file = WeightFile(path)
-            if weight_file.kind == "backbone" and weight_file.backbone == backbone and not weight_file.is_bundled:
-                return path
-    return None
+    cached = WeightFile(os.path.join(os.path.expanduser(entry.cache), entry.file))
+    found = [*find_weights(folder, backbone, "backbone"), cached]
+    return next((item for item in found if (item.kind, item.backbone) == ("backbone", backbone)), None)
 
 
 def load_backbone(model, source, folder=None, **options):

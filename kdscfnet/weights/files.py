@@ -19,10 +19,13 @@ from kdscfnet.text import say_once, shown, shown_path
 from kdscfnet.weights.networks import compare, identify, prefix_of
 from kdscfnet.weights.pickles import DTYPES, INLINE, MAX_SIDE, Array, bare, read_arrays, write_arrays
 from kdscfnet.weights.release import SUFFIXES
-from kdscfnet.weights.tensors import BFLOAT16, read_safetensors
 
 NAME_TABLE = "StructuredToParameterName@@"  # paddle.save's table from keys to the names of parameters
 MAX_HEADER = 1 << 20  # bytes of a safetensors header; ours have 60 kB
+BFLOAT16 = np.dtype("u2")  # numpy has no bfloat16: Paddle hands out its bits as integers
+_DTYPES = {"BOOL": "b1", "BF16": "u2"}
+for _kind, _sizes in (("F", (2, 4, 8)), ("I", (1, 2, 4, 8)), ("U", (1, 2, 4, 8))):
+    _DTYPES.update({"%s%d" % (_kind, 8 * size): "%s%d" % (_kind.lower(), size) for size in _sizes})
 
 
 @dataclass
@@ -174,9 +177,10 @@ def read_file(path, lazy=False):
         elif head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8:
             if struct.unpack("<Q", head[:8])[0] > MAX_HEADER:
                 raise WeightsError(name, "its header is larger than any weight file's: it is damaged")
-            arrays, report = read_safetensors(path, name, lazy), LoadReport(name, "safetensors", 0)
+            arrays, report = _read_safetensors(path, name, lazy), LoadReport(name, "safetensors", 0)
         else:
-            raise WeightsError(name, _what_it_is(head))
+            text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+            raise WeightsError(name, next(what for start, what in _SIGNATURES if text.startswith(start)))
     if not arrays:
         raise WeightsError(name, "holds no arrays")
     prefix = prefix_of(arrays)
@@ -186,6 +190,32 @@ def read_file(path, lazy=False):
     for what in report.said if not lazy else ():
         say_once("%s: %s" % (name, what))
     return arrays, report
+
+
+def _read_safetensors(path, name, lazy=False):
+    """{key: numpy array} of a .safetensors file; `lazy`: objects with shape and dtype. Raises WeightsError."""
+    from safetensors import SafetensorError, deserialize, safe_open
+
+    arrays = {}
+    try:
+        if lazy:
+            with safe_open(path, framework="numpy") as file:
+                for key in file.keys():
+                    part, arrays[key] = file.get_slice(key), Array()
+                    arrays[key].shape, arrays[key].dtype = tuple(part.get_shape()), np.dtype(_DTYPES[part.get_dtype()])
+        else:  # not safe_open, which needs ml_dtypes for BF16
+            with open(path, "rb") as file:
+                parts = dict(deserialize(file.read()))
+            for key in sorted(parts):
+                part = parts[key]
+                arrays[key] = np.frombuffer(part["data"], _DTYPES[part["dtype"]]).reshape(part["shape"])
+    except KeyError as error:
+        raise WeightsError(name, "an array in it holds no plain numbers (dtype %s)" % error)
+    except MemoryError:
+        raise WeightsError(name, "there is not enough memory for it")
+    except (SafetensorError, TypeError, ValueError, OSError) as error:
+        raise WeightsError(name, " ".join(str(error).split()))
+    return arrays
 
 
 def _split(tree):
@@ -210,24 +240,18 @@ def _one_network(tree, report):
     return inner[fitting[0]]
 
 
+# how a file begins, in small letters and without white space before it: what it is
 _SIGNATURES = (
-    (b"PK\x03\x04", "a zip archive (or a PyTorch file), not a weight file: unpack it first"),
+    (b"pk\x03\x04", "a zip archive (or a PyTorch file), not a weight file: unpack it first"),
     (b"\x1f\x8b", "a gzip archive, not a weight file: unpack it first"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself: run git lfs pull"),
+    (
+        (b"<!doctype", b"<html", b"<?xml", b"<head"),
+        "a web page, not a weight file (Google Drive sends one when a file's daily quota is used up): "
+        "delete it and download again",
+    ),
+    (b"", "not a weight file (neither .pdparams of Paddle 2.0 or later nor .safetensors)"),
 )
-
-
-def _what_it_is(head):
-    for start, what in _SIGNATURES:
-        if head.startswith(start):
-            return what
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return (
-            "a web page, not a weight file (Google Drive sends one when a file's daily quota is used up): "
-            "delete it and download again"
-        )
-    return "not a weight file (neither .pdparams of Paddle 2.0 or later nor .safetensors)"
 
 
 def _no_arrays(name, others):

@@ -213,18 +213,17 @@ def _preference(student):
     return mae, student.path
 
 
-def find_weights(folder=None, backbone=None):
+def find_weights(folder=None, backbone=None, kind="scfnet"):
     """The usable SCFNet weights in the weights folder: WeightFiles, published ones first, in the order of the release.
 
-    Without a `folder` that is named, and where the weights folder has none: those in the user's. The bundled student,
-    which a clone has there, is not among them. `backbone`: only weights with this one."""
+    Without a `folder` that is named, and where the weights folder has none: those in the user's. The bundled ones,
+    which a clone has there, are not among them. `backbone`: only weights with this one. `kind`: or else "backbone"."""
     found = []
     for each in release.weights_folders(folder):
         if not found:
-            files_in = map(WeightFile, release.weight_files(each))
-            found = [item for item in files_in if item.kind == "scfnet" and not item.is_bundled]
-            found = [item for item in found if backbone in (None, item.backbone)]
-    order = release.release().models
+            found = [item for item in map(WeightFile, release.weight_files(each)) if not item.is_bundled]
+            found = [item for item in found if item.kind == kind and backbone in (None, item.backbone)]
+    order = list(release.release())
     return sorted(found, key=lambda item: order.index(item.entry) if item.entry in order else len(order))
 
 
@@ -280,20 +279,13 @@ def verify(path, entry=None):
     shapes, unused = networks.expected(kind, backbone)
     files.fit(arrays, shapes, report, backbone, unused)
     weight_file, same_as, compared = WeightFile(path), None, ""
-    by_name = entry is None
-    if by_name:
-        entry = release.namesake(path) or (None if weight_file.is_named else weight_file.entry)
-    if entry is not None:
-        for kind, wanted in (("SHA-256", entry.sha256), ("MD5", entry.md5)):
-            if not wanted:
-                continue
-            if wanted == (weight_file.sha256 if kind == "SHA-256" else file_digest(path, hashlib.md5())):
-                same_as, compared = entry, compared or kind
-            elif by_name:
+    entry = entry or release.namesake(path) or (None if weight_file.is_named else weight_file.entry)
+    for kind, wanted in (("SHA-256", entry.sha256), ("MD5", entry.md5)) if entry else ():
+        if wanted:
+            if wanted != (weight_file.sha256 if kind == "SHA-256" else file_digest(path, hashlib.md5())):
                 reason = "has the name of %s, but its %s differs: it is another file, or damaged"
                 raise WeightsError(name, reason % (release.described(entry), kind))
-            else:
-                raise WeightsError(name, "is not the published file: its %s differs" % kind)
+            same_as, compared = entry, compared or kind
     return Verified(weight_file, path.stat().st_size, report, same_as, compared)
 
 
