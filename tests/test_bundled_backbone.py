@@ -79,7 +79,7 @@ def _graph(path, arrays):
         return name
 
     before = "image"
-    for key in [key for key in networks.backbone_shapes("mobilenetv3") if key.endswith(".conv.weight")]:
+    for key in [key for key in networks.expected("backbone", "mobilenetv3")[0] if key.endswith(".conv.weight")]:
         weight = arrays[key] if before != "image" else arrays[key][:, ::-1]
         made = helper.make_node("Conv", [before, constant(weight)], [key])
         norm = [constant(arrays[key[: -len("conv.weight")] + "bn." + name]) for name in _script()._NORM]

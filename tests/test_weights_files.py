@@ -507,7 +507,7 @@ class Shaped:
 def test_identify(backbone):
     whole = {key: Shaped(shape) for key, shape in networks.shape_tables()[backbone].items()}
     assert identify(whole) == ("scfnet", backbone)
-    alone = {key: Shaped(shape) for key, shape in networks.backbone_shapes(backbone).items()}
+    alone = {key: Shaped(shape) for key, shape in networks.expected("backbone", backbone)[0].items()}
     assert identify(alone) == ("backbone", backbone)
     head = {"mobilenetv3": "last_conv.weight", "resnet50": "fc.weight", "swin_b": "head.bias"}[backbone]
     assert identify(dict(alone, **{head: Shaped((1000,))})) == ("backbone", backbone)

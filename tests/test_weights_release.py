@@ -194,7 +194,7 @@ def test_parameter_counts(backbone, parameters):
 @pytest.fixture(scope="module")
 def imagenet():
     """A file as PaddleClas publishes it: the backbone and the classifier's last layers."""
-    arrays = random_arrays(networks.backbone_shapes("mobilenetv3"), seed=1)
+    arrays = random_arrays(networks.expected("backbone", "mobilenetv3")[0], seed=1)
     arrays.update(
         random_arrays(
             {
@@ -286,7 +286,7 @@ def test_wrong_backbone_files(folder, model, imagenet, student):
 
     refused(student, "holds a whole SCFNet, not the ImageNet weights")
     refused(
-        {key: np.zeros(shape, "i1") for key, shape in networks.backbone_shapes("resnet50").items()},
+        {key: np.zeros(shape, "i1") for key, shape in networks.expected("backbone", "resnet50")[0].items()},
         "ImageNet weights of resnet50, not of mobilenetv3",
     )
     refused({key: value for key, value in imagenet.items() if key != "conv.conv.weight"}, "missing conv.conv.weight")

@@ -147,7 +147,7 @@ class _Download:
             headers["Range"] = "bytes=%d-" % offset
             if notes.get("validator"):
                 headers["If-Range"] = notes["validator"]
-        with contextlib.closing(session.get(self.url, headers=headers, stream=True, timeout=timeout)) as response:
+        with session.get(self.url, headers=headers, stream=True, timeout=timeout) as response:
             total = self.judge(response, offset)
             if total == offset and response.status_code == 416:
                 return
@@ -181,8 +181,7 @@ class _Download:
         import requests
 
         received = offset
-        bar = progress(total=total, initial=offset, desc=self.part.name[1:-5], unit="B", unit_scale=True)
-        with contextlib.closing(bar):
+        with progress(total=total, initial=offset, desc=self.part.name[1:-5], unit="B", unit_scale=True) as bar:
             try:
                 for chunk in response.iter_content(CHUNK):
                     if received == 0 and chunk.lstrip()[:1] == b"<":

@@ -44,16 +44,18 @@ class LoadReport:
     converted: dict = field(default_factory=dict)
     said: list = field(default_factory=list)
 
+    @property
+    def remarks(self):
+        """A list of sentences on what was converted and what was ignored."""
+        kinds = " and ".join(sorted(set(self.converted.values())))
+        found = ["%d converted from %s to float32" % (len(self.converted), kinds)] if kinds else []
+        for reason in dict.fromkeys(self.ignored.values()):
+            keys = [key for key, why in self.ignored.items() if why == reason]
+            found.append("ignored: %s (%s)" % (some(keys), reason))
+        return found
+
     def __str__(self):
-        parts = ["%d entries loaded from %s" % (self.loaded, self.path)]
-        if self.converted:
-            kinds = sorted(set(self.converted.values()))
-            parts.append("%d converted from %s to float32" % (len(self.converted), " and ".join(kinds)))
-        reasons = {}
-        for key, why in self.ignored.items():
-            reasons.setdefault(why, []).append(key)
-        parts += ["ignored: %s (%s)" % (some(keys), why) for why, keys in reasons.items()]
-        return "; ".join(parts)
+        return "; ".join(["%d entries loaded from %s" % (self.loaded, self.path), *self.remarks])
 
 
 def load_weights(model: Any, path: str | os.PathLike) -> LoadReport:

@@ -31,16 +31,13 @@ def shape_tables():
         return {name: {key: tuple(shape) for key, shape in table.items()} for name, table in json.load(file).items()}
 
 
-def backbone_shapes(backbone):
-    """{key: shape} of a backbone alone."""
-    return {key[7:]: shape for key, shape in shape_tables()[backbone].items() if key.startswith("bkbone.")}
-
-
 def expected(kind, backbone):
     """What a "scfnet" or "backbone" file holds: ({key: shape}, beginnings of keys that may be there, too)."""
+    table = shape_tables()[backbone]
     if kind == "scfnet":
-        return shape_tables()[backbone], ()
-    return backbone_shapes(backbone), CLASSIFIER[backbone]
+        return table, ()
+    alone = {key[7:]: shape for key, shape in table.items() if key.startswith("bkbone.")}
+    return alone, CLASSIFIER[backbone]
 
 
 def compare(arrays, shapes, unused=()):
