@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import errno
 import importlib
 import os
 import sys
+from errno import EACCES, EDQUOT, EEXIST, EFBIG, EIO, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
 
 import kdscfnet
 from kdscfnet.errors import MachineError, UserError
@@ -29,20 +29,9 @@ VERBS = {
 }
 
 # What the system refuses: a full or broken disk is nobody's mistake (exit code 1), a path that cannot be used is (2)
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-_BAD_DISK = (*_FULL_DISK, errno.EIO, errno.EFBIG)
-_BAD_PATH = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-)
-
+_FULL_DISK = (ENOSPC, EDQUOT)
+_BAD_DISK = (*_FULL_DISK, EIO, EFBIG)
+_BAD_PATH = (EACCES, EPERM, EROFS, ENOENT, ENOTDIR, EISDIR, EEXIST, ENAMETOOLONG, ELOOP)
 
 QUIET = "no progress bar and no remarks; results and failures are still told"
 

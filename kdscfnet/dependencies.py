@@ -26,7 +26,6 @@ MODULES = {
     "pyyaml": "yaml",
     "pysodmetrics": "py_sod_metrics",
     "pytest-xdist": "xdist",
-    "pre-commit": "pre_commit",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
 }
@@ -88,13 +87,10 @@ def lacking(requirements):
 
 def pip():
     """How to call the pip of this Python: `python -m pip`, with the whole path where `python` is another one."""
-    short = shutil.which("python")
-    same = (
-        short
-        and os.path.realpath(short) == os.path.realpath(sys.executable)
-        and (os.path.dirname(short) == os.path.dirname(sys.executable))
-    )
-    return "%s -m pip" % ("python" if same else shlex.quote(sys.executable))
+    places = [
+        (os.path.dirname(path), os.path.realpath(path)) for path in (shutil.which("python") or "", sys.executable)
+    ]
+    return "%s -m pip" % ("python" if places[0] == places[1] else shlex.quote(sys.executable))
 
 
 def install(*requirements):

@@ -12,19 +12,6 @@ from kdscfnet.dependencies import install, pip
 PROBED = ("numpy", "cv2", "onnxruntime", "paddle2onnx", "visualdl", "paddle", "paddleseg")  # the slowest last
 LOW_DISK = 1 << 30  # bytes: a checkpoint of the largest model with its optimizer state is 0.8 GB
 NUMPY_1 = ("numpy<2", "opencv-python>=4.1.1")  # together, or pip may keep an OpenCV that needs numpy 2
-# Debian's packages of the libraries that OpenCV and Paddle load
-SYSTEM_LIBRARIES = {
-    "libGL": "libgl1",
-    "libgthread": "libglib2.0-0",
-    "libglib": "libglib2.0-0",
-    "libSM": "libsm6",
-    "libICE": "libice6",
-    "libXext": "libxext6",
-    "libXrender": "libxrender1",
-    "libX11": "libx11-6",
-    "libgomp": "libgomp1",
-    "libstdc++": "libstdc++6",
-}
 
 
 @dataclass(frozen=True)
@@ -107,17 +94,20 @@ def paddle_packages(facts, told):
 def system_libraries(facts, told):
     """A library of the system that OpenCV or Paddle loads is not there."""
     for module, title in (("cv2", "OpenCV"), ("paddle", "Paddle")):
-        found = re.search(r"(lib[A-Za-z+]+)[\w.+-]*\.so[\w.]*(?=: cannot open shared object)", facts.error(module))
+        pattern = r"(lib[A-Za-z+\d]+)[\w.+-]*?\.so(?:\.(\d+))?[\w.]*(?=: cannot open shared object)"
+        found = re.search(pattern, facts.error(module))
         if not found:
             continue
         told.update((module, "paddleseg"))
-        name, file = found.group(1), found.group()
-        mend = "apt-get install -y %s" % SYSTEM_LIBRARIES.get(name, "apt-file && apt-file search %s" % file)
+        name, version = found.groups()
+        # Debian names a library's package so: libSM.so.6 is in libsm6, libX11.so.6 in libx11-6
+        package = name.lower() + "-" * name[-1].isdigit() + (version or "")
+        both = name in ("libGL", "libgthread", "libglib")  # OpenCV needs what is in either
+        mend = "apt-get install -y %s" % ("libgl1 libglib2.0-0" if both else package)
         if module == "cv2":
-            mend = "apt-get install -y libgl1 libglib2.0-0" if name in ("libGL", "libgthread", "libglib") else mend
             headless = install(dependencies.read("base")["opencv-python"].replace("python", "python-headless"))
             mend += "   (without root: %s uninstall -y %s && %s)" % (pip(), " ".join(facts.opencvs), headless)
-        yield Finding("no %s" % name, "%s needs the system's %s, which is not there" % (title, file), mend)
+        yield Finding("no %s" % name, "%s needs the system's %s, which is not there" % (title, found.group()), mend)
 
 
 def paddle_fails(facts, told):

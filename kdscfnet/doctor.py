@@ -245,12 +245,3 @@ def report(facts, findings):
     faults = sum(finding.fault for finding in findings)
     lines.append("%d problem%s found" % (faults, "" if faults == 1 else "s") if faults else "no problem found")
     return "\n".join(lines)
-
-
-def as_json(facts, findings):
-    """The whole as a dict."""
-    return {
-        "ok": not any(finding.fault for finding in findings),
-        "found": dict(describe(facts)),
-        "findings": [vars(finding) for finding in findings],
-    }

@@ -43,11 +43,11 @@ def convolutions(path):
 
 def backbone(path):
     """{our key: float32 array} of the whole backbone."""
-    from kdscfnet.weights.networks import backbone_shapes
+    from kdscfnet.weights.networks import expected
 
     rng = np.random.default_rng(0)
     arrays, source = {}, iter(convolutions(path))
-    for key, shape in backbone_shapes("mobilenetv3").items():
+    for key, shape in expected("backbone", "mobilenetv3")[0].items():
         part = key.rsplit(".", 1)[1]
         if ".mid_se." in key:
             second = ".conv2." in key
@@ -61,7 +61,7 @@ def backbone(path):
             weight, norm = next(source)
             arrays[key] = np.ascontiguousarray(weight[:, ::-1] if len(arrays) == 0 else weight)
             arrays.update(zip((key[: -len("conv.weight")] + "bn." + n for n in _NORM), norm))
-    wrong = [key for key, shape in backbone_shapes("mobilenetv3").items() if arrays[key].shape != tuple(shape)]
+    wrong = [key for key, shape in expected("backbone", "mobilenetv3")[0].items() if arrays[key].shape != tuple(shape)]
     if wrong:
         raise SystemExit("%s: its shape is not that of the file's convolution: another file?" % wrong[0])
     return arrays

@@ -17,7 +17,7 @@ from kdscfnet.weights import fetch, files, networks, release
 
 ROOT = Path(__file__).resolve().parent.parent
 START = release.release().starts[0]
-PATH = release.path_of_ours(START)
+PATH = release.path_of_ours(START.file)
 
 
 def test_the_file_is_the_manifests(capsys):
@@ -49,7 +49,7 @@ def test_auto_means_imagenet(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert fetch.find_backbone("mobilenetv3", tmp_path) is None
     (tmp_path / "mine.safetensors").write_bytes(PATH.read_bytes())
-    assert fetch.find_backbone("mobilenetv3", tmp_path) == tmp_path / "mine.safetensors"
+    assert fetch.find_backbone("mobilenetv3", tmp_path).path == str(tmp_path / "mine.safetensors")
 
 
 def test_a_run_says_where_it_started(tmp_path, capsys):
@@ -79,7 +79,7 @@ def _graph(path, arrays):
         return name
 
     before = "image"
-    for key in [key for key in networks.backbone_shapes("mobilenetv3") if key.endswith(".conv.weight")]:
+    for key in [key for key in networks.expected("backbone", "mobilenetv3")[0] if key.endswith(".conv.weight")]:
         weight = arrays[key] if before != "image" else arrays[key][:, ::-1]
         made = helper.make_node("Conv", [before, constant(weight)], [key])
         norm = [constant(arrays[key[: -len("conv.weight")] + "bn." + name]) for name in _script()._NORM]

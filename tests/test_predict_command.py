@@ -20,7 +20,7 @@ from kdscfnet.data import names
 from kdscfnet.inference import inputs
 from kdscfnet.inference.record import NAME
 from kdscfnet.weights import weightfile
-from kdscfnet.weights.files import write_weights
+from kdscfnet.weights.files import read_weights, write_weights
 from kdscfnet.weights.weightfile import WeightFile
 
 
@@ -78,7 +78,7 @@ def test_a_result_is_made_again_where_it_is_not_what_is_asked_for(photos, tmp_pa
     # other weights of the same name, in another folder
     other = tmp_path / "other" / os.path.basename(str(weight_file()))
     other.parent.mkdir()
-    arrays = WeightFile(str(weight_file())).arrays()
+    arrays = read_weights(weight_file())
     write_weights(str(other), {key: array * 0.5 for key, array in arrays.items()})
     common = ["predict", "photos", "-o", "out", "--engine", "paddle", "--size", "64x32", "--weights"]
     assert cli.main([*common, str(other)]) == 0 and "3 made again" in capsys.readouterr().err

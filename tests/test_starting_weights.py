@@ -116,9 +116,9 @@ def test_a_backbone_in_the_users_folder_is_found(place):
     assert fetch.find_backbone("mobilenetv3") is None
     path = release.users_folder() / entry.file
     path.parent.mkdir(parents=True)
-    shapes = networks.backbone_shapes("mobilenetv3")
+    shapes = networks.expected("backbone", "mobilenetv3")[0]
     write_weights(path, {key: np.zeros(shape, "f4") for key, shape in shapes.items()})
-    assert fetch.find_backbone("mobilenetv3") == path
+    assert fetch.find_backbone("mobilenetv3").path == str(path)
 
 
 # Names of runs -------------------------------------------------------------------------------------------------------

@@ -307,7 +307,9 @@ def other_files(weights):
     yield "another network", pickle.dumps({"a": np.zeros(3, "f4")}, 4), "holds none of our networks"
     yield (
         "only the backbone",
-        pickle.dumps({key: np.zeros(shape, "f4") for key, shape in networks.backbone_shapes("mobilenetv3").items()}, 4),
+        pickle.dumps(
+            {key: np.zeros(shape, "f4") for key, shape in networks.expected("backbone", "mobilenetv3")[0].items()}, 4
+        ),
         "the ImageNet backbone mobilenetv3",
     )
     yield (

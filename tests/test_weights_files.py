@@ -26,7 +26,7 @@ from kdscfnet.weights.files import (
     save_weights,
     write_weights,
 )
-from kdscfnet.weights.networks import identify, identify_backbone
+from kdscfnet.weights.networks import identify
 
 # What any load may cost on top of six times the file: the interpreter's small change, and one report
 BASE_MEMORY = 2 << 20
@@ -245,7 +245,7 @@ def test_the_authors_file(shared, model, arrays):
         del expected["StructuredToParameterName@@"]
         assert list(expected) == list(model.state_dict())
         assert all((expected[key] == tensor.numpy()).all() for key, tensor in model.state_dict().items())
-        assert identify(read_weights(path)) == "mobilenetv3"
+        assert identify(read_weights(path)) == ("scfnet", "mobilenetv3")
     finally:
         put_back(model, arrays)
 
@@ -339,7 +339,7 @@ def test_every_way_in_which_state_dicts_are_written(tmp_path, model, arrays):
             assert report.loaded == 354, name
             assert all((others[key] == tensor.numpy()).all() for key, tensor in model.state_dict().items()), name
             shapes = read_weights(path, lazy=True)
-            assert identify(shapes) == "mobilenetv3"
+            assert identify(shapes) == ("scfnet", "mobilenetv3")
             assert all(shapes[key].nbytes == array.nbytes for key, array in others.items())
             put_back(model, arrays)
     finally:
@@ -385,7 +385,7 @@ def test_safetensors_load(tmp_path, model, arrays):
     try:
         report = load_weights(model, path)
         assert (report.loaded, report.format, report.converted) == (354, "safetensors", {"linear2.weight": "float16"})
-        assert identify(read_weights(path, lazy=True)) == "mobilenetv3"
+        assert identify(read_weights(path, lazy=True)) == ("scfnet", "mobilenetv3")
         assert (model.linear2.weight.numpy() == np.float32(np.float16(0.1))).all()
     finally:
         put_back(model, arrays)
@@ -506,15 +506,16 @@ class Shaped:
 @pytest.mark.parametrize("backbone", ["mobilenetv3", "resnet50", "swin_b"])
 def test_identify(backbone):
     whole = {key: Shaped(shape) for key, shape in networks.shape_tables()[backbone].items()}
-    assert identify(whole) == backbone and identify_backbone(whole) is None
-    alone = {key: Shaped(shape) for key, shape in networks.backbone_shapes(backbone).items()}
-    assert identify(alone) is None and identify_backbone(alone) == backbone
+    assert identify(whole) == ("scfnet", backbone)
+    alone = {key: Shaped(shape) for key, shape in networks.expected("backbone", backbone)[0].items()}
+    assert identify(alone) == ("backbone", backbone)
     head = {"mobilenetv3": "last_conv.weight", "resnet50": "fc.weight", "swin_b": "head.bias"}[backbone]
-    assert identify_backbone(dict(alone, **{head: Shaped((1000,))})) == backbone
-    assert identify_backbone(dict(alone, other=Shaped((1,)))) is None
+    assert identify(dict(alone, **{head: Shaped((1000,))})) == ("backbone", backbone)
+    assert identify(dict(alone, other=Shaped((1,)))) == ("other", "")
+    assert identify(dict(whole, **{"bkbone." + head: Shaped((1000,))})) == ("other", "")
     for key in list(whole)[::50]:
         less = {name: value for name, value in whole.items() if name != key}
-        assert identify(less) == (backbone if networks.is_derived(key) else None)
+        assert identify(less) == (("scfnet", backbone) if networks.is_derived(key) else ("other", ""))
 
 
 def test_reading_imports_no_paddle(tmp_path, arrays):
@@ -525,7 +526,7 @@ def test_reading_imports_no_paddle(tmp_path, arrays):
             "-c",
             "import sys; from kdscfnet.weights.files import read_weights\n"
             "from kdscfnet.weights.networks import identify\n"
-            "assert identify(read_weights(%r)) == 'mobilenetv3'\n"
+            "assert identify(read_weights(%r)) == ('scfnet', 'mobilenetv3')\n"
             "assert not {'paddle', 'cv2', 'safetensors'} & set(sys.modules)" % str(tmp_path / "a.pdparams"),
         ],
         check=True,

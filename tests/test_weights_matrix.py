@@ -77,7 +77,7 @@ def test_files_of_paddle_load_and_ours_load_in_paddle(tmp_path, backbone, wanted
     parameters = [key for key in wanted if not networks.is_derived(key)]
     for path in written_by_paddle(tmp_path, backbone, wanted):
         check(path, wanted)
-        assert identify(read_weights(path, lazy=True)) == backbone
+        assert identify(read_weights(path, lazy=True)) == ("scfnet", backbone)
         for key, tensor in model.state_dict().items():
             if not networks.is_derived(key):
                 tensor.set_value(np.zeros(tensor.shape, np.float32))

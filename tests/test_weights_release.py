@@ -194,7 +194,7 @@ def test_parameter_counts(backbone, parameters):
 @pytest.fixture(scope="module")
 def imagenet():
     """A file as PaddleClas publishes it: the backbone and the classifier's last layers."""
-    arrays = random_arrays(networks.backbone_shapes("mobilenetv3"), seed=1)
+    arrays = random_arrays(networks.expected("backbone", "mobilenetv3")[0], seed=1)
     arrays.update(
         random_arrays(
             {
@@ -286,7 +286,7 @@ def test_wrong_backbone_files(folder, model, imagenet, student):
 
     refused(student, "holds a whole SCFNet, not the ImageNet weights")
     refused(
-        {key: np.zeros(shape, "i1") for key, shape in networks.backbone_shapes("resnet50").items()},
+        {key: np.zeros(shape, "i1") for key, shape in networks.expected("backbone", "resnet50")[0].items()},
         "ImageNet weights of resnet50, not of mobilenetv3",
     )
     refused({key: value for key, value in imagenet.items() if key != "conv.conv.weight"}, "missing conv.conv.weight")
@@ -299,7 +299,7 @@ def test_the_resnet_of_paddle_vision_is_ours():
     from paddle.vision.models import resnet50
 
     arrays = resnet50().state_dict()
-    assert "fc.weight" in arrays and networks.identify_backbone(arrays) == "resnet50"
+    assert "fc.weight" in arrays and networks.identify(arrays) == ("backbone", "resnet50")
 
 
 # verify and the command line -----------------------------------------------------------------------------------------
@@ -314,7 +314,9 @@ def test_verify(folder, student):
     entry = release.release().find("fs-m3")
     verify(path, dataclasses.replace(entry, sha256=good.weight_file.sha256))
     for wrong in (dataclasses.replace(entry, sha256="0" * 64), dataclasses.replace(entry, md5="0" * 32)):
-        with pytest.raises(WeightsError, match="is not the published file"):
+        with pytest.raises(
+            WeightsError, match="has the name of the published FS-SCFNet, but its (SHA-256|MD5) differs"
+        ):
             verify(path, wrong)
     with pytest.raises(
         WeightsError, match="holds SCFNet with the backbone mobilenetv3, not SCFNet with the backbone resnet50"
@@ -554,7 +556,7 @@ def test_what_a_weight_file_is_is_found_out_once(folder, student, monkeypatch):
     assert (weight_file.kind, weight_file.backbone, weight_file.title) == ("scfnet", "mobilenetv3", "mine")
     assert weight_file.sha256 == file_sha256(weight_file.path) and weight_file.test_size() == (352, 352)
     assert len(opened) == 1
-    assert all((array == student[key]).all() for key, array in weight_file.arrays().items())
+    assert all((array == student[key]).all() for key, array in files.read_weights(weight_file).items())
 
 
 def test_errors_carry_path_and_reason(folder):

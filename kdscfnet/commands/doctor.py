@@ -18,8 +18,10 @@ def run(args):
 
     facts = doctor.look(args.data, args.weights)
     findings = diagnosis.diagnose(facts)
+    faulty = any(finding.fault for finding in findings)
     if args.json:
-        print(json.dumps(doctor.as_json(facts, findings), indent=2))
+        found = {"ok": not faulty, "found": dict(doctor.describe(facts)), "findings": list(map(vars, findings))}
+        print(json.dumps(found, indent=2))
     else:
         print(doctor.report(facts, findings))
-    return int(any(finding.fault for finding in findings))
+    return int(faulty)

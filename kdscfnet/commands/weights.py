@@ -54,8 +54,7 @@ def run(args):
 
 def print_list(folder=None, links=False):
     """Print the release, what of it is in the weights folder, and what else is there."""
-    published, root = release.release(), release.weights_folder(folder)
-    folders = release.weights_folders(folder)
+    published, folders = release.release(), release.weights_folders(folder)
     found = [WeightFile(path) for each in folders for path in release.weight_files(each)]
     have = {}
     for item in found:
@@ -85,7 +84,12 @@ def print_list(folder=None, links=False):
             notes.append("%s is found as %s" % (entry.file, shown_path(cached)))
         rows.append((entry.backbone, "ImageNet", entry.backbone, "-", "-", "-", known, entry.file))
     change = "(change it: --weights-folder, or %s)" % release.ENVIRONMENT
-    lines = [*columns(rows, left=range(8)), *notes, "", "Weights folder: %s %s" % (os.path.abspath(str(root)), change)]
+    lines = [
+        *columns(rows, left=range(8)),
+        *notes,
+        "",
+        "Weights folder: %s %s" % (os.path.abspath(str(folders[0])), change),
+    ]
     ours = bundled(whole=False)
     if ours is not None:
         what = ours.problem or "MAE %s" % published.bundled.scores
@@ -106,11 +110,7 @@ def print_list(folder=None, links=False):
 
 
 def _what(item):
-    if item.kind == "broken":
-        return item.problem.split(": ", 1)[-1]
-    if item.kind == "other":
-        return "not a network of ours"
-    return "%s %s" % ("SCFNet with the backbone" if item.kind == "scfnet" else "ImageNet backbone", item.backbone)
+    return item.problem.split(": ", 1)[-1] or release.holding(item.kind, item.backbone)
 
 
 def download(names, folder=None, overwrite=False, mirror=None):
@@ -155,12 +155,8 @@ def print_verified(paths):
             print("      by its %s: %s%s" % ("name" if found.is_named else "SHA-256", found.title, mae))
         if good.same_as is not None:
             print("      %s, byte for byte (by its %s)" % (release.described(good.same_as), good.checksum))
-        if report.converted:
-            kinds = " and ".join(sorted(set(report.converted.values())))
-            print("      %d entries are %s: they become float32 when loaded" % (len(report.converted), kinds))
-        if report.ignored:
-            print("      not used: %s" % files.some(list(report.ignored)))
-        print("      sha256 %s" % found.sha256)
+        for line in (*report.remarks, "sha256 %s" % found.sha256):
+            print("      %s" % line)
     if bad and len(paths) > 1:
         print("%d of %d files are bad" % (bad, len(paths)), file=sys.stderr)
     return 2 if bad else 0
@@ -172,12 +168,12 @@ def convert(source, target, overwrite=False):
         raise UserError("%s is there already: --overwrite replaces it" % shown_path(target))
     files.expect_suffix(target)
     arrays = files.read_weights(source)
-    backbone = networks.identify(arrays)
-    if backbone:  # .safetensors files are sorted otherwise; .pdparams files get the order of the authors'
+    kind, backbone = networks.identify(arrays)
+    if kind == "scfnet":  # .safetensors files are sorted otherwise; .pdparams files get the order of the authors'
         table = networks.shape_tables()[backbone]
         keys = [key for key in table if key in arrays] + [key for key in arrays if key not in table]
         arrays = {key: arrays[key] for key in keys}
     files.write_weights(target, arrays)
-    what = "SCFNet with the backbone " + backbone if backbone else shown_path(source)
+    what = release.holding(kind, backbone) if kind == "scfnet" else shown_path(source)
     print("%s: %d arrays of %s" % (shown_path(target), len(arrays), what))
     return 0

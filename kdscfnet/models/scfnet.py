@@ -43,9 +43,7 @@ class SCFM(nn.Layer):
 
     def __init__(self, channels):
         super().__init__()
-        self.cv1 = conv_bn_relu(channels, channels)
-        self.cv2 = conv_bn_relu(channels, channels)
-        self.cv3 = conv_bn_relu(channels, channels)
+        self.cv1, self.cv2, self.cv3 = (conv_bn_relu(channels, channels) for _ in range(3))
 
     def forward(self, low, high, deepest):
         coarse = self.cv1(high + high * resize(deepest, high))

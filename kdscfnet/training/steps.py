@@ -110,7 +110,7 @@ def open_teacher(backbone, weights, engine="auto", sizes=()):
 
     weights = resolve(weights)
     if weights.kind == "broken":
-        weights.arrays()  # raises what is wrong
+        read_weights(weights)  # raises what is wrong
     if weights.kind == "scfnet" and weights.backbone != backbone:
         reason = "holds a network with %s, the recipe's teacher has %s" % (weights.backbone, backbone)
         raise WeightsError(weights.path, reason)

@@ -107,8 +107,8 @@ class _Download:
         with requests.Session() as session:
             # Byte offsets must be those of the file, not of a compressed stream.
             session.headers.update({"Accept-Encoding": "identity", "User-Agent": "Mozilla/5.0 (kdscfnet)"})
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=_retries(attempts, pause)))
+            for adapter in session.adapters.values():
+                adapter.max_retries = _retries(attempts, pause)
             while True:
                 before = self.size()
                 try:
@@ -137,12 +137,9 @@ class _Download:
             notes["validator"] = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
         write_json(str(_notes(self.part)), notes)
 
-    def notes(self):
-        return read_json_object(_notes(self.part))
-
     def attempt(self, session, timeout):
         """One request for what is not here yet. Raises _BrokeOff where a further one may go on."""
-        headers, notes = {}, self.notes()
+        headers, notes = {}, read_json_object(_notes(self.part))
         if self.size() and notes.get("url") != self.url:
             self.start_over()
         offset = self.size()
@@ -150,7 +147,7 @@ class _Download:
             headers["Range"] = "bytes=%d-" % offset
             if notes.get("validator"):
                 headers["If-Range"] = notes["validator"]
-        with contextlib.closing(session.get(self.url, headers=headers, stream=True, timeout=timeout)) as response:
+        with session.get(self.url, headers=headers, stream=True, timeout=timeout) as response:
             total = self.judge(response, offset)
             if total == offset and response.status_code == 416:
                 return
@@ -166,29 +163,25 @@ class _Download:
 
     def judge(self, response, offset):
         """The length of the whole file; None where the server does not say. Raises where this is no part of it."""
-        status = response.status_code
-        span, _, total = response.headers.get("Content-Range", "").replace("bytes ", "").partition("/")
+        status, total = response.status_code, response.headers.get("Content-Length", "")
         if status in (206, 416):
+            span, _, total = response.headers.get("Content-Range", "").replace("bytes ", "").partition("/")
             if not offset or (span.split("-")[0] if status == 206 else total) != str(offset):
                 self.start_over()
                 raise _BrokeOff("the server has another file than the one that was begun")
-        elif status in (404, 410):
-            raise DownloadError("the server does not have the file (%d)" % status)
-        elif status == 408 or status == 429 or status >= 500:
+        elif status in _REPEATED or status >= 500:
             busy = "too many downloads (429): try again later"
             raise self.given_up(busy if status == 429 else "the server has a problem (%d)" % status)
         elif status != 200:
-            raise DownloadError("the server refuses (%d)" % status)
-        else:
-            total = response.headers.get("Content-Length", "")
+            refuses = "does not have the file" if status in (404, 410) else "refuses"
+            raise DownloadError("the server %s (%d)" % (refuses, status))
         return int(total) if total.isdigit() else None
 
     def receive(self, response, offset, total):
         import requests
 
         received = offset
-        bar = progress(total=total, initial=offset, desc=self.part.name[1:-5], unit="B", unit_scale=True)
-        with contextlib.closing(bar):
+        with progress(total=total, initial=offset, desc=self.part.name[1:-5], unit="B", unit_scale=True) as bar:
             try:
                 for chunk in response.iter_content(CHUNK):
                     if received == 0 and chunk.lstrip()[:1] == b"<":
@@ -227,20 +220,15 @@ def _problem(error):
     """What an exception of requests means to a user, by what first went wrong."""
     import requests
 
-    if isinstance(error, requests.exceptions.SSLError):
-        return "no secure connection to the server (%s)" % _line(error)
-    causes = [error]
+    causes, line = [error], shown(" ".join(str(error).split()), 160)[1:-1]
     while causes[-1].__context__ is not None:
         causes.append(causes[-1].__context__)
     for kind, meaning in (
+        (requests.exceptions.SSLError, "no secure connection to the server (%s)" % line),
         (socket.gaierror, "the server's name is not known: is there an internet connection?"),
         (ConnectionRefusedError, "the server refuses connections"),
         ((requests.exceptions.Timeout, socket.timeout), "the server does not answer"),
     ):
         if any(isinstance(cause, kind) for cause in causes):
             return meaning
-    return "no connection to the server (%s)" % _line(error)
-
-
-def _line(error):
-    return shown(" ".join(str(error).split()), 160)[1:-1]
+    return "no connection to the server (%s)" % line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -11,8 +10,8 @@ import numpy as np
 from kdscfnet.errors import WeightsError
 from kdscfnet.weights import files, networks
 from kdscfnet.weights.networks import shape_tables
-from kdscfnet.weights.release import MIRROR, how_to_get, path_of_ours, release, weight_files, weights_folders
-from kdscfnet.weights.weightfile import WeightFile, verify
+from kdscfnet.weights.release import MIRROR, how_to_get, path_of_ours, release, weights_folders
+from kdscfnet.weights.weightfile import WeightFile, find_weights, verify
 
 
 def fetch(entry, folder=None, force=False, mirror=None, **options):
@@ -50,18 +49,12 @@ def _limit(entry):
 
 
 def find_backbone(backbone, folder=None):
-    """The path of ImageNet weights for `backbone` in the weights folder or the user's, else in the cache of the library
-    that publishes them, else None."""
-    entry = next(item for item in release().backbones if item.backbone == backbone)
-    paths = []
-    for each in weights_folders(folder):
-        paths += [each / entry.file, *weight_files(each)]
-    for path in [*paths, Path(os.path.expanduser(entry.cache)) / entry.file]:
-        if path.is_file():
-            weight_file = WeightFile(path)
-            if weight_file.kind == "backbone" and weight_file.backbone == backbone and not weight_file.is_bundled:
-                return path
-    return None
+    """The WeightFile of ImageNet weights for `backbone` in the weights folder or the user's, else in the cache of the
+    library that publishes them, else None."""
+    entry = release().find(backbone)
+    cached = WeightFile(os.path.join(os.path.expanduser(entry.cache), entry.file))
+    found = [*find_weights(folder, backbone, "backbone"), cached]
+    return next((item for item in found if (item.kind, item.backbone) == ("backbone", backbone)), None)
 
 
 def load_backbone(model, source, folder=None, **options):
@@ -78,26 +71,19 @@ def load_backbone(model, source, folder=None, **options):
     if source == "none":
         return None
     if source == "auto":
-        entry = next(item for item in release().backbones if item.backbone == model.backbone)
-        path = find_backbone(model.backbone, folder)
-        if path is None:
-            try:
-                path = fetch(entry, folder, **options)
-            except WeightsError as error:
-                raise WeightsError(error.path, "%s; or start from random numbers: --pretrained none" % error.reason)
+        try:
+            found = find_backbone(model.backbone, folder)
+            path = found or fetch(release().find(model.backbone), folder, **options)
+        except WeightsError as error:
+            raise WeightsError(error.path, "%s; or start from random numbers: --pretrained none" % error.reason)
     else:
-        ours = {entry.name: path_of_ours(entry) for entry in release().starts}
-        path = ours.get(source) or source
+        path = {entry.name: path_of_ours(entry.file) for entry in release().starts}.get(source) or source
     arrays, report = files.read_file(path)
-    state = model.bkbone.state_dict()
-    if networks.identify(arrays):
+    kind, backbone = networks.identify(arrays)
+    if kind == "scfnet":
         reason = "holds a whole SCFNet, not the ImageNet weights of a backbone that --pretrained takes"
         raise WeightsError(report.path, reason)
-    other = networks.identify_backbone(arrays)
-    if other and other != model.backbone:
-        raise WeightsError(report.path, "holds ImageNet weights of %s, not of %s" % (other, model.backbone))
-    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    chosen = files.fit(arrays, shapes, report, "backbone " + model.backbone, networks.CLASSIFIER[model.backbone])
-    for key, array in chosen.items():
-        state[key].set_value(array)
-    return report
+    if kind == "backbone" and backbone != model.backbone:
+        raise WeightsError(report.path, "holds ImageNet weights of %s, not of %s" % (backbone, model.backbone))
+    unused = networks.CLASSIFIER[model.backbone]
+    return files.put(model.bkbone, arrays, report, "backbone " + model.backbone, unused)

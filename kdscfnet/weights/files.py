@@ -14,15 +14,18 @@ from typing import Any
 import numpy as np
 
 from kdscfnet.errors import WeightsError
-from kdscfnet.files import open_regular
+from kdscfnet.files import atomic_path, open_regular
 from kdscfnet.text import say_once, shown, shown_path
-from kdscfnet.weights.networks import identify, identify_backbone, is_derived, prefix_of
+from kdscfnet.weights.networks import compare, identify, prefix_of
 from kdscfnet.weights.pickles import DTYPES, INLINE, MAX_SIDE, Array, bare, read_arrays, write_arrays
 from kdscfnet.weights.release import SUFFIXES
-from kdscfnet.weights.tensors import BFLOAT16, read_safetensors, write_safetensors
 
 NAME_TABLE = "StructuredToParameterName@@"  # paddle.save's table from keys to the names of parameters
 MAX_HEADER = 1 << 20  # bytes of a safetensors header; ours have 60 kB
+BFLOAT16 = np.dtype("u2")  # numpy has no bfloat16: Paddle hands out its bits as integers
+_DTYPES = {"BOOL": "b1", "BF16": "u2"}
+for _kind, _sizes in (("F", (2, 4, 8)), ("I", (1, 2, 4, 8)), ("U", (1, 2, 4, 8))):
+    _DTYPES.update({"%s%d" % (_kind, 8 * size): "%s%d" % (_kind.lower(), size) for size in _sizes})
 
 
 @dataclass
@@ -41,16 +44,18 @@ class LoadReport:
     converted: dict = field(default_factory=dict)
     said: list = field(default_factory=list)
 
+    @property
+    def remarks(self):
+        """A list of sentences on what was converted and what was ignored."""
+        kinds = " and ".join(sorted(set(self.converted.values())))
+        found = ["%d converted from %s to float32" % (len(self.converted), kinds)] if kinds else []
+        for reason in dict.fromkeys(self.ignored.values()):
+            keys = [key for key, why in self.ignored.items() if why == reason]
+            found.append("ignored: %s (%s)" % (some(keys), reason))
+        return found
+
     def __str__(self):
-        parts = ["%d entries loaded from %s" % (self.loaded, self.path)]
-        if self.converted:
-            kinds = sorted(set(self.converted.values()))
-            parts.append("%d converted from %s to float32" % (len(self.converted), " and ".join(kinds)))
-        reasons = {}
-        for key, why in self.ignored.items():
-            reasons.setdefault(why, []).append(key)
-        parts += ["ignored: %s (%s)" % (some(keys), why) for why, keys in reasons.items()]
-        return "; ".join(parts)
+        return "; ".join(["%d entries loaded from %s" % (self.loaded, self.path), *self.remarks])
 
 
 def load_weights(model: Any, path: str | os.PathLike) -> LoadReport:
@@ -68,10 +73,14 @@ def load_weights(model: Any, path: str | os.PathLike) -> LoadReport:
     what is wrong with its shape or dtype) and `non_finite` list everything. The model is as it was then.
     """
     arrays, report = read_file(path)
-    state = model.state_dict()
+    return put(model, arrays, report, getattr(model, "backbone", None))
+
+
+def put(layer, arrays, report, model=None, unused=()):
+    """`fit` arrays to a paddle.nn.Layer, and set its state to them. Returns the report."""
+    state = layer.state_dict()
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    chosen = fit(arrays, shapes, report, model=getattr(model, "backbone", None))
-    for key, array in chosen.items():
+    for key, array in fit(arrays, shapes, report, model, unused).items():
         state[key].set_value(array)
     return report
 
@@ -86,61 +95,44 @@ def fit(arrays, shapes, report, model=None, unused=()):
 
     Returns key → float32 array. Raises WeightsError as `load_weights` says.
     """
-    missing, unexpected, mismatched, non_finite, chosen = [], [], {}, [], {}
-    has_derived = any(map(is_derived, shapes))
-    for key, shape in shapes.items():
-        if is_derived(key):
-            continue
-        if key not in arrays:
-            missing.append(key)
-            continue
-        array = arrays[key]
-        if tuple(array.shape) != tuple(shape):
-            mismatched[key] = "is %s, should be %s" % (list(array.shape), list(shape))
-        elif array.dtype.kind != "f" and array.dtype != BFLOAT16:
-            mismatched[key] = "is %s, should be float32" % array.dtype
-        else:
-            chosen[key] = array
-    for key in arrays:
-        if has_derived and is_derived(key):
-            report.ignored[key] = "derived from the size of the network, which has its own"
-        elif key not in shapes:
-            if unused and key.startswith(tuple(unused)):
-                report.ignored[key] = "part of the ImageNet classifier, not used"
-            else:
-                unexpected.append(key)
-    if not (missing or unexpected or mismatched):
-        for key, array in chosen.items():
-            if array.dtype == BFLOAT16:
-                report.converted[key], chosen[key] = "bfloat16", (array.astype("<u4") << 16).view("<f4")
-            elif array.dtype != np.float32:
-                report.converted[key] = str(array.dtype)
-                with np.errstate(over="ignore"):
-                    chosen[key] = array.astype(np.float32)
-            if not np.isfinite(chosen[key]).all():
-                non_finite.append(key)
-    if missing or unexpected or mismatched or non_finite:
-        raise _misfit(report.path, arrays, model, missing, unexpected, mismatched, non_finite)
+    missing, unexpected, mismatched, ignored = compare(arrays, shapes, tuple(unused))
+    report.ignored.update(ignored)
+    chosen = {key: arrays[key] for key in shapes if key in arrays and key not in ignored}
+    for key, array in chosen.items():
+        if array.dtype.kind != "f" and array.dtype != BFLOAT16:
+            mismatched.setdefault(key, "is %s, should be float32" % array.dtype)
+    if missing or unexpected or mismatched:
+        raise _misfit(report.path, arrays, model, missing, unexpected, mismatched)
+    for key, array in chosen.items():
+        if array.dtype == BFLOAT16:
+            report.converted[key], chosen[key] = "bfloat16", (array.astype("<u4") << 16).view("<f4")
+        elif array.dtype != np.float32:
+            report.converted[key] = str(array.dtype)
+            with np.errstate(over="ignore"):
+                chosen[key] = array.astype(np.float32)
+    non_finite = [key for key, array in chosen.items() if not np.isfinite(array).all()]
+    if non_finite:
+        reason = "NaN or infinite values in %s: the file is damaged, or its training diverged" % some(non_finite)
+        error = WeightsError(report.path, reason)
+        error.non_finite = non_finite
+        raise error
     report.loaded = len(chosen)
     return chosen
 
 
-def _misfit(path, arrays, model, missing, unexpected, mismatched, non_finite):
+def _misfit(path, arrays, model, missing, unexpected, mismatched):
     wrong = ["%s %s" % item for item in mismatched.items()]
     lists = (("missing %s", missing), ("unexpected %s", unexpected), ("wrong: %s", wrong))
     parts = "; ".join(text % some(found) for text, found in lists if found)
     reason = "does not fit the network%s: %s" % (" (%s)" % model if model else "", parts)
-    other, backbone = identify(arrays), identify_backbone(arrays)
-    if non_finite:
-        reason = "NaN or infinite values in %s: the file is damaged, or its training diverged" % some(non_finite)
-    elif other and other != model:
-        names = other, model or "this network", other
+    kind, backbone = identify(arrays)
+    if kind == "scfnet" and backbone != model:
+        names = backbone, model or "this network", backbone
         reason = "holds SCFNet with the backbone %s, not %s: use --backbone %s, or another file" % names
-    elif backbone:
+    elif kind == "backbone":
         reason = "holds only the ImageNet backbone %s, not a whole SCFNet: it is for --pretrained" % backbone
     error = WeightsError(path, reason)
-    error.missing, error.unexpected = missing, unexpected
-    error.mismatched, error.non_finite = mismatched, non_finite
+    error.missing, error.unexpected, error.mismatched = missing, unexpected, mismatched
     return error
 
 
@@ -187,9 +179,10 @@ def read_file(path, lazy=False):
         elif head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8:
             if struct.unpack("<Q", head[:8])[0] > MAX_HEADER:
                 raise WeightsError(name, "its header is larger than any weight file's: it is damaged")
-            arrays, report = read_safetensors(path, name, lazy), LoadReport(name, "safetensors", 0)
+            arrays, report = _read_safetensors(path, name, lazy), LoadReport(name, "safetensors", 0)
         else:
-            raise WeightsError(name, _what_it_is(head))
+            text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+            raise WeightsError(name, next(what for start, what in _SIGNATURES if text.startswith(start)))
     if not arrays:
         raise WeightsError(name, "holds no arrays")
     prefix = prefix_of(arrays)
@@ -199,6 +192,32 @@ def read_file(path, lazy=False):
     for what in report.said if not lazy else ():
         say_once("%s: %s" % (name, what))
     return arrays, report
+
+
+def _read_safetensors(path, name, lazy=False):
+    """{key: numpy array} of a .safetensors file; `lazy`: objects with shape and dtype. Raises WeightsError."""
+    from safetensors import SafetensorError, deserialize, safe_open
+
+    arrays = {}
+    try:
+        if lazy:
+            with safe_open(path, framework="numpy") as file:
+                for key in file.keys():
+                    part, arrays[key] = file.get_slice(key), Array()
+                    arrays[key].shape, arrays[key].dtype = tuple(part.get_shape()), np.dtype(_DTYPES[part.get_dtype()])
+        else:  # not safe_open, which needs ml_dtypes for BF16
+            with open(path, "rb") as file:
+                parts = dict(deserialize(file.read()))
+            for key in sorted(parts):
+                part = parts[key]
+                arrays[key] = np.frombuffer(part["data"], _DTYPES[part["dtype"]]).reshape(part["shape"])
+    except KeyError as error:
+        raise WeightsError(name, "an array in it holds no plain numbers (dtype %s)" % error)
+    except MemoryError:
+        raise WeightsError(name, "there is not enough memory for it")
+    except (SafetensorError, TypeError, ValueError, OSError) as error:
+        raise WeightsError(name, " ".join(str(error).split()))
+    return arrays
 
 
 def _split(tree):
@@ -223,24 +242,18 @@ def _one_network(tree, report):
     return inner[fitting[0]]
 
 
+# how a file begins, in small letters and without white space before it: what it is
 _SIGNATURES = (
-    (b"PK\x03\x04", "a zip archive (or a PyTorch file), not a weight file: unpack it first"),
+    (b"pk\x03\x04", "a zip archive (or a PyTorch file), not a weight file: unpack it first"),
     (b"\x1f\x8b", "a gzip archive, not a weight file: unpack it first"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself: run git lfs pull"),
+    (
+        (b"<!doctype", b"<html", b"<?xml", b"<head"),
+        "a web page, not a weight file (Google Drive sends one when a file's daily quota is used up): "
+        "delete it and download again",
+    ),
+    (b"", "not a weight file (neither .pdparams of Paddle 2.0 or later nor .safetensors)"),
 )
-
-
-def _what_it_is(head):
-    for start, what in _SIGNATURES:
-        if head.startswith(start):
-            return what
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return (
-            "a web page, not a weight file (Google Drive sends one when a file's daily quota is used up): "
-            "delete it and download again"
-        )
-    return "not a weight file (neither .pdparams of Paddle 2.0 or later nor .safetensors)"
 
 
 def _no_arrays(name, others):
@@ -285,7 +298,10 @@ def write_weights(path, arrays):
     if suffix == ".pdparams":
         write_arrays(path, arrays)
         return
-    write_safetensors(path, arrays)
+    from safetensors.numpy import save_file
+
+    with atomic_path(path) as temporary:
+        save_file(arrays, temporary)
 
 
 def _unwritable(key, array, suffix):

@@ -1,10 +1,4 @@
-"""Which of our networks a state dict is, by its keys and shapes alone; without Paddle.
-
-identify(arrays)            the backbone of an SCFNet
-identify_backbone(arrays)   the backbone that ImageNet weights are of
-prefix_of(keys)             what stands before our names of all keys
-shape_tables()              {backbone: {key: shape}}
-"""
+"""Which of our networks a state dict is, by its keys and shapes alone; without Paddle."""
 
 from __future__ import annotations
 
@@ -14,8 +8,9 @@ import re
 from pathlib import Path
 
 # Buffers that follow from the size of the network alone: the model has its own
-DERIVED = ("relative_position_index", "relative_position_bias", "attn_mask")
-_DERIVED = re.compile(r"^(bkbone\.)?layers\.\d+\.blocks\.\d+\.(attn\.)?(%s)$" % "|".join(DERIVED))
+_DERIVED = re.compile(
+    r"^(bkbone\.)?layers\.\d+\.blocks\.\d+\.(attn\.)?(relative_position_index|relative_position_bias|attn_mask)$"
+)
 # Layers of the ImageNet classifiers that come after the maps we use, by backbone
 CLASSIFIER = {
     "mobilenetv3": ("last_second_conv.", "last_conv.", "fc."),
@@ -36,33 +31,53 @@ def shape_tables():
         return {name: {key: tuple(shape) for key, shape in table.items()} for name, table in json.load(file).items()}
 
 
-def backbone_shapes(backbone):
-    """{key: shape} of a backbone alone."""
-    return {key[7:]: shape for key, shape in shape_tables()[backbone].items() if key.startswith("bkbone.")}
+def expected(kind, backbone):
+    """What a "scfnet" or "backbone" file holds: ({key: shape}, beginnings of keys that may be there, too)."""
+    table = shape_tables()[backbone]
+    if kind == "scfnet":
+        return table, ()
+    alone = {key[7:]: shape for key, shape in table.items() if key.startswith("bkbone.")}
+    return alone, CLASSIFIER[backbone]
+
+
+def compare(arrays, shapes, unused=()):
+    """How `arrays` (key → something with .shape) differs from a network; derived buffers may differ.
+
+    Returns (missing keys, unexpected keys, {key: what is wrong with its shape}, {key: why it is not used}).
+    """
+    wanted = {key: tuple(shape) for key, shape in shapes.items() if not is_derived(key)}
+    missing = [key for key in wanted if key not in arrays]
+    unexpected, mismatched, ignored = [], {}, {}
+    for key, array in arrays.items():
+        if key in wanted:
+            if tuple(array.shape) != wanted[key]:
+                mismatched[key] = "is %s, should be %s" % (list(array.shape), list(wanted[key]))
+        elif len(wanted) < len(shapes) and is_derived(key):
+            ignored[key] = "derived from the size of the network, which has its own"
+        elif key.startswith(unused):
+            ignored[key] = "part of the ImageNet classifier, not used"
+        else:
+            unexpected.append(key)
+    return missing, unexpected, mismatched, ignored
+
+
+def _networks():
+    return [(kind, backbone) for kind in ("scfnet", "backbone") for backbone in shape_tables()]
 
 
 def identify(arrays):
-    """The backbone of the SCFNet that `arrays` (key → something with .shape) is: "mobilenetv3", "resnet50", "swin_b".
-    None where it is none of them."""
-    for name, table in shape_tables().items():
-        if _same(arrays, table, ()):
-            return name
-    return None
-
-
-def identify_backbone(arrays):
-    """The backbone whose ImageNet weights `arrays` is, with or without the classifier; None where it is none."""
-    for name in shape_tables():
-        if _same(arrays, backbone_shapes(name), CLASSIFIER[name]):
-            return name
-    return None
+    """(kind, backbone) of `arrays` (key → something with .shape): "scfnet"; "backbone" for ImageNet weights, with or
+    without the classifier; ("other", "") where it is none of our networks."""
+    for network in _networks():
+        if not any(compare(arrays, *expected(*network))[:3]):
+            return network
+    return "other", ""
 
 
 @functools.lru_cache(maxsize=1)
 def _known():
     """The keys of all networks and backbones."""
-    tables = shape_tables()
-    return {key for table in tables.values() for key in table}.union(*(backbone_shapes(name) for name in tables))
+    return {key for network in _networks() for key in expected(*network)[0]}
 
 
 def prefix_of(keys):
@@ -74,11 +89,3 @@ def prefix_of(keys):
         if not prefix or not all(key.startswith(prefix) for key in keys):
             return None
     return prefix
-
-
-def _same(arrays, table, unused):
-    for key, shape in table.items():
-        if not is_derived(key) and (key not in arrays or tuple(arrays[key].shape) != shape):
-            return False
-    has_derived = any(map(is_derived, table))
-    return all(key in table or (has_derived and is_derived(key)) or key.startswith(unused or ("\0",)) for key in arrays)

@@ -30,6 +30,9 @@ MAX_SIDE = 1 << 31  # of an array
 DTYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 
 
+_CODE = "no weight file needs: it is damaged, or may run code; do not open it with paddle.load or pickle"
+
+
 class _Refused(Exception):
     """Says what in a file is no part of a pickle of arrays."""
 
@@ -85,18 +88,16 @@ class Array:
     def read(self, file):
         """The array itself: numpy, aligned, writable, native byte order."""
         data = self.data
-        if type(data) is _Span and not data.text:
-            array = np.empty(self.nbytes // self.dtype.itemsize, self.dtype)
+        if type(data) is _Span:
             file.seek(data.offset)
-            if file.readinto(memoryview(array).cast("B")) != data.length:
-                raise _Refused("the file became shorter while it was read")
-        else:
-            if type(data) is _Span:
-                file.seek(data.offset)
-                data = file.read(data.length).decode("utf-8")
-            array = np.frombuffer(data if type(data) is bytes else data.encode("latin-1"), self.dtype).copy()
-        array = array.reshape(self.shape, order="F" if self.fortran else "C")
-        return array.astype(self.dtype.newbyteorder("="), order="K", copy=False)
+            data = file.read(data.length)
+            data = data.decode("utf-8") if self.data.text else data
+        if type(data) is str:
+            data = data.encode("latin-1")
+        if len(data) != self.nbytes:
+            raise _Refused("the file became shorter while it was read")
+        array = np.frombuffer(data, self.dtype).reshape(self.shape, order="F" if self.fortran else "C")
+        return array.astype(self.dtype.newbyteorder("="), order="K")  # always a copy
 
 
 class Dict(dict):
@@ -185,26 +186,21 @@ class _Handlers(dict):
     def __missing__(self, code):
         name = next((name for name, value in vars(pickle).items() if value == bytes([code]) and name.isupper()), "")
         what = "the pickle opcode %s" % name if name else "byte 0x%02x, which is no pickle opcode" % code
-        raise _Refused(
-            "it has %s, which no weight file needs: it is damaged, or may run code; do not open it with paddle.load "
-            "or pickle" % what
-        )
+        raise _Refused("it has %s, which %s" % (what, _CODE))
 
 
 def _data(layout, kind):
-    """The handler of an opcode that a length and that many bytes follow."""
+    """The handler of an opcode that a length and that many bytes follow: text in the encoding `kind`, or data."""
 
     def load(self):
         (length,) = struct.unpack(layout, self.read(struct.calcsize(layout)))
         if length > INLINE:
-            self.append(_Span(self.source.position, length, kind == "text"))
+            self.append(_Span(self.source.position, length, kind == "utf-8"))
             self.source.skip(length)
             self.source.file.seek(length, os.SEEK_CUR)
         else:
             data = self.read(length)
-            self.append(
-                data if kind == "bytes" else data.decode("utf-8" if kind == "text" else "latin-1", "surrogatepass")
-            )
+            self.append(data.decode(kind, "surrogatepass") if kind else data)
 
     return load
 
@@ -212,9 +208,9 @@ def _data(layout, kind):
 class _Unpickler(pickle._Unpickler):
     dispatch = _Handlers((code, pickle._Unpickler.dispatch[code]) for code in _OPCODES)
     for _code, _layout, _kind in (
-        *((0x43, "<B", "bytes"), (0x42, "<I", "bytes"), (0x8E, "<Q", "bytes"), (0x96, "<Q", "bytes")),
-        *((0x8C, "<B", "text"), (0x58, "<I", "text"), (0x8D, "<Q", "text")),
-        *((0x55, "<B", "string"), (0x54, "<I", "string")),  # of Python 2: Latin-1 text, or data
+        *((0x43, "<B", None), (0x42, "<I", None), (0x8E, "<Q", None), (0x96, "<Q", None)),
+        *((0x8C, "<B", "utf-8"), (0x58, "<I", "utf-8"), (0x8D, "<Q", "utf-8")),
+        *((0x55, "<B", "latin-1"), (0x54, "<I", "latin-1")),  # of Python 2: text, or data
     ):
         dispatch[_code] = _data(_layout, _kind)
 
@@ -225,10 +221,7 @@ class _Unpickler(pickle._Unpickler):
     def find_class(self, module, name):
         full = "%s.%s" % (module, name)
         if full not in _NAMES:
-            raise _Refused(
-                "it names %s, which no weight file needs: it may run code; do not open it with paddle.load or pickle"
-                % shown(full)
-            )
+            raise _Refused("it names %s, which %s" % (shown(full), _CODE))
         return _NAMES[full]
 
     def load_proto(self):

@@ -16,6 +16,9 @@ from kdscfnet.text import shown_path
 ENVIRONMENT = "KDSCFNET_WEIGHTS"
 MIRROR = "KDSCFNET_MIRROR"
 CHECKOUT = Path(__file__).resolve().parents[2]
+DRIVE_PAGE = "https://drive.google.com/file/d/%s/view"
+# `confirm=t` skips the page that warns of large files
+DRIVE_FILE = "https://drive.usercontent.google.com/download?id=%s&export=download&confirm=t"
 SUFFIXES = (".pdparams", ".safetensors")
 
 
@@ -60,7 +63,8 @@ class Entry:
 
 def holding(kind, backbone):
     """What a file of that kind holds, to be read: `SCFNet with the backbone resnet50`."""
-    return "%s %s" % ("the ImageNet backbone" if kind == "backbone" else "SCFNet with the backbone", backbone)
+    kinds = {"scfnet": "SCFNet with the backbone ", "backbone": "the ImageNet backbone "}
+    return kinds[kind] + backbone if backbone else "none of our networks"
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,11 @@ class Release:
     def __iter__(self):
         return iter(self.models + self.backbones)
 
+    @property
+    def entries(self):
+        """All of them: the published ones, then those that come with the package."""
+        return (*self, *self.ours)
+
     def find(self, name):
         """The published entry of that recipe, title, backbone or file name. Raises UserError."""
         for entry in self:
@@ -93,14 +102,12 @@ def release():
     """The release: weights/manifest.yaml of a clone, or the copy that a wheel carries."""
     import yaml
 
-    for path in (Path(__file__).with_name("manifest.yaml"), CHECKOUT / "weights" / "manifest.yaml"):
-        if path.is_file():
-            break
     # libyaml, where PyYAML was built with it, takes a tenth of the time
-    data = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    text = path_of_ours("manifest.yaml").read_text(encoding="utf-8")
+    data = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
     def model(recipe, teacher, drive=None, maps_drive=None, **item):
-        links = {"url": drive_url(drive), "page": drive_page(drive), "maps_page": drive_page(maps_drive)}
+        links = {"url": DRIVE_FILE % drive, "page": DRIVE_PAGE % drive, "maps_page": DRIVE_PAGE % maps_drive}
         return Entry("scfnet", recipe, teacher=teacher or "", **(links if drive else {}), **item)
 
     models = tuple(model(**item) for item in data["models"])
@@ -109,21 +116,12 @@ def release():
     return Release(models, backbones, model(**data["bundled"]), data["baidu"]["url"], data["baidu"]["code"], starts)
 
 
-def path_of_ours(entry):
-    """Where the file of a bundled entry is, in the package (a wheel) or in the clone: a Path, or None."""
-    for path in (Path(__file__).with_name(entry.file), CHECKOUT / "weights" / entry.file):
+def path_of_ours(file):
+    """Where a file that comes with the package is, in a wheel or in the clone: a Path, or None."""
+    for path in (Path(__file__).with_name(file), CHECKOUT / "weights" / file):
         if path.is_file():
             return path
     return None
-
-
-def drive_url(identifier):
-    """The direct link of a Google Drive file; `confirm=t` skips the page that warns of large files."""
-    return "https://drive.usercontent.google.com/download?id=%s&export=download&confirm=t" % identifier
-
-
-def drive_page(identifier):
-    return "https://drive.google.com/file/d/%s/view" % identifier
 
 
 def weights_folder(folder=None):
@@ -191,7 +189,7 @@ def how_to_get(entry, folder=None):
 def namesake(path):
     """The entry, published or bundled, whose file has the name of `path`, suffix and all, or None. A .safetensors file
     made from it shares its stem only, and not its bytes."""
-    for entry in (*release(), *release().ours):
+    for entry in release().entries:
         if entry.file.lower() == Path(path).name.lower():
             return entry
     return None

@@ -83,17 +83,11 @@ class WeightFile:
             return "exported"
         arrays = files.read_weights(self.path, lazy=True)
         self.parameters = count_parameters(arrays)
-        self.backbone = networks.identify(arrays) or ""
-        if self.backbone:
-            kind, entries = "scfnet", (*release.release().models, release.release().bundled)
-        else:
-            self.backbone = networks.identify_backbone(arrays) or ""
-            if not self.backbone:
-                self.title = "not a network of ours"
-                return "other"
-            kind, entries = "backbone", (*release.release().backbones, *release.release().starts)
-            self.title = "ImageNet backbone %s" % self.backbone
-        entries = [entry for entry in entries if entry.backbone == self.backbone]
+        kind, self.backbone = networks.identify(arrays)
+        if kind != "scfnet":
+            self.title = release.holding(kind, self.backbone)
+        same = (kind, self.backbone)
+        entries = [entry for entry in release.release().entries if (entry.kind, entry.backbone) == same]
         named = [entry for entry in entries if self._has_the_name_of(entry)]
         # a copy under another name
         for entry in named or [one for one in entries if one.sha256 and one.sha256 == self.sha256]:
@@ -142,19 +136,13 @@ class WeightFile:
             self._sha256 = file_sha256(self.path)
         return self._sha256
 
-    def arrays(self):
-        """{key: array} of everything in the file. Raises WeightsError."""
-        return files.read_weights(self.path)
-
     def network(self):
         """The backbone of the SCFNet in the file. Raises WeightsError where it holds none."""
         if self.kind in ("broken", "other"):
             verify(self)  # raises what is wrong
         if self.kind != "scfnet":
-            what = (
-                "is " + self.title if self.kind == "exported" else "holds " + release.holding(self.kind, self.backbone)
-            )
-            raise WeightsError(shown_path(self.path), "%s, not the weights of a whole SCFNet" % what)
+            reason = "holds %s, not the weights of a whole SCFNet" % self.title
+            raise WeightsError(shown_path(self.path), reason)
         return self.backbone
 
     def test_size(self, size=None):
@@ -191,13 +179,8 @@ def resolve(weights=None):
     if weights is not None and os.path.isdir(weights):
         raise UserError("%s is a folder: name a weight file in it" % weights)
     if weights is None:
-        seen, others = [], []
-        for folder in release.weights_folders():
-            if not others:
-                seen += map(WeightFile, release.weight_files(folder))
-            students = [item for item in seen if item.kind == "scfnet" and item.backbone == "mobilenetv3"]
-            others = [student for student in students if not student.is_bundled]
-        student = min(others, key=_preference) if others else bundled(students)
+        students = find_weights(backbone="mobilenetv3")
+        student = min(students, key=_preference) if students else bundled()
     elif weights == "bundled" and not os.path.exists(weights):
         student = bundled()
     else:
@@ -230,29 +213,30 @@ def _preference(student):
     return mae, student.path
 
 
-def find_weights(folder=None):
+def find_weights(folder=None, backbone=None, kind="scfnet"):
     """The usable SCFNet weights in the weights folder: WeightFiles, published ones first, in the order of the release.
 
-    Without a `folder` that is named, and where the weights folder has none: those in the user's. The bundled student,
-    which a clone has there, is not among them."""
-    order = {entry.name: number for number, entry in enumerate(release.release().models)}
-    students = []
+    Without a `folder` that is named, and where the weights folder has none: those in the user's. The bundled ones,
+    which a clone has there, are not among them. `backbone`: only weights with this one. `kind`: or else "backbone"."""
+    found = []
     for each in release.weights_folders(folder):
-        students = students or [item for item in map(WeightFile, release.weight_files(each)) if item.kind == "scfnet"]
-        students = [item for item in students if not item.is_bundled]
-    return sorted(students, key=lambda item: order.get(item.entry.name, len(order)) if item.entry else len(order))
+        if not found:
+            found = [item for item in map(WeightFile, release.weight_files(each)) if not item.is_bundled]
+            found = [item for item in found if item.kind == kind and backbone in (None, item.backbone)]
+    order = list(release.release())
+    return sorted(found, key=lambda item: order.index(item.entry) if item.entry in order else len(order))
 
 
-def bundled(known=(), whole=True):
-    """The student that comes with the package, or None where it was taken away; of `known`, if it is among them.
+def bundled(whole=True):
+    """The student that comes with the package, or None where it was taken away.
 
     This project trained it on 10,353 photographs (weights/scfnet_mobilenetv3_duts10k.md); it is not the authors'.
     Raises UserError where it is damaged, unless `whole` is False.
     """
-    path = release.path_of_ours(release.release().bundled)
+    path = release.path_of_ours(release.release().bundled.file)
     if path is None:
         return None
-    student = next((item for item in known if os.path.samefile(item.path, path)), None) or WeightFile(path)
+    student = WeightFile(path)
     if whole and student.kind == "broken":
         advice = "the bundled student is damaged: install kdscfnet again, or name other weights by --weights"
         raise UserError("%s: %s" % (student.problem, advice))
@@ -282,37 +266,26 @@ def verify(path, entry=None):
     path = Path(path)
     name = shown_path(path)
     arrays, report = files.read_file(path)
-    backbone, kind = networks.identify(arrays), "scfnet"
-    if backbone is None:
-        backbone, kind = networks.identify_backbone(arrays), "backbone"
-    if entry is not None and (backbone, kind) != (entry.backbone, entry.kind):
-        holds = release.holding(kind, backbone) if backbone else "none of our networks"
-        raise WeightsError(name, "holds %s, not %s" % (holds, release.holding(entry.kind, entry.backbone)))
-    if backbone is None:
+    kind, backbone = networks.identify(arrays)
+    if entry is not None and (kind, backbone) != (entry.kind, entry.backbone):
+        holds = release.holding(kind, backbone), release.holding(entry.kind, entry.backbone)
+        raise WeightsError(name, "holds %s, not %s" % holds)
+    if kind == "other":
         # the network it is nearest to says best what is wrong
+        kind = "scfnet"
         backbone = max(networks.shape_tables(), key=lambda table: _likeness(arrays, networks.shape_tables()[table]))
         if not _likeness(arrays, networks.shape_tables()[backbone]):
             raise WeightsError(name, "holds %d arrays, none of them of a network of ours" % len(arrays))
-        kind = "scfnet"
-    if kind == "backbone":
-        files.fit(arrays, networks.backbone_shapes(backbone), report, backbone, networks.CLASSIFIER[backbone])
-    else:
-        files.fit(arrays, networks.shape_tables()[backbone], report, backbone)
+    shapes, unused = networks.expected(kind, backbone)
+    files.fit(arrays, shapes, report, backbone, unused)
     weight_file, same_as, compared = WeightFile(path), None, ""
-    by_name = entry is None
-    if by_name:
-        entry = release.namesake(path) or (None if weight_file.is_named else weight_file.entry)
-    if entry is not None:
-        for kind, wanted in (("SHA-256", entry.sha256), ("MD5", entry.md5)):
-            if not wanted:
-                continue
-            if wanted == (weight_file.sha256 if kind == "SHA-256" else file_digest(path, hashlib.md5())):
-                same_as, compared = entry, compared or kind
-            elif by_name:
+    entry = entry or release.namesake(path) or (None if weight_file.is_named else weight_file.entry)
+    for kind, wanted in (("SHA-256", entry.sha256), ("MD5", entry.md5)) if entry else ():
+        if wanted:
+            if wanted != (weight_file.sha256 if kind == "SHA-256" else file_digest(path, hashlib.md5())):
                 reason = "has the name of %s, but its %s differs: it is another file, or damaged"
                 raise WeightsError(name, reason % (release.described(entry), kind))
-            else:
-                raise WeightsError(name, "is not the published file: its %s differs" % kind)
+            same_as, compared = entry, compared or kind
     return Verified(weight_file, path.stat().st_size, report, same_as, compared)
 
 
