@@ -47,9 +47,8 @@ def _early(text):
 def _number(kind, low, high=None, low_included=True):
     def parse(text):
         value = kind(text)
-        too_low = value < low if low_included else value <= low
-        too_high = value == float("inf") or (high is not None and value > high)
-        if value == value and not too_low and not too_high:  # nan is not itself
+        high_enough = value >= low if low_included else value > low  # what nan is not
+        if high_enough and value < float("inf") and (high is None or value <= high):
             return value
         span = "%s %s%s" % ("from" if low_included else "more than", low, "" if high is None else " to %s" % high)
         raise argparse.ArgumentTypeError("%s is out of range (%s)" % (text, span))
@@ -116,7 +115,6 @@ def add_arguments(parser):
     group.add_argument(
         "--workers",
         type=_number(int, 0),
-        default=None,
         metavar="N",
         help="processes that load data (4 on a GPU; on a CPU, which training keeps busy, 0)",
     )
@@ -179,21 +177,16 @@ def add_arguments(parser):
         ("--log-every", _number(int, 1), "steps between readings of the losses (30; kd recipes 100)"),
     ):
         names = [flag] + (["--batch"] if flag == "--batch-size" else [])
-        group.add_argument(*names, type=kind, default=None, metavar="X", help=text)
+        group.add_argument(*names, type=kind, metavar="X", help=text)
 
 
 def how_to_resume(args):
     """The sentence that says how to go on with this training: the command as it was given, with --resume auto."""
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1:
         return "Go on with the same launch command and --resume auto"
-    words = []
-    for word in args.argv:
-        flag = word.split("=")[0]
-        if len(flag) > 2 and "--resume".startswith(flag):  # argparse takes abbreviations, too
-            words.append(None)
-        elif not (words and words[-1] is None and word in ("auto", "no")):
-            words.append(word)
-    words = [word for word in words if word is not None] + ["--resume", "auto"]
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--resume", nargs="?")
+    words = parser.parse_known_args(args.argv)[1] + ["--resume", "auto"]
     script = os.environ.get("KDSCFNET_SCRIPT")  # scripts/train_fs.sh and train_kd.sh name themselves
     if script:
         command = ["bash", script, *words[1:]]
