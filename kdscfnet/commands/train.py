@@ -148,14 +148,9 @@ def how_to_resume(args):
     """The sentence that says how to go on with this training: the command as it was given, with --resume auto."""
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1:
         return "Go on with the same launch command and --resume auto"
-    words = []
-    for word in args.argv:
-        flag = word.split("=")[0]
-        if len(flag) > 2 and "--resume".startswith(flag):  # argparse takes abbreviations, too
-            words.append(None)
-        elif not (words and words[-1] is None and word in ("auto", "no")):
-            words.append(word)
-    words = [word for word in words if word is not None] + ["--resume", "auto"]
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--resume", nargs="?")
+    words = parser.parse_known_args(args.argv)[1] + ["--resume", "auto"]
     script = os.environ.get("KDSCFNET_SCRIPT")  # scripts/train_fs.sh and train_kd.sh name themselves
     if script:
         command = ["bash", script, *words[1:]]

@@ -40,6 +40,11 @@ class Draw:
     flip_horizontal: bool
     flip_vertical: bool
 
+    @property
+    def crop(self):
+        """An index of arrays H×W or H×W×3."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
 
 def draw(rng, height, width, augmentation=Augmentation()):
     """Draw the augmentation of one sample of height×width pixels from `rng`, a numpy Generator."""
@@ -84,7 +89,7 @@ def apply_to_image(image, drawn, size):
     """
     if drawn.blur_kernel:
         image = cv2.GaussianBlur(image, (drawn.blur_kernel, drawn.blur_kernel), 0)
-    planes = cv2.split(_crop_and_flip(image, drawn))
+    planes = cv2.split(_flip(image[drawn.crop], drawn))
     levels = np.clip(drawn.contrast * _LEVELS + drawn.brightness, 0, 255)
     out = np.empty((3, size[0], size[1]), np.float32)
     for channel, plane in enumerate(planes):
@@ -104,10 +109,8 @@ def apply_to_mask(mask, drawn, size, original_size):
 
     Returns float32 1×h×w in [0, 1]; of a mask in colour, the mean of its channels.
     """
-    if mask.shape[:2] == tuple(original_size):
-        mask = _crop_and_flip(mask, drawn)
-    else:
-        mask = _crop_scaled(mask, drawn, original_size)
+    same_size = mask.shape[:2] == tuple(original_size)
+    mask = _flip(mask[drawn.crop] if same_size else _crop_scaled(mask, drawn, original_size), drawn)
     if mask.ndim == 3:
         mask = mask.mean(axis=2, dtype=np.float32) / np.float32(255)
     else:
@@ -115,8 +118,7 @@ def apply_to_mask(mask, drawn, size, original_size):
     return cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)[None]
 
 
-def _crop_and_flip(array, drawn):
-    array = array[drawn.top : drawn.top + drawn.height, drawn.left : drawn.left + drawn.width]
+def _flip(array, drawn):
     if drawn.flip_horizontal or drawn.flip_vertical:
         # OpenCV's codes: 1 left-right, 0 up-down, -1 both
         array = cv2.flip(array, -1 if drawn.flip_horizontal and drawn.flip_vertical else int(drawn.flip_horizontal))
@@ -133,8 +135,6 @@ def _crop_scaled(mask, drawn, original_size):
     matrix = np.array(
         [[step_x, 0, drawn.left * scale_x + step_x / 2 - 0.5], [0, step_y, drawn.top * scale_y + step_y / 2 - 0.5]]
     )
-    mask = cv2.warpAffine(
+    return cv2.warpAffine(
         mask, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
     )
-    whole = Draw(0, 1.0, 0, 0, 0, height, width, drawn.flip_horizontal, drawn.flip_vertical)
-    return _crop_and_flip(mask, whole)

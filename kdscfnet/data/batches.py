@@ -5,9 +5,11 @@ So the number of workers changes nothing, and a run that was interrupted goes on
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from kdscfnet.data.augment import Augmentation, apply_to_image, apply_to_mask, draw
+from kdscfnet.data.augment import apply_to_image, apply_to_mask, draw
 from kdscfnet.data.check import expect_one_size
 from kdscfnet.data.workers import load_ahead
 from kdscfnet.images import read_image, read_mask, rounded_mean
@@ -73,22 +75,18 @@ class BatchPlan:
                 yield [(int(i), epoch, size, step, share) for i in (turn if len(turn) else images[:1])]
 
 
+@dataclass
 class TrainingSamples:
-    """Reads and augments single samples.
+    """Reads and augments single samples."""
 
-    Args:
-        images: paths.
-        targets: paths of masks or of a teacher's maps, parallel to `images`; None: there are none.
-        seed: with epoch and index it decides the augmentation.
-        table: uint8 [256], what the targets' levels become (kdscfnet.data.check.target_levels), or None.
-        low_resolution: targets may be smaller than their images, as a teacher's maps.
-        maps: paths of a teacher's maps beside the masks in `targets`, parallel to them: a target's second channel.
-    """
+    images: list  # paths
+    targets: list  # paths of masks or of a teacher's maps, parallel to `images`; None: there are none
+    seed: int  # with epoch and index it decides the augmentation
+    table: object = None  # uint8 [256], what the targets' levels become (kdscfnet.data.check.target_levels)
+    low_resolution: bool = False  # targets may be smaller than their images, as a teacher's maps
+    maps: list = None  # paths of a teacher's maps beside the masks in `targets`: a target's second channel
 
-    def __init__(self, images, targets, seed, augmentation=None, table=None, low_resolution=False, maps=None):
-        self.images, self.targets, self.seed = list(images), targets and list(targets), seed
-        self.augmentation = augmentation or Augmentation()
-        self.table, self.low_resolution, self.maps = table, low_resolution, maps and list(maps)
+    def __post_init__(self):
         self.channels = (2 if self.maps else 1) if self.targets else 0  # of a target
 
     def __len__(self):
@@ -99,7 +97,7 @@ class TrainingSamples:
         index, epoch, size = item[:3]
         image = read_image(self.images[index])
         rng = np.random.default_rng((self.seed, _SAMPLE, epoch, index))
-        drawn = draw(rng, image.shape[0], image.shape[1], self.augmentation)
+        drawn = draw(rng, image.shape[0], image.shape[1])
         target = None
         if self.targets is not None:
             mask = read_mask(self.targets[index])
@@ -114,17 +112,15 @@ class TrainingSamples:
         return apply_to_image(image, drawn, size), target
 
     def load(self, items):
-        """The items of one turn as (images, targets or None, step, share): see `batches`."""
+        """The items of one turn as (images, targets or None): see `batches`."""
         height, width = items[0][2]
         images = np.empty((len(items), 3, height, width), np.float32)
-        targets = None
-        if self.targets is not None:
-            targets = np.empty((len(items), self.channels, height, width), np.float32)
+        targets = np.empty((len(items), self.channels, height, width), np.float32) if self.targets else None
         for row, item in enumerate(items):
             images[row], target = self[item]
-            if targets is not None:
+            if target is not None:
                 targets[row] = target
-        return images, targets, items[0][3], items[0][4]
+        return images, targets
 
 
 def batches(samples, plan, workers=0):
@@ -137,4 +133,4 @@ def batches(samples, plan, workers=0):
         yield from load_ahead(samples, plan, workers)
         return
     for items in plan:
-        yield samples.load(items)
+        yield (*samples.load(items), *items[0][3:])

@@ -40,11 +40,10 @@ def load_ahead(samples, plan, workers):
 
     def collate(items):
         try:
-            images, targets, step, share = samples.load(items)
+            images, targets = samples.load(items)
         except BadImageError as error:  # as data: Paddle would print a worker's traceback
-            images, targets, step, share = no_tensor, np.frombuffer(str(error).encode("utf-8"), np.uint8).copy(), 0, 0.0
-        targets = no_tensor if targets is None else targets
-        return [images, targets, np.array([step], np.int64), np.array([share], np.float64)]
+            images, targets = no_tensor, np.frombuffer(str(error).encode("utf-8"), np.uint8).copy()
+        return [images, no_tensor if targets is None else targets]
 
     loader = paddle.io.DataLoader(
         Dataset(),
@@ -62,13 +61,12 @@ def load_ahead(samples, plan, workers):
             iterator = iter(loader)  # starts the workers
         atexit.register(_kill, os.getpid(), set(multiprocessing.active_children()) - others)
         _worker_deaths.listen()
-        for images, targets, step, share in iterator:
+        for (images, targets), items in zip(iterator, plan):
             if _worker_deaths.first_error is not None:
                 raise _worker_deaths.first_error
             if len(images.shape) == 1:
                 raise LoaderError(bytes(targets.numpy()).decode("utf-8"))
-            targets = targets if samples.targets is not None else None
-            yield images, targets, int(step.numpy()[0]), float(share.numpy()[0])
+            yield (images, targets if samples.targets is not None else None, *items[0][3:])
     except (RuntimeError, SystemError, OSError) as error:
         raise _as_loader_error(_worker_deaths.first_error or error) or error
 
@@ -93,8 +91,7 @@ class WorkerDeaths:
     batches Paddle's reader thread ends the wait.
     """
 
-    def __init__(self):
-        self.first_error, self._theirs = None, None
+    first_error = _theirs = None
 
     def listen(self):
         """Take the place of Paddle's handler, which is there once its first workers are."""
@@ -119,17 +116,24 @@ def _as_loader_error(error):
     # "data reader": the word of Paddle 2.2
     if not any(word in text.lower() for word in ("dataloader", "worker", "data reader")):
         return None
-    lines = [part.strip() for part in text.splitlines() if "loader" in part.lower() or "reader" in part.lower()]
-    line = (lines or text.strip().splitlines())[0]
-    return LoaderError("a worker of the loader died (out of memory?): %s" % line)
+    lines = [line.strip() for line in text.splitlines() if "loader" in line.lower() or "reader" in line.lower()]
+    return LoaderError("a worker of the loader died (out of memory?): %s" % (lines or text.strip().splitlines())[0])
 
 
 def _worker_init(parent, _):
+    import ctypes
+
     import cv2
 
     gc.freeze()  # what came from the parent is the parent's to tidy up
     gc.enable()
-    _end_with(parent)
+    # Killed when the parent ends, however that happens: Paddle's workers look for it every few seconds, and then wait
+    # for ever to hand over their last batches (seen: three in four outlive a parent that was killed)
+    if sys.platform.startswith("linux"):
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before
+        os._exit(1)
     # Ctrl-C reaches the whole group, a scheduler's SIGTERM often all processes; the main process ends the workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -143,25 +147,10 @@ def _kill(parent, workers):
             worker.kill()  # does nothing where it has ended
 
 
-def _end_with(parent):
-    """Let this process be killed when its parent ends, however that happens.
-
-    Paddle's workers look for their parent every few seconds and then wait for ever to hand over their last batches
-    (seen: three in four outlive a parent that was killed).
-    """
-    import ctypes
-
-    if sys.platform.startswith("linux"):
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before
-        os._exit(1)
-
-
 def _shared_memory_is_enough(samples, plan, workers):
     """Containers often have 64 MB of it, and a process that runs out is killed by SIGBUS without a word."""
     sizes = all_sizes(plan.sizes, plan.early_sizes)
-    largest = max(max(size) if isinstance(size, (tuple, list)) else size for size in sizes)
+    largest = int(max(np.max(size) for size in sizes))
     needed = plan.batch_size * (3 + samples.channels) * largest * largest * 4 * 2 * (workers + 1)
     try:
         return shutil.disk_usage("/dev/shm").free > needed

@@ -19,29 +19,15 @@ from kdscfnet.files import atomic_path, open_regular
 from kdscfnet.text import shown_path
 
 _NAME = re.compile(r"^step_(\d+)\.pdckpt$")
-_VELOCITY = "_velocity_0"
 _HEADER = "kdscfnet"  # the entry with step and extra, as JSON text in bytes; arrays are model/KEY and optimizer/KEY
 
 
-def optimizer_arrays(model, optimizer):
-    """The optimizer's momentum by the model's own names: {parameter name: float32 array}.
+def _velocities(model):
+    """{parameter's name: name of its momentum in the optimizer's state}.
 
     Paddle's names (conv2d_17.w_0_velocity_0) count all layers made in the process and change from run to run.
     """
-    state = optimizer.state_dict()
-    names = {name: parameter.name + _VELOCITY for name, parameter in model.named_parameters()}
-    return {name: np.asarray(state[of_paddle].numpy()) for name, of_paddle in names.items() if of_paddle in state}
-
-
-def load_optimizer_arrays(model, optimizer, arrays):
-    """Put back what `optimizer_arrays` took."""
-    import paddle
-
-    names = {name: parameter.name for name, parameter in model.named_parameters()}
-    unknown = set(arrays) - set(names)
-    if unknown:
-        raise UserError("the checkpoint's optimizer knows %r, the model does not" % sorted(unknown)[0])
-    optimizer.set_state_dict({names[name] + _VELOCITY: paddle.to_tensor(array) for name, array in arrays.items()})
+    return {name: parameter.name + "_velocity_0" for name, parameter in model.named_parameters()}
 
 
 def checkpoint_path(folder, step):
@@ -51,9 +37,11 @@ def checkpoint_path(folder, step):
 
 def save_checkpoint(folder, step, model, optimizer, extra):
     """Write folder/step_<step>.pdckpt; `extra` is a dict of JSON values. Returns the path."""
-    path = checkpoint_path(folder, step)
+    path, state = checkpoint_path(folder, step), optimizer.state_dict()
     arrays = {"model/" + key: value.numpy() for key, value in model.state_dict().items()}
-    arrays.update(("optimizer/" + key, array) for key, array in optimizer_arrays(model, optimizer).items())
+    for name, velocity in _velocities(model).items():
+        if velocity in state:
+            arrays["optimizer/" + name] = np.asarray(state[velocity].numpy())
     write_arrays(path, arrays, {"step": step, "extra": extra})
     return path
 
@@ -84,49 +72,54 @@ def read_checkpoint(path):
     """
     file, _ = open_regular(path)
     with file:
-        if file.read(4) == b"\x80\x04}(":
-            raise UserError(
-                "%s: checkpoints of earlier versions are not read: begin anew in another --output" % shown_path(path)
-            )
-        file.seek(0)
-        try:
-            with np.load(file, allow_pickle=False) as archive:  # reading an entry to its end compares its checksum
-                arrays = {key: archive[key] for key in archive.files}
-            header = json.loads(arrays.pop(_HEADER).tobytes().decode())
-            if header["arrays"] != list(arrays):
-                raise ValueError("arrays are missing")
-            value = {"step": header["step"], "extra": header["extra"], "model": {}, "optimizer": {}}
-            for key, array in arrays.items():
-                part, _, name = key.partition("/")
-                value[part][name] = array
-        except Exception as error:  # zipfile, numpy and JSON have one each for what a damaged file may be
-            raise WeightsError(shown_path(path), "is not a whole checkpoint (%s)" % type(error).__name__)
+        return parse_checkpoint(file, shown_path(path))
+
+
+def parse_checkpoint(file, name):
+    """`read_checkpoint` of a binary file that is open. name: of the file, for messages."""
+    if file.read(4) == b"\x80\x04}(":
+        raise UserError("%s: checkpoints of earlier versions are not read: begin anew in another --output" % name)
+    file.seek(0)
+    try:
+        with np.load(file, allow_pickle=False) as archive:  # reading an entry to its end compares its checksum
+            arrays = {key: archive[key] for key in archive.files}
+        header = json.loads(arrays.pop(_HEADER).tobytes().decode())
+        if header["arrays"] != list(arrays):
+            raise ValueError("arrays are missing")
+        value = {"step": header["step"], "extra": header["extra"], "model": {}, "optimizer": {}}
+        for key, array in arrays.items():
+            part, _, key = key.partition("/")
+            value[part][key] = array
+    except Exception as error:  # zipfile, numpy and JSON have one each for what a damaged file may be
+        raise WeightsError(name, "is not a whole checkpoint (%s)" % type(error).__name__)
     return value
 
 
-def newest_checkpoint(folder, say=print):
+def newest_checkpoint(folder):
     """The newest checkpoint in `folder` that is whole, read; None where there is none. Says which are not whole."""
     for path in list_checkpoints(folder):
         try:
             return read_checkpoint(path)
         except WeightsError as error:
-            say("left out: %s" % error)
+            print("left out: %s" % error)
     return None
 
 
 def restore(value, model, optimizer):
     """Load a checkpoint that was read into model and optimizer."""
-    state = model.state_dict()
+    import paddle
+
+    state, velocities = model.state_dict(), _velocities(model)
     wrong = [k for k in state if k not in value["model"] or list(value["model"][k].shape) != list(state[k].shape)]
-    if wrong or len(state) != len(value["model"]):
-        what = wrong[0] if wrong else "more entries"
-        raise UserError("the checkpoint is of another network (%s): use the output folder of this recipe" % what)
+    wrong += sorted({*value["model"]} - {*state} | {*value["optimizer"]} - {*velocities})
+    if wrong:
+        raise UserError("the checkpoint is of another network (%s): use the output folder of this recipe" % wrong[0])
     for key, tensor in state.items():
         tensor.set_value(value["model"][key])
-    load_optimizer_arrays(model, optimizer, value["optimizer"])
+    optimizer.set_state_dict({velocities[key]: paddle.to_tensor(array) for key, array in value["optimizer"].items()})
 
 
 def prune(folder, keep):
-    """Remove all but the newest `keep` checkpoints, and what a killed process left of one."""
+    """Remove all but the newest `keep` checkpoints."""
     for path in list_checkpoints(folder)[keep:]:
         os.unlink(path)

@@ -26,7 +26,7 @@ from kdscfnet.recipes import RECIPES, Recipe
 from kdscfnet.schedule import steps_per_epoch
 from kdscfnet.training import start
 from kdscfnet.training.options import TrainOptions
-from kdscfnet.training.run import RunFolder
+from kdscfnet.training.run import NOT_EMPTY, RunFolder, entries_of
 from kdscfnet.training.validation import grid_row, predict_map, read_mask_levels, stack_rows, validator
 from kdscfnet.weights.fetch import load_backbone
 from kdscfnet.weights.files import load_weights
@@ -142,20 +142,15 @@ def _run_demo(recipe, given, options):
 
 def _check_folder(root, resume):
     """Raise UserError where the demo cannot be written to `root`."""
-    if os.path.exists(root) and not os.path.isdir(root):
-        raise UserError("--output %s is a file: name a folder" % root)
-    if not os.path.isdir(root) or not os.listdir(root):
-        return
-    if not resume:
-        raise UserError(
-            "--output %s is not empty: go on with that demo by --resume auto, or name another folder" % root
-        )
-    if not os.path.isdir(os.path.join(root, "data")):
+    entries = entries_of(root)
+    if entries and not resume:
+        raise UserError(NOT_EMPTY % (root, "demo"))
+    if entries and not os.path.isdir(os.path.join(root, "data")):
         raise UserError("--output %s holds no demo: name another folder" % root)
 
 
 def _check(part, world, on_cpu):
-    """Raise UserError for what the training of `part` would refuse, so that it is said before anything is written."""
+    """Raise UserError for what the training of `part` would refuse."""
     part.options.check(part.recipe, on_cpu)
     _, count, copies, _ = scenes.PARTS[part.scenes]
     part.options.fit_batch(part.recipe, count * copies, world, lambda line: None)

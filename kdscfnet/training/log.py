@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 
 import numpy as np
 import paddle
@@ -22,7 +23,7 @@ class LossLog:
 
     Args:
         path: of losses.csv; None: nothing is written (processes other than the first).
-        board: a Board or NoBoard.
+        board: of `open_board`, or NoBoard.
         step: the step that comes first.
         steps_per_epoch: of the training.
         tolerated: how many losses in a row may be infinite or no number; `flush` raises Diverged at the next.
@@ -31,18 +32,13 @@ class LossLog:
     def __init__(self, path, board, step, steps_per_epoch, tolerated=0):
         self.board, self.pending = board, []
         self.tolerated, self.not_finite = tolerated, 0
-        self.recent = np.zeros(5, np.float32)
-        self.sums, self.count, self.file = np.zeros(5), 0, None
-        if path is None:
-            return
-        # rows of steps that a killed run took after its last checkpoint are done again
-        rows = [(row, numbers) for row, numbers in _read_rows(path) if numbers[0] < step]
-        write_text(path, "".join(row + "\n" for row in [",".join(CSV_HEADER), *(row for row, _ in rows)]))
-        self.file = open(path, "a", newline="", encoding="utf-8")
-        for _, numbers in rows:
-            if numbers[0] >= step - step % steps_per_epoch:  # of the epoch that goes on
-                self.sums += numbers[3:]
-                self.count += 1
+        self.epoch = []  # the losses of the epoch's steps so far
+        if path is not None:
+            # rows of steps that a killed run took after its last checkpoint are done again
+            rows = [(row, numbers) for row, numbers in _read_rows(path) if numbers[0] < step]
+            write_text(path, "".join(row + "\n" for row in [",".join(CSV_HEADER), *(row for row, _ in rows)]))
+            self.epoch = [numbers[3] for _, numbers in rows if numbers[0] >= step - step % steps_per_epoch]
+        self.file = open(path or os.devnull, "a", newline="", encoding="utf-8")
 
     def add(self, step, epoch, rate, losses):
         """losses: float32 tensor [5], on the device."""
@@ -54,29 +50,25 @@ class LossLog:
         pending, self.pending = self.pending, []
         values = paddle.stack([losses for *_, losses in pending]).numpy()
         for (step, epoch, rate, _), row in zip(pending, values):
-            if self.file:
-                self.file.write("%d,%d,%.9g," % (step, epoch, rate) + ",".join("%.9g" % v for v in row) + "\n")
-            self.board.losses(step, rate, row)
-        if self.file:
-            self.file.flush()
-        self.recent = values[-1]
-        self.sums += values.sum(axis=0, dtype=np.float64)
-        self.count += len(values)
+            self.file.write("%d,%d,%.9g," % (step, epoch, rate) + ",".join("%.9g" % v for v in row) + "\n")
+            self.board.add_scalar("train/lr", float(rate), step)
+            for tag, value in zip(LOSS_TAGS, row):
+                self.board.add_scalar(tag, float(value), step)
+        self.file.flush()
+        self.epoch += values[:, 0].tolist()
         for (step, *_), row in zip(pending, values):
             self.not_finite = 0 if np.isfinite(row).all() else self.not_finite + 1
             if self.not_finite > self.tolerated:
                 raise Diverged("the loss of step %d is %g" % (step, row[0]))
 
     def epoch_mean(self):
-        """The means of the epoch's losses, float64 [5]; the next epoch begins."""
-        mean = self.sums / max(1, self.count)
-        self.sums, self.count = np.zeros(5), 0
+        """The mean of the epoch's losses; the next epoch begins."""
+        mean, self.epoch = np.mean(self.epoch), []
         return mean
 
     def close(self):
         self.flush()
-        if self.file:
-            self.file.close()
+        self.file.close()
 
 
 def _read_rows(path):
@@ -91,39 +83,16 @@ def _read_rows(path):
     return rows
 
 
-class Board:
-    """Writes scalars, pictures and hyper-parameters for `visualdl --logdir FOLDER`.
+def open_board(folder, start_step):
+    """A visualdl.LogWriter of scalars, pictures and hyper-parameters for `visualdl --logdir FOLDER`.
 
     A run that was interrupted writes a further file in the same folder; steps that are done again have the same values.
     """
+    logging.getLogger("visualdl").setLevel(logging.ERROR)
+    from visualdl import LogWriter
 
-    def __init__(self, folder, start_step=0):
-        logging.getLogger("visualdl").setLevel(logging.ERROR)
-        from visualdl import LogWriter
-
-        # VisualDL finds files whose name holds "vdlrecords"; one for every (re)start
-        self._writer = LogWriter(logdir=str(folder), file_name="vdlrecords.%010d.log" % start_step)
-
-    def losses(self, step, rate, losses):
-        """losses: (total, L2, L3, L4, L5), floats."""
-        self._writer.add_scalar("train/lr", float(rate), step)
-        for tag, value in zip(LOSS_TAGS, losses):
-            self._writer.add_scalar(tag, float(value), step)
-
-    def scalar(self, tag, value, step):
-        self._writer.add_scalar(tag, float(value), step)
-
-    def picture(self, tag, image, step):
-        """image: uint8 H×W×3 RGB."""
-        self._writer.add_image(tag, np.ascontiguousarray(image), step)
-
-    def hyper_parameters(self, values, metrics):
-        """values: {name: number or text}; metrics: tags that the table of runs shows beside them."""
-        kept = {key: value if type(value) in (int, float, str) else str(value) for key, value in values.items()}
-        self._writer.add_hparams(kept, list(metrics))
-
-    def close(self):
-        self._writer.close()
+    # VisualDL finds files whose name holds "vdlrecords"; one for every (re)start
+    return LogWriter(logdir=str(folder), file_name="vdlrecords.%010d.log" % start_step)
 
 
 class NoBoard:

@@ -88,15 +88,11 @@ class TrainOptions:
         turns = self.accumulate * world
         largest = images // turns
         if not largest:
-            raise UserError(
-                "a step of %d images (--accumulate %d, %d processes) is more than the data (%d images)"
-                % (turns, self.accumulate, world, images)
-            )
+            what = "a step of %d images (--accumulate %d, %d processes) is more than the data (%d images)"
+            raise UserError(what % (turns, self.accumulate, world, images))
         if recipe.batch_size > largest:
-            say(
-                "a batch of %d is larger than the data (%d images): --batch-size %d is taken"
-                % (recipe.batch_size * turns, images, largest)
-            )
+            counts = recipe.batch_size * turns, images, largest
+            say("a batch of %d is larger than the data (%d images): --batch-size %d is taken" % counts)
             recipe = replace(recipe, batch_size=largest)
         return recipe
 

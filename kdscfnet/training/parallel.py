@@ -12,7 +12,7 @@ import threading
 
 import numpy as np
 import paddle
-from paddle import nn
+from paddle import distributed, nn
 
 from kdscfnet.errors import UserError
 
@@ -20,85 +20,51 @@ _MESSAGE = 4 << 20  # bytes
 _DEVICE = []  # that this process got when it joined the others
 
 
-def this_process():
-    """What a training asks of the others: Parallel where paddle.distributed.launch started several, else Alone."""
-    return Parallel() if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1 else Alone()
-
-
-class Alone:
-    """The one process of a training: the methods of Parallel, without any exchange."""
-
-    rank, world = 0, 1
-
-    def wrap(self, model):
-        return model
-
-    def no_exchange(self, wrapped):
-        return contextlib.nullcontext()
-
-    def mean(self, tensor):
-        return tensor
-
-    def any(self, flag):
-        return flag
-
-    def barrier(self):
-        pass
-
-    def all_or_none(self):
-        return contextlib.nullcontext()
-
-    def by_first(self, work):
-        work()
-
-    def last_words(self, line):
-        return contextlib.nullcontext()
-
-
 class Parallel:
-    """This process among the others; may be made several times.
+    """This process among those that paddle.distributed.launch started, or alone; may be made several times.
 
     rank, world: number of this process, and of all.
     """
 
     def __init__(self):
-        import paddle.distributed as dist
-
+        self.rank, self.world = 0, 1
+        if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) < 2:
+            return
         # Once a process: a second time Paddle 2.2 starts its exchange anew. It chooses the device, too.
         if _DEVICE:
             paddle.set_device(_DEVICE[0])
         else:
             name_interface()
-            dist.init_parallel_env()
+            distributed.init_parallel_env()
             _DEVICE.append(paddle.device.get_device())
-        self._dist = dist
-        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.rank, self.world = distributed.get_rank(), distributed.get_world_size()
 
     def wrap(self, model):
         """The model to call in training: gradients are averaged over the processes in its backward pass."""
+        if self.world == 1:
+            return model
         # Swin's last norm is in the checkpoints and not in the forward pass
         return paddle.DataParallel(model, find_unused_parameters=model.backbone == "swin_b")
 
     def no_exchange(self, wrapped):
         """A block in which gradients stay in this process: those of a turn that is not the step's last."""
-        return wrapped.no_sync()
+        return wrapped.no_sync() if self.world > 1 else contextlib.nullcontext()
 
     def mean(self, tensor):
         """The mean over the processes; the same on all of them."""
+        if self.world == 1:
+            return tensor
         tensor = tensor.clone()
-        self._dist.all_reduce(tensor)
+        distributed.all_reduce(tensor)
         return tensor / self.world
 
     def any(self, flag):
         """Whether `flag` holds in any process."""
-        tensor = paddle.to_tensor(np.array([1.0 if flag else 0.0], np.float32))
-        self._dist.all_reduce(tensor)
-        return float(tensor.numpy()[0]) > 0
+        return flag if self.world == 1 else bool(self._sum(np.array([flag], np.float32))[0] > 0)
 
     def from_first(self, data=b""):
         """The bytes that process 0 has, in every process."""
-        size = np.array([len(data) if self.rank == 0 else 0], np.int64)
-        size = int(self._sum(size)[0])
+        size = int(self._sum(np.array([len(data) if self.rank == 0 else 0], np.int64))[0])
         parts = []
         for start in range(0, size, _MESSAGE):  # small ones, or a slow link would take longer than gloo waits
             length = min(_MESSAGE, size - start)
@@ -110,7 +76,7 @@ class Parallel:
 
     def _sum(self, array):
         tensor = paddle.to_tensor(array)
-        self._dist.all_reduce(tensor)
+        distributed.all_reduce(tensor)
         return tensor.numpy()
 
     def barrier(self):
@@ -130,6 +96,8 @@ class Parallel:
 
     def by_first(self, work):
         """Process 0 calls `work`, without Paddle, while the others wait, however long it takes; see all_or_none."""
+        if self.world == 1:
+            return work()
         errors = []
 
         def attempt():
@@ -153,6 +121,9 @@ class Parallel:
     def last_words(self, line):
         """Let `line` be said on standard error where this process is ended amid the block: Paddle aborts it where the
         exchange of gradients fails, in a thread of its own, and nothing of Python's runs any more."""
+        if self.world == 1:
+            yield
+            return
         listen = "import sys\nif sys.stdin.read() != 'well': sys.stderr.write(sys.argv[1] + '\\n')"
         command = [sys.executable, "-S", "-c", listen, line]
         listener = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
@@ -184,9 +155,7 @@ def name_interface():
 def lost_another(error):
     """Whether an error of Paddle's is that another process, or the link to it, is gone."""
     words = ("gloo", "connection", "timed out", "timeout", "nccl", "broken pipe", "peer")
-    return isinstance(error, (RuntimeError, SystemError, OSError, ValueError)) and any(
-        word in str(error).lower() for word in words
-    )
+    return any(word in str(error).lower() for word in words)
 
 
 def synchronise_batch_norm(layer):

@@ -26,7 +26,7 @@ def estimate_statistics(model, images, count, size, batch_size):
     mean(variance + mean²) − (mean of means)².
     """
     layers = [layer for layer in model.sublayers() if hasattr(layer, "_mean") and hasattr(layer, "_variance")]
-    sums = [[0.0, 0.0] for _ in layers]
+    seen = [[] for _ in layers]  # of every batch: mean, and mean of the squares
     momenta = [layer._momentum for layer in layers]
     count = min(count, len(images))
     chosen = [images[i * len(images) // count] for i in range(count)]
@@ -41,16 +41,15 @@ def estimate_statistics(model, images, count, size, batch_size):
             batch = np.stack([prepare_image(read_image(path), size) for path in chosen[start : start + batch_size]])
             with paddle.no_grad():
                 model(paddle.to_tensor(batch))
-            for layer, total in zip(layers, sums):
+            for layer, of_batches in zip(layers, seen):
                 mean = layer._mean.numpy().astype(np.float64)
-                total[0] = total[0] + mean
-                total[1] = total[1] + layer._variance.numpy().astype(np.float64) + mean**2
+                of_batches.append((mean, layer._variance.numpy().astype(np.float64) + mean**2))
     finally:
         for layer, momentum in zip(layers, momenta):
             layer._momentum = momentum
         if not was_training:
             model.eval()
-    for layer, (means, squares) in zip(layers, sums):
-        mean, square = means / len(starts), squares / len(starts)
+    for layer, of_batches in zip(layers, seen):
+        mean, square = np.mean(of_batches, axis=0)
         layer._mean.set_value(mean.astype(np.float32))
         layer._variance.set_value((square - mean**2).astype(np.float32))

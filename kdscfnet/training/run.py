@@ -14,6 +14,7 @@ from kdscfnet.files import file_sha256, read_json_object, remove_leftovers, writ
 from kdscfnet.recipes import Recipe
 from kdscfnet.training import checkpoint
 
+NOT_EMPTY = "--output %s is not empty: go on with that %s by --resume auto, or name another folder"
 _LOG_LINE = re.compile(rb"epoch \d+/\d+  step (\d+)  .*\n$")
 
 
@@ -43,25 +44,18 @@ class RunFolder:
 
         settings: of the run, as `run_settings` makes them. resume: whether to go on where the folder holds a run.
         """
-        if not os.path.exists(self.folder):
-            return None
-        if not os.path.isdir(self.folder):
-            raise UserError("--output %s is a file: name a folder" % self.folder)
-        if self._only_begun([entry for entry in os.listdir(self.folder) if not entry.startswith(".tmp-")]):
+        entries = entries_of(self.folder)
+        ours = {os.path.basename(folder) for folder in (self.checkpoints, self.weights, self.board)}
+        # nothing but empty folders of ours: a full disk kept run.json from being written
+        if set(entries) <= ours and not any(os.listdir(os.path.join(self.folder, entry)) for entry in entries):
             return None
         if not resume:
-            advice = "go on with that run by --resume auto, or name another folder"
-            raise UserError("--output %s is not empty: %s" % (self.folder, advice))
+            raise UserError(NOT_EMPTY % (self.folder, "run"))
         self._expect_same(settings)
         newest = checkpoint.newest_checkpoint(self.checkpoints)
-        if newest is None and self.finished() is None and checkpoint.list_checkpoints(self.checkpoints):
+        if newest is None and not self.finished() and checkpoint.list_checkpoints(self.checkpoints):
             raise UserError("%s: none of its checkpoints is whole: name another --output" % self.folder)
         return newest
-
-    def _only_begun(self, entries):
-        """Whether the folder holds nothing but empty folders of ours: a full disk kept run.json from being written."""
-        ours = {os.path.basename(folder) for folder in (self.checkpoints, self.weights, self.board)}
-        return set(entries) <= ours and not any(os.listdir(os.path.join(self.folder, entry)) for entry in entries)
 
     def _expect_same(self, settings):
         """Raise UserError where run.json is of another run.
@@ -73,12 +67,12 @@ class RunFolder:
             what = "holds no run of kdscfnet train (no whole run.json): name another folder"
             raise UserError("--output %s %s" % (self.folder, what))
         defaults = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
-        before = {**{key: _as_json(value) for key, value in defaults.items() if key in settings}, **before}
+        before = {**json.loads(json.dumps(defaults)), **before}
         before.pop("image_sets", None)  # said, not compared: folders may be renamed and sets joined
-        for key in sorted(before):
-            if before[key] != settings.get(key):
-                values = self.folder, key, _short(before[key]), _short(settings.get(key))
-                raise UserError("--output %s holds another run (%s was %s, is %s): name another folder" % values)
+        different = first_difference(before, {key: settings.get(key) for key in before})
+        if different:
+            what = "holds another run (%s was %s, is %s): name another folder" % different
+            raise UserError("--output %s %s" % (self.folder, what))
 
     def what_resumes(self):
         """What to tell whoever goes on with a run that ended early: whether there is a state to go on from."""
@@ -87,8 +81,8 @@ class RunFolder:
         return "no checkpoint was saved yet"
 
     def finished(self):
-        """The path of the final weights where the run is complete, else None."""
-        return self.final if os.path.exists(self.final) else None
+        """Whether the run is complete."""
+        return os.path.exists(self.final)
 
     def create(self, settings):
         write_json(self.settings, settings)  # first: a folder without it is nobody's run
@@ -114,6 +108,15 @@ class RunFolder:
                 write_bytes(self.log, b"".join(kept))
 
 
+def entries_of(output):
+    """The names in the folder of --output, [] where there is none, without what killed processes left half written."""
+    if not os.path.exists(output):
+        return []
+    if not os.path.isdir(output):
+        raise UserError("--output %s is a file: name a folder" % output)
+    return [name for name in os.listdir(output) if not name.startswith(".tmp-")]
+
+
 def run_settings(recipe, options, data, world):
     """The contents of run.json: what must be the same for a run to go on. Folders may move; what is in them counts.
 
@@ -137,9 +140,9 @@ def run_settings(recipe, options, data, world):
         "pretrained": pretrained,
         "init": options.init.sha256[:16] if options.init else None,
         "processes": world,
+        **asdict(recipe),
     }
-    settings.update({key: _as_json(value) for key, value in asdict(recipe).items()})
-    return settings
+    return json.loads(json.dumps(settings))  # with lists for tuples
 
 
 def _digest(lines):
@@ -147,10 +150,10 @@ def _digest(lines):
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _as_json(value):
-    return [_as_json(item) for item in value] if isinstance(value, (tuple, list)) else value
-
-
-def _short(value):
-    text = json.dumps(value)
-    return text if len(text) < 60 else text[:57] + "..."
+def first_difference(one, other):
+    """The first key in which two dicts of settings differ, with both values, three texts; None where there is none."""
+    for key in sorted({**one, **other}):
+        if one.get(key) != other.get(key):
+            texts = [json.dumps(each.get(key)) for each in (one, other)]
+            return (key, *(text if len(text) < 60 else text[:57] + "..." for text in texts))
+    return None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import io
 import json
 import os
 import sys
-import tempfile
 import warnings
 
 import paddle
@@ -18,10 +17,10 @@ from kdscfnet.device import select_device
 from kdscfnet.errors import Diverged, MachineError, UserError
 from kdscfnet.models.scfnet import SCFNet
 from kdscfnet.recipes import all_sizes
-from kdscfnet.text import is_quiet, shown
-from kdscfnet.training.checkpoint import checkpoint_path, read_checkpoint
-from kdscfnet.training.parallel import lost_another, synchronise_batch_norm, this_process
-from kdscfnet.training.run import RunFolder, run_settings
+from kdscfnet.text import is_quiet
+from kdscfnet.training.checkpoint import checkpoint_path, parse_checkpoint
+from kdscfnet.training.parallel import Parallel, lost_another, synchronise_batch_norm
+from kdscfnet.training.run import RunFolder, first_difference, run_settings
 from kdscfnet.training.steps import DistillationStep, LabelsAndMapsStep, SupervisedStep, TeacherMapStep, open_teacher
 from kdscfnet.training.trainer import Interrupted, Trainer
 from kdscfnet.training.training_data import find_training_data
@@ -43,15 +42,19 @@ def run_training(recipe, options):
     folder = RunFolder(options.output or os.path.join("runs", recipe.name))
     settings = run_settings(recipe, options, data, process.world)
     checkpoint, finished = begin(folder, settings, options.resume, process)
-    if finished and options.resume:
+    if finished:
         say("the run in %s is complete: %s" % (folder.folder, folder.final))
         return 0
     paddle.seed(options.seed)
     model = SCFNet(recipe.backbone)
-    if checkpoint is None:
-        load_start(model, options, say)
-    else:
+    if checkpoint is not None:
         say("going on with %s after step %d" % (folder.folder, checkpoint["step"]))
+    elif options.init:
+        say("starting from: %s" % load_weights(model, options.init))
+    elif options.pretrained != "none":
+        say("backbone: %s" % load_backbone(model, options.pretrained))
+    else:
+        say("the backbone starts from random numbers (the authors' from ImageNet: --pretrained auto)")
     step_function = choose_step(recipe, options, data, say)
     if process.world > 1 and not on_cpu:
         synchronise_batch_norm(model)
@@ -70,9 +73,7 @@ def run_training(recipe, options):
         process,
         checkpoint,
         validate=validator(data.validation, recipe.test_size) if data.validation else None,
-        pictures=pictures_of(recipe, data, step_function),
-        scaler=paddle.amp.GradScaler(init_loss_scaling=1024) if options.amp else None,
-        autocast=paddle.amp.auto_cast if options.amp else contextlib.nullcontext,
+        pictures=picture_maker(data, recipe.test_size, getattr(step_function, "teacher", None)),
         workers=options.workers if options.workers is not None else (0 if on_cpu else 4),
     )
     return carry_out(trainer, say)
@@ -84,55 +85,38 @@ def begin(folder, settings, resume, process):
     Its folder counts: on another machine it may be another one of that name, or none. So its checkpoint is sent to all,
     and all must have been asked for the same. Raises UserError. No process writes before all have looked.
     """
-    found = []
+    found, known, state = [], {}, b""
     process.by_first(lambda: found.append(folder.begin(settings, resume)))
-    if process.world == 1:
-        return found[0], bool(folder.finished())
-    state, known = b"", {}
     if process.rank == 0:
-        known = {"settings": settings, "finished": bool(folder.finished())}
+        known = {"settings": settings, "finished": folder.finished()}
+        if process.world == 1:
+            return found[0], known["finished"]
         if found[0] is not None:
             with open(checkpoint_path(folder.checkpoints, found[0]["step"]), "rb") as file:
                 state = file.read()
-    known = json.loads(process.from_first(json.dumps(known).encode()).decode())
-    mine = json.loads(json.dumps(settings))
+    known, _, state = process.from_first(json.dumps(known).encode() + b"\n" + state).partition(b"\n")
+    known = json.loads(known.decode())
     with process.all_or_none():
-        for key in sorted(set(mine) | set(known["settings"])):
-            values = [shown(json.dumps(each.get(key)), 60) for each in (mine, known["settings"])]
-            if values[0] != values[1]:
-                raise UserError(
-                    "process %d and the first one were asked for two trainings (%s is %s here, and %s there): give all "
-                    "the same command and data" % (process.rank + 1, key, values[0], values[1])
-                )
-    state = process.from_first(state)
-    if process.rank == 0 or not state:
-        return (found[0] if found else None), known["finished"]
-    with tempfile.TemporaryDirectory(prefix="kdscfnet-") as temporary:
-        path = os.path.join(temporary, "state")
-        with open(path, "wb") as file:
-            file.write(state)
-        return read_checkpoint(path), known["finished"]
+        different = first_difference(settings, known["settings"])
+        if different:
+            raise UserError(
+                "process %d and the first one were asked for two trainings (%s is %s here, and %s there): give all "
+                "the same command and data" % (process.rank + 1, *different)
+            )
+    if process.rank == 0:
+        return found[0], known["finished"]
+    return (parse_checkpoint(io.BytesIO(state), "of process 1") if state else None), known["finished"]
 
 
 def open_device(options):
     """Choose the device and join the other processes: (process, whether it is a CPU, a function that says a line)."""
     line = select_device(options.device)
-    process = this_process()
+    process = Parallel()
     if process.world > 1:
         line += ", process %d of %d" % (process.rank + 1, process.world)
     say = print if process.rank == 0 and not is_quiet() else (lambda *_, **__: None)
     say(line, flush=True)
     return process, paddle.device.get_device().startswith("cpu"), say
-
-
-def load_start(model, options, say):
-    """Load the weights that a new run starts from."""
-    if options.init:
-        say("starting from: %s" % load_weights(model, options.init))
-    elif options.pretrained != "none":
-        say("backbone: %s" % load_backbone(model, options.pretrained))
-    else:
-        say("the backbone starts from random numbers (the authors' from ImageNet: --pretrained auto)")
 
 
 def choose_step(recipe, options, data, say):
@@ -149,18 +133,11 @@ def choose_step(recipe, options, data, say):
     return DistillationStep(teacher)
 
 
-def pictures_of(recipe, data, step_function):
-    """The maker of the board's pictures: of four training images, at equal distances."""
-    shown = [i * len(data.images) // 4 for i in range(4)]
-    images, targets = ([paths[i] for i in shown] if paths else () for paths in (data.images, data.targets))
-    return picture_maker(images, targets, recipe.test_size, getattr(step_function, "teacher", None))
-
-
 def carry_out(trainer, say):
     """Train to the end; returns the exit code. What ends the training early says how to go on."""
-    folder, how_to_resume = trainer.folder, trainer.options.how_to_resume
-    gone = "another process of this training, or the link to it, is gone; what was saved is in %s. %s"
-    gone = gone % (folder.folder, how_to_resume)
+    folder, advice = trainer.folder, trainer.options.how_to_resume
+    gone = "another process of this training, or the link to it, is gone; what was saved is in "
+    gone += "%s. %s" % (folder.folder, advice)
     try:
         with trainer.process.last_words("kdscfnet train: " + gone):
             final = trainer.run()
@@ -174,13 +151,12 @@ def carry_out(trainer, say):
             "--max-lr than %g (%s)" % (error, trainer.recipe.max_lr, folder.what_resumes())
         )
     except LoaderError as error:
-        how = error, folder.what_resumes(), how_to_resume
-        raise MachineError("%s; %s; fewer --workers need less memory. %s" % how)
+        raise MachineError("%s; %s; fewer --workers need less memory. %s" % (error, folder.what_resumes(), advice))
     except (OSError, RuntimeError, SystemError, ValueError) as error:
         if trainer.process.world > 1 and lost_another(error):
             raise MachineError(gone)
         if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise MachineError("the disk is full: free some space; %s. %s" % (folder.what_resumes(), how_to_resume))
+        raise MachineError("the disk is full: free some space; %s. %s" % (folder.what_resumes(), advice))
     say("weights: %s\nlosses: %s\nboard: visualdl --logdir %s" % (final, folder.losses, folder.board))
     return 0

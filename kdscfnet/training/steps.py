@@ -106,6 +106,7 @@ def open_teacher(backbone, weights, engine="auto", sizes=()):
     Returns a callable as DistillationStep wants. Raises UserError or WeightsError.
     """
     from kdscfnet.inference.networks import open_network
+    from kdscfnet.weights.files import read_weights
     from kdscfnet.weights.weightfile import resolve
 
     weights = resolve(weights)

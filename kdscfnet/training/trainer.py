@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import paddle
@@ -19,12 +19,11 @@ from kdscfnet.recipes import Recipe
 from kdscfnet.schedule import learning_rate
 from kdscfnet.text import is_quiet, progress
 from kdscfnet.training import checkpoint
-from kdscfnet.training.log import LOSS_TAGS, Board, LossLog, NoBoard
+from kdscfnet.training.log import LOSS_TAGS, LossLog, NoBoard, open_board
 from kdscfnet.training.options import TrainOptions
-from kdscfnet.training.parallel import Alone
+from kdscfnet.training.parallel import Parallel
 from kdscfnet.training.precise_bn import estimate_statistics
 from kdscfnet.training.run import RunFolder
-from kdscfnet.training.signals import Signals
 from kdscfnet.weights.files import save_weights
 
 # Losses in a row that may be infinite in mixed precision: the scaler skips such steps, each second time at half the
@@ -34,6 +33,30 @@ SKIPPED_AT_MOST = 50
 
 class Interrupted(Exception):
     """A signal ended the run after its state was saved; the message says how to go on."""
+
+
+class Signals:
+    """Ctrl-C and SIGTERM let the step that runs come to its end. A second one ends the process at once."""
+
+    def __init__(self):
+        self.received = None
+
+    def __enter__(self):
+        self.before = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(ValueError):  # not in the main thread (a notebook's)
+                self.before[number] = signal.signal(number, self._receive)
+        return self
+
+    def _receive(self, number, _):
+        if self.received is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.received = number
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
 
 @dataclass
@@ -47,12 +70,11 @@ class Trainer:
     folder: RunFolder  # `begin` has looked at it
     settings: dict  # the contents of run.json
     options: TrainOptions  # accumulate: turns of a batch each, whose gradients make one step
-    process: object = Alone()  # or Parallel
-    resume: dict = None  # a checkpoint that was read
+    process: Parallel = field(default_factory=Parallel)
+    resume: dict = None  # a checkpoint that was read, to go on from
     validate: object = None  # model → {"MAE": float, …}
     pictures: object = None  # (model, epoch) → {tag: uint8 H×W×3 RGB}, for the board
-    scaler: object = None  # of mixed precision: a paddle.amp.GradScaler
-    autocast: object = contextlib.nullcontext  # of mixed precision: makes the context of a forward pass
+    scaler: object = None  # in place of the paddle.amp.GradScaler
     workers: int = 0  # processes that load data
 
     def __post_init__(self):
@@ -60,9 +82,14 @@ class Trainer:
         self.first = process.rank == 0  # this process writes
         numbers = recipe.max_lr, recipe.momentum, recipe.weight_decay, recipe.backbone_lr_factor
         self.optimizer = build_optimizer(self.model, *numbers)
+        # without --amp it does nothing
+        self.scaler = self.scaler or paddle.amp.GradScaler(enable=options.amp, init_loss_scaling=1024)
         self.start, self.best_mae, self.elapsed_before = 0, None, 0.0
         if self.resume is not None:
-            self.restore(self.resume)
+            checkpoint.restore(self.resume, self.model, self.optimizer)
+            self.start, extra = self.resume["step"], self.resume["extra"]
+            self.best_mae, self.elapsed_before = extra.get("best"), float(extra.get("elapsed", 0.0))
+            self.scaler.load_state_dict(extra.get("scaler", {}))
         numbers = recipe.batch_size, recipe.sizes, recipe.epochs, options.seed, options.accumulate
         share = process.rank, process.world
         self.plan = BatchPlan(len(self.samples), *numbers, *share, self.start, recipe.early_sizes)
@@ -71,14 +98,6 @@ class Trainer:
         self.done = self.saved_step = self.start  # steps that were taken, and those that the newest checkpoint has
         self.loss_sums, self.finished_turns = None, 0  # of a step whose turns are not all done
         self.damaged_checkpoints = []
-
-    def restore(self, state):
-        """Go on from a checkpoint that was read."""
-        checkpoint.restore(state, self.model, self.optimizer)
-        self.start, extra = state["step"], state["extra"]
-        self.best_mae, self.elapsed_before = extra.get("best"), float(extra.get("elapsed", 0.0))
-        if self.scaler is not None and extra.get("scaler"):
-            self.scaler.load_state_dict(_scaler_state(extra["scaler"]))
 
     def run(self):
         """Train for all epochs of the recipe; returns the path of the final weights.
@@ -94,19 +113,15 @@ class Trainer:
                 stack.callback(part.close)
             loader = batches(self.samples, self.plan, self.workers if len(self.plan) else 0)
             stack.callback(loader.close)
-            for images, targets, step, share in self.until_stopped(loader):
-                self.turn(forward, images, targets, step, share)
-                if self.finished_turns < self.options.accumulate:
-                    continue
-                self.step(step)
-                epoch_ended = self.done % self.plan.steps_per_epoch == 0
-                if epoch_ended:
-                    self.end_of_epoch(step // self.plan.steps_per_epoch)
-                stop = self.stop_requested(epoch_ended)
-                if epoch_ended or stop or self.save_is_due():
-                    self.save()
-                if stop and self.done < self.plan.total_steps:
-                    raise self.interrupted("the state is saved in %s" % self.folder.checkpoints)
+            try:
+                for images, targets, step, share in loader:
+                    self.turn(forward, images, targets, step, share)
+                    if self.finished_turns == self.options.accumulate:
+                        self.step(step)
+                        self.after_step(step)
+            except LoaderError:
+                if self.signals.received is None:  # the signal that stops this process may have ended a worker, too
+                    raise
             if self.done < self.plan.total_steps:
                 self.end_early()
         return self.finish()
@@ -118,31 +133,20 @@ class Trainer:
             self.folder.forget_after(self.start)
             # they would count among the newest, and the one gone on from be pruned for them
             self.damaged_checkpoints = checkpoint.list_checkpoints(self.folder.checkpoints, after=self.start)
-        self.board = Board(self.folder.board, self.start) if self.first else NoBoard()
+        self.board = open_board(self.folder.board, self.start) if self.first else NoBoard()
         if self.start == 0:
-            self.board.hyper_parameters(self.settings, [LOSS_TAGS[0]] + (["val/MAE"] if self.validate else []))
-        self.log = LossLog(
-            self.folder.losses if self.first else None,
-            self.board,
-            self.start,
-            self.plan.steps_per_epoch,
-            tolerated=SKIPPED_AT_MOST if self.scaler is not None else 0,
-        )
+            shown = {key: v if type(v) in (int, float, str) else str(v) for key, v in self.settings.items()}
+            self.board.add_hparams(shown, [LOSS_TAGS[0]] + (["val/MAE"] if self.validate else []))
+        path, tolerated = self.folder.losses if self.first else None, SKIPPED_AT_MOST if self.options.amp else 0
+        self.log = LossLog(path, self.board, self.start, self.plan.steps_per_epoch, tolerated)
         self.bar = progress(
             total=self.plan.images_before(self.plan.total_steps),
             initial=self.plan.images_before(self.start),
             desc=self.recipe.name,
             disable=not self.first,
         )
-        self.began = self.saved_at = time.monotonic()
-
-    def until_stopped(self, loader):
-        """The loader's batches. It ends early where the signal that stops this process has ended a worker, too."""
-        try:
-            yield from loader
-        except LoaderError:
-            if self.signals.received is None:
-                raise
+        self.saved_at = time.monotonic()
+        self.began = self.saved_at - self.elapsed_before  # as if the run had never been interrupted
 
     def turn(self, forward, images, targets, step, share):
         """Add the gradient of one batch. share: the part of the step's images that it holds, times the processes."""
@@ -154,14 +158,14 @@ class Trainer:
             paddle.seed((self.options.seed * 1_000_003 + step * 1009 + self.process.rank) % (1 << 31))
         turn_is_last = self.finished_turns + 1 == self.options.accumulate
         with contextlib.nullcontext() if turn_is_last else self.process.no_exchange(forward):
-            with self.autocast():
+            with paddle.amp.auto_cast(enable=self.options.amp):
                 total, parts = self.step_function(forward, images, targets, step // self.plan.steps_per_epoch)
             # reshaped, since a scalar is of shape [1] before Paddle 2.5 and of shape [] after
             losses = paddle.concat([value.detach().astype("float32").reshape([1]) for value in [total, *parts]])
             if share != 1:
                 total = total * share
                 losses = losses * share
-            (self.scaler.scale(total) if self.scaler is not None else total).backward()
+            self.scaler.scale(total).backward()
         self.loss_sums = losses if self.loss_sums is None else self.loss_sums + losses
         self.finished_turns += 1
 
@@ -169,11 +173,8 @@ class Trainer:
         """Update the weights by the gradients of all turns."""
         rate = learning_rate(step, *self.schedule)
         self.optimizer.set_lr(rate)
-        if self.scaler is not None:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        else:
-            self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.clear_grad()
         epoch = step // self.plan.steps_per_epoch
         self.log.add(step, epoch, rate, self.process.mean(self.loss_sums))
@@ -182,14 +183,29 @@ class Trainer:
         self.bar.update(self.plan.images_before(self.done) - self.plan.images_before(step))
         if self.done % self.recipe.log_every == 0 or len(self.log.pending) >= 100:
             self.log.flush()
-            line = "epoch %d/%d, loss %.4f" % (epoch + 1, self.recipe.epochs, self.log.recent[0])
+            line = "epoch %d/%d, loss %.4f" % (epoch + 1, self.recipe.epochs, self.log.epoch[-1])
             self.bar.set_postfix_str(line, refresh=False)
+
+    def after_step(self, step):
+        """End an epoch, and save or stop, where it is time to."""
+        options, epoch_ended = self.options, self.done % self.plan.steps_per_epoch == 0
+        if epoch_ended:
+            self.end_of_epoch(step // self.plan.steps_per_epoch)
+        # processes stop together; they ask each other now and then, as that takes a while
+        asked = self.process.world == 1 or epoch_ended or self.done % self.recipe.log_every == 0
+        stop = asked and self.process.any(self.signals.received is not None)
+        minutes, steps = options.checkpoint_minutes, options.checkpoint_steps
+        due = steps and self.done % steps == 0 or minutes and time.monotonic() - self.saved_at >= minutes * 60
+        if epoch_ended or stop or due:
+            self.save()
+        if stop and self.done < self.plan.total_steps:
+            raise self.interrupted("the state is saved in %s" % self.folder.checkpoints)
 
     def end_of_epoch(self, epoch):
         """Measure, keep weights and pictures, and write the epoch's line of log.txt."""
         recipe, options = self.recipe, self.options
         self.log.flush()
-        loss = self.log.epoch_mean()[0]
+        loss = self.log.epoch_mean()
         if recipe.precise_bn:
             estimate_statistics(self.model, self.samples.images, recipe.precise_bn, recipe.test_size, recipe.batch_size)
         self.check_weights()
@@ -201,18 +217,18 @@ class Trainer:
         measured = self.validate is not None and ((epoch + 1) % (options.val_every or 1) == 0 or last)
         scores = self.validate(self.model) if measured else {}
         for name, value in scores.items():
-            self.board.scalar("val/" + name, value, self.done)
+            self.board.add_scalar("val/" + name, value, self.done)
             line += "  val %s %.4f" % (name, value)
         if scores and (self.best_mae is None or scores["MAE"] < self.best_mae):
             self.best_mae = scores["MAE"]
             self.save_weights(os.path.join(self.folder.weights, "best.pdparams"))
         if self.first and self.pictures is not None and (epoch % options.picture_every == 0 or last):
             for tag, picture in self.pictures(self.model, epoch).items():
-                self.board.picture(tag, picture, self.done)
+                self.board.add_image(tag, picture, self.done)
         if epoch >= recipe.epochs * 2 // 3:  # as the authors do: every epoch of the last third
             self.save_weights(os.path.join(self.folder.weights, "epoch_%03d.pdparams" % (epoch + 1)))
         if self.first:
-            line += "  %s" % time.strftime("%H:%M:%S", time.gmtime(self.elapsed()))
+            line += "  %s" % time.strftime("%H:%M:%S", time.gmtime(time.monotonic() - self.began))
             with open(self.folder.log, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
             if not is_quiet():
@@ -220,26 +236,14 @@ class Trainer:
         self.model.train()
         self.process.barrier()
 
-    def stop_requested(self, epoch_ended):
-        """Whether a signal came. Processes stop together; they ask each other now and then, as that takes a while."""
-        asked = self.process.world == 1 or epoch_ended or self.done % self.recipe.log_every == 0
-        return asked and self.process.any(self.signals.received is not None)
-
-    def save_is_due(self):
-        """Whether so many steps or minutes have passed that the state should be saved within an epoch."""
-        steps, minutes = self.options.checkpoint_steps, self.options.checkpoint_minutes
-        timed = minutes and time.monotonic() - self.saved_at >= minutes * 60
-        return timed or (steps and self.done % steps == 0)
-
     def save(self):
         """Save the whole state, to go on from."""
         self.saved_at, self.saved_step = time.monotonic(), self.done
         self.log.flush()
-        if self.done % self.plan.steps_per_epoch:  # end_of_epoch has looked
-            self.check_weights()
-        extra = {"best": self.best_mae, "elapsed": self.elapsed()}
-        if self.scaler is not None:
-            extra["scaler"] = {key: _plain(value) for key, value in self.scaler.state_dict().items()}
+        self.check_weights()
+        # a scaler's entries are tensors, arrays or numbers, by Paddle's version
+        scaler = {key: np.asarray(value).tolist() for key, value in self.scaler.state_dict().items()}
+        extra = {"best": self.best_mae, "elapsed": time.monotonic() - self.began, "scaler": scaler}
         if self.first:
             saved = checkpoint.save_checkpoint(self.folder.checkpoints, self.done, self.model, self.optimizer, extra)
             while self.damaged_checkpoints:
@@ -258,10 +262,6 @@ class Trainer:
     def save_weights(self, path):
         if self.first:
             save_weights(self.model, path)
-
-    def elapsed(self):
-        """Seconds of training, those before the run was resumed included."""
-        return self.elapsed_before + time.monotonic() - self.began
 
     def end_early(self):
         """The loader has no more batches, and steps are left: raise Interrupted after a signal, else MachineError."""
@@ -290,14 +290,3 @@ class Trainer:
         by = "Ctrl-C" if self.signals.received == signal.SIGINT else "a signal"
         how = by, self.done, self.plan.total_steps, kept, self.options.how_to_resume
         return Interrupted("stopped by %s after step %d of %d; %s. %s" % how)
-
-
-def _plain(value):
-    """A scaler's state as numbers: its entries are tensors, arrays or numbers, by Paddle's version."""
-    value = value.numpy() if paddle.is_tensor(value) else value
-    value = np.asarray(value)
-    return value.tolist() if value.dtype.kind != "O" else value.item()
-
-
-def _scaler_state(state):
-    return {k: np.asarray(v, np.float32) if k == "scale" else v for k, v in state.items()}

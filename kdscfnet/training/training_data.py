@@ -46,36 +46,35 @@ def find_training_data(recipe, options, say):
     if options.teacher_maps and not options.skip_bad:
         expect_all_maps(options.teacher_maps, image_set.images, image_set.maps)
     if not recipe.teacher:
-        targets, targets_from = image_set.masks, "masks and teacher maps" if options.teacher_maps else "masks"
+        targets_from = "masks and teacher maps" if options.teacher_maps else "masks"
     elif options.teacher_maps:
-        targets, targets_from = image_set.maps, "teacher maps"
+        targets_from = "teacher maps"
     elif options.teacher_weights:
-        targets, targets_from = (), "teacher"
+        targets_from = "teacher"
     else:
         raise UserError(
             "distillation needs the teacher's weights: --teacher-weights FILE (an SCFNet with %s; "
             "kdscfnet weights list shows the released ones)" % recipe.teacher
         )
 
-    def whole(images, targets, of="", **how):
-        """(images, targets) that can be read whole; says what is left out."""
-        count = len(images)
-        images, targets, problems = scan(images, targets, options.skip_bad, **how)
+    def whole(image_set, beside, of="", **how):
+        """The part of the set that can be read whole, images and its "masks" or "maps"; says what is left out."""
+        good, _, problems = scan(image_set.images, getattr(image_set, beside), options.skip_bad, **how)
         for problem in problems[:5]:
             say("left out: %s" % problem)
         if problems:
-            say("left out: %d of %d images%s (--skip-bad); %d remain" % (len(problems), count, of, len(images)))
-        return images, targets
+            say("left out: %d of %d images%s (--skip-bad); %d remain" % (len(problems), len(image_set), of, len(good)))
+        kept = set(good)
+        return image_set.part([i for i, image in enumerate(image_set.images) if image in kept])
 
-    images, targets = whole(image_set.images, targets, same_size=not recipe.teacher)
-    maps = ()
-    if targets_from == "teacher maps":  # of what cannot be read whole, the teacher could make none
-        expect_all_maps(options.teacher_maps, images, targets)
-    elif targets_from == "masks and teacher maps":
-        beside = dict(zip(image_set.images, zip(image_set.masks, image_set.maps)))
-        expect_all_maps(options.teacher_maps, images, [beside[image][1] for image in images])
-        images, maps = whole(images, tuple(beside[image][1] for image in images), same_size=False)
-        targets = tuple(beside[image][0] for image in images)
+    key = "maps" if recipe.teacher else "masks"
+    image_set = whole(image_set, key, same_size=not recipe.teacher)
+    if options.teacher_maps:  # of what cannot be read whole, the teacher could make none
+        expect_all_maps(options.teacher_maps, image_set.images, image_set.maps)
+    if targets_from == "masks and teacher maps":
+        image_set = whole(image_set, "maps", same_size=False)
+    images, targets = image_set.images, getattr(image_set, key)
+    maps = () if recipe.teacher else image_set.maps
     table = None
     if targets:
         of_maps = targets_from == "teacher maps"
@@ -86,38 +85,35 @@ def find_training_data(recipe, options, say):
     if options.val:
         validation = find_image_set(options.val, masks="required", lists=FOR_VALIDATION)
     if validation is not None:
-        good, _ = whole(validation.images, validation.masks, " to measure on", title="checking what to measure on")
-        if not good:
+        validation = whole(validation, "masks", " to measure on", title="checking what to measure on")
+        if not validation.images:
             raise UserError("%s: none of its images can be read whole" % validation.root)
-        kept = set(good)
-        validation = validation.part([i for i, image in enumerate(validation.images) if image in kept])
         say("validation on " + validation.describe())
-        both = set(map(os.path.realpath, images)).intersection(map(os.path.realpath, good))
+        both = set(map(os.path.realpath, images)).intersection(map(os.path.realpath, validation.images))
         if both:
-            say("%d of the %d images to measure on are trained on, too" % (len(both), len(good)))
+            say("%d of the %d images to measure on are trained on, too" % (len(both), len(validation)))
     counts = [[one.name, len(one)] for one in sets]
     return TrainingData(images, targets, targets_from, validation, counts, maps, table)
 
 
 def find_training_sets(paths, default_name, masks):
-    """The data sets at `paths`, a list of ImageSet; no paths: the one at data/<default_name>."""
-    sets = [find_training_set(path, default_name, masks) for path in paths or [None]]
+    """The data sets at `paths`, a list of ImageSet; no paths: the one at data/<default_name>.
+
+    A path names the set's own folder, or a folder that holds one named `default_name`.
+    """
+    usual = os.path.join("data", default_name)
+    if not paths and not os.path.isdir(usual):
+        flag = "data" if masks == "required" else "images"
+        raise UserError("there is no data folder %s: give one with --%s DIR, or try --demo" % (usual, flag))
+    sets = []
+    for path in paths or [usual]:
+        inside = os.path.join(path, default_name)
+        sets.append(find_image_set(inside if os.path.isdir(inside) else path, masks=masks))
     roots = [os.path.realpath(one.root) for one in sets]
     for root, one in zip(roots, sets):
         if roots.count(root) > 1:
             raise UserError("%s is given twice: name each data set once" % one.root)
     return sets
-
-
-def find_training_set(path, default_name, masks):
-    """The data set at `path`: the set's own folder, or a folder that holds one named `default_name`."""
-    root = path or os.path.join("data", default_name)
-    if path and os.path.isdir(os.path.join(path, default_name)):
-        root = os.path.join(path, default_name)
-    if not path and not os.path.isdir(root):
-        flag = "data" if masks == "required" else "images"
-        raise UserError("there is no data folder %s: give one with --%s DIR, or try --demo" % (root, flag))
-    return find_image_set(root, masks=masks)
 
 
 def with_maps(folders, sets):
@@ -137,15 +133,13 @@ def with_maps(folders, sets):
                         % (seen[name].root, one.root, name)
                     )
         folders = folders * len(sets)
-    return [replace(one, maps=match_maps(folder, one)) for folder, one in zip(folders, sets)]
-
-
-def match_maps(folder, image_set):
-    """The teacher's maps of all images, in their order; None for an image without one."""
-    if not os.path.isdir(folder):
-        raise UserError("--teacher-maps %s: there is no such folder" % folder)
-    maps = match_names(list_images(folder), image_set.names)
-    return tuple(maps.get(name) for name in image_set.names)
+    found = []
+    for folder, one in zip(folders, sets):
+        if not os.path.isdir(folder):
+            raise UserError("--teacher-maps %s: there is no such folder" % folder)
+        maps = match_names(list_images(folder), one.names)
+        found.append(replace(one, maps=tuple(map(maps.get, one.names))))
+    return found
 
 
 def expect_all_maps(folders, images, maps):

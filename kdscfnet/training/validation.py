@@ -39,28 +39,26 @@ def validator(image_set, size):
     return validate
 
 
-def picture_maker(images, targets, size, teacher=None, height=160):
+def picture_maker(data, size, teacher=None):
     """A function (model, epoch) → {tag: picture}: rows of image, target (mask or teacher's map) and prediction.
 
-    images: paths; targets: paths parallel to them, or (); teacher: one of kdscfnet.training.steps, where there are
-    no targets.
+    data: a TrainingData; four of its images are shown, at equal distances. teacher: one of kdscfnet.training.steps,
+    where there are no targets.
     """
+    shown = [i * len(data.images) // 4 for i in range(4)]
     teachers_size = getattr(teacher, "size", None) or size  # an exported Swin-B runs at the size of training alone
 
     def target_of(index, image):
-        if targets:
-            return read_mask_levels(targets[index])
-        if teacher is None:
-            return None
+        if data.targets:
+            return read_mask_levels(data.targets[index])
         logits = teacher(paddle.to_tensor(prepare_image(image, teachers_size)[None]))
         return to_map(logits.numpy()[0, 0], image.shape[0], image.shape[1])
 
     def make(model, epoch):
         rows = []
-        for index, path in enumerate(images):
-            image = read_image(path)
-            columns = [image, target_of(index, image), predict_map(model, image, size)]
-            rows.append(grid_row([c for c in columns if c is not None], height))
+        for index in shown:
+            image = read_image(data.images[index])
+            rows.append(grid_row([image, target_of(index, image), predict_map(model, image, size)], 160))
         return {"train/image_target_prediction": stack_rows(rows)}
 
     return make
