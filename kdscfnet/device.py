@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import warnings
+from pathlib import Path
 
 from kdscfnet.errors import UserError
 from kdscfnet.threads import available_cores
@@ -46,27 +47,24 @@ def select_device(name="auto"):
     Returns one line that says what it is. Raises UserError where the device does not exist.
     """
     paddle = import_paddle()
-    count = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
-    if name not in ("auto", "cpu", "gpu") and not (name.startswith("gpu:") and name[4:].isdigit()):
+    for_gpus = paddle.device.is_compiled_with_cuda()
+    count = paddle.device.cuda.device_count() if for_gpus else 0
+    if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", name):
         raise UserError("--device %s: auto, cpu, gpu or gpu:N" % name)
-    if name == "auto":
-        name = "gpu" if count else "cpu"
-    if name.startswith("gpu"):
-        selected = os.environ.get("FLAGS_selected_gpus", "0").split(",")[0]
-        number = int((name[4:] if ":" in name else selected) or 0)
-        if not paddle.device.is_compiled_with_cuda():
-            text = "--device %s: this Paddle %s is built for CPUs: install paddlepaddle-gpu, or use --device cpu"
-            raise UserError(text % (name, paddle.__version__))
-        if number >= count:
-            there = "are only %d GPUs" % count if count else "is no GPU"
-            text = "--device %s: there %s here: use --device cpu (kdscfnet doctor says more)"
-            raise UserError(text % (name, there))
-        paddle.set_device("gpu:%d" % number)
-        title = paddle.device.cuda.get_device_name(number)
-        return "device: gpu:%d, %s (Paddle %s)" % (number, title, paddle.__version__)
-    paddle.set_device("cpu")
-    threads = os.environ.get("FLAGS_paddle_num_threads", "1")
-    return "device: cpu, %s thread%s (Paddle %s)" % (threads, "" if threads == "1" else "s", paddle.__version__)
+    if name == "cpu" or (name == "auto" and not count):
+        paddle.set_device("cpu")
+        threads = os.environ.get("FLAGS_paddle_num_threads", "1")
+        return "device: cpu, %s thread%s (Paddle %s)" % (threads, "" if threads == "1" else "s", paddle.__version__)
+    selected = os.environ.get("FLAGS_selected_gpus", "0").split(",")[0]
+    number = int(name[4:] or selected or 0)
+    if not for_gpus:
+        text = "--device %s: this Paddle %s is built for CPUs: install paddlepaddle-gpu, or use --device cpu"
+        raise UserError(text % (name, paddle.__version__))
+    if number >= count:
+        there = "are only %d GPUs" % count if count else "is no GPU"
+        raise UserError("--device %s: there %s here: use --device cpu (kdscfnet doctor says more)" % (name, there))
+    paddle.set_device("gpu:%d" % number)
+    return "device: gpu:%d, %s (Paddle %s)" % (number, paddle.device.cuda.get_device_name(number), paddle.__version__)
 
 
 def paddle_has_gpu():
@@ -88,11 +86,9 @@ def paddle_version(name):
     spec = importlib.util.find_spec("paddle")
     if spec is None or not spec.origin:
         return ""
-    for path in ("version.py", os.path.join("version", "__init__.py")):
-        try:
-            with open(os.path.join(os.path.dirname(spec.origin), path), encoding="utf-8") as file:
-                found = re.search(r"^%s\s*=\s*['\"](.*?)['\"]" % name, file.read(), re.M)
-        except OSError:
-            continue
-        return found.group(1) if found else ""
-    return ""
+    folder = Path(spec.origin).parent
+    files = [path for path in (folder / "version.py", folder / "version" / "__init__.py") if path.is_file()]
+    found = (
+        re.search(r"^%s\s*=\s*['\"](.*?)['\"]" % name, files[0].read_text(encoding="utf-8"), re.M) if files else None
+    )
+    return found.group(1) if found else ""

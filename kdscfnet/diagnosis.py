@@ -112,21 +112,18 @@ def system_libraries(facts, told):
 
 def paddle_fails(facts, told):
     error = facts.error("paddle")
-    if error and "paddle" not in told:
-        told.update(("paddle", "paddleseg", "paddle2onnx"))
-        yield Finding("Paddle does not import", "import paddle: %s" % error, _mend_paddle(facts, error))
-
-
-def _mend_paddle(facts, error):
-    """The command for a Paddle that does not import, by what it says."""
+    if not error or "paddle" in told:
+        return
+    told.update(("paddle", "paddleseg", "paddle2onnx"))
+    requirements = dependencies.read("gpu" if "paddlepaddle-gpu" in facts.packages else "cpu").values()
+    mend = install(*requirements).replace("install", "install --force-reinstall", 1)
     if "Descriptors cannot" in error or "protobuf" in error:
-        return install("protobuf<3.21")
-    if facts.version("numpy") >= (2,) and facts.paddle < (3,):
-        return install(*NUMPY_1)
-    requirements = dependencies.read("gpu" if "paddlepaddle-gpu" in facts.packages else "cpu")
-    if "_dl_sym" in error:  # Paddle before 2.3 on glibc 2.34 and newer
-        return install(*(one.replace(">=2.2", ">=2.5") for one in requirements.values()))
-    return install(*requirements.values()).replace("install", "install --force-reinstall", 1)
+        mend = install("protobuf<3.21")
+    elif facts.version("numpy") >= (2,) and facts.paddle < (3,):
+        mend = install(*NUMPY_1)
+    elif "_dl_sym" in error:  # Paddle before 2.3 on glibc 2.34 and newer
+        mend = install(*(one.replace(">=2.2", ">=2.5") for one in requirements))
+    yield Finding("Paddle does not import", "import paddle: %s" % error, mend)
 
 
 def gpus(facts, told):

@@ -24,6 +24,7 @@ from kdscfnet.child import Crashed, in_child
 from kdscfnet.diagnosis import PROBED
 from kdscfnet.errors import UserError
 from kdscfnet.files import existing_folder, may_be_written
+from kdscfnet.weights.release import weight_files, weights_folder
 
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 
@@ -75,13 +76,8 @@ class Facts:
         return [name for name in OPENCVS if name in self.packages]
 
 
-# looking
-
-
 def look(data="data", weights=None):
     """Gather the facts. Takes a few seconds; writes nothing but a file without a name in the weights folder."""
-    from kdscfnet.weights.release import weights_folder
-
     try:
         weights = str(weights_folder(weights))
     except UserError:  # it is a file, which `write_error` will say
@@ -146,7 +142,6 @@ def look_at_files(data, weights):
     """The data sets and weight files of two folders, a line for each. Needs numpy and OpenCV."""
     from kdscfnet.data.find import find_image_set
     from kdscfnet.data.names import sub_folders
-    from kdscfnet.weights.release import weight_files
     from kdscfnet.weights.weightfile import WeightFile
 
     info = {"sets": [], "weights": []}
@@ -197,9 +192,6 @@ def write_error(folder):
     except OSError as error:
         return error.strerror or str(error)
     return "" if may_be_written(existing_folder(folder)) else "permission denied to all but root"
-
-
-# reporting
 
 
 def describe(facts):

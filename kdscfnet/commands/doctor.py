@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 
+from kdscfnet import diagnosis, doctor
+
 
 def add_arguments(parser):
     parser.add_argument("--data", metavar="DIR", default="data", help="where data sets are (default: data)")
@@ -14,8 +16,6 @@ def add_arguments(parser):
 
 
 def run(args):
-    from kdscfnet import diagnosis, doctor
-
     facts = doctor.look(args.data, args.weights)
     findings = diagnosis.diagnose(facts)
     faulty = any(finding.fault for finding in findings)

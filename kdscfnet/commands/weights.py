@@ -166,7 +166,6 @@ def convert(source, target, overwrite=False):
     """Write the arrays of one weight file as another; every bit of every array stays."""
     if os.path.exists(target) and not overwrite:
         raise UserError("%s is there already: --overwrite replaces it" % shown_path(target))
-    files.expect_suffix(target)
     arrays = files.read_weights(source)
     kind, backbone = networks.identify(arrays)
     if kind == "scfnet":  # .safetensors files are sorted otherwise; .pdparams files get the order of the authors'

@@ -1,4 +1,4 @@
-"""Downloads that resume, and that get their name only when they are what they should be.
+"""Downloads that resume, and that get their name only when they are what they should be. Imported where one begins.
 
 requests and urllib3 repeat a request that fails; what is here goes on in the middle of a file.
 """
@@ -10,6 +10,10 @@ import os
 import socket
 import time
 from pathlib import Path
+
+import filelock
+import requests
+from urllib3.util.retry import Retry
 
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.files import read_json_object, write_json
@@ -70,8 +74,6 @@ def download(url, target, check, limit, timeout=30, attempts=5, pause=1.0):
 @contextlib.contextmanager
 def _locked(part):
     """While this lasts, no other process downloads the file. The file of the lock stays: to remove it is a race."""
-    import filelock
-
     lock = filelock.FileLock(str(part.with_name(part.name[:-5] + ".lock")))
     try:
         lock.acquire(timeout=0)
@@ -101,14 +103,14 @@ class _Download:
         self.url, self.file, self.part, self.limit = url, file, part, limit
 
     def run(self, timeout, attempts, pause):
-        import requests
-
         failures = 0
         with requests.Session() as session:
             # Byte offsets must be those of the file, not of a compressed stream.
             session.headers.update({"Accept-Encoding": "identity", "User-Agent": "Mozilla/5.0 (kdscfnet)"})
             for adapter in session.adapters.values():
-                adapter.max_retries = _retries(attempts, pause)
+                adapter.max_retries = _Retries(
+                    attempts - 1, redirect=10, backoff_factor=pause, status_forcelist=_REPEATED, raise_on_status=False
+                )
             while True:
                 before = self.size()
                 try:
@@ -178,8 +180,6 @@ class _Download:
         return int(total) if total.isdigit() else None
 
     def receive(self, response, offset, total):
-        import requests
-
         received = offset
         with progress(total=total, initial=offset, desc=self.part.name[1:-5], unit="B", unit_scale=True) as bar:
             try:
@@ -201,25 +201,18 @@ class _Download:
             raise _BrokeOff("the server sent nothing")
 
 
-def _retries(attempts, pause):
-    from urllib3.util.retry import Retry
-
-    class Patient(Retry):
-        def get_retry_after(self, response):
-            seconds = super().get_retry_after(response)
-            if seconds and seconds > LONGEST_WAIT:
-                what = "too many downloads" if response.status == 429 else "the server is busy"
-                minutes = -(-int(seconds) // 60)
-                raise DownloadError("%s (%d): the server asks to wait %d minutes" % (what, response.status, minutes))
-            return seconds
-
-    return Patient(attempts - 1, redirect=10, backoff_factor=pause, status_forcelist=_REPEATED, raise_on_status=False)
+class _Retries(Retry):
+    def get_retry_after(self, response):
+        seconds = super().get_retry_after(response)
+        if seconds and seconds > LONGEST_WAIT:
+            what = "too many downloads" if response.status == 429 else "the server is busy"
+            minutes = -(-int(seconds) // 60)
+            raise DownloadError("%s (%d): the server asks to wait %d minutes" % (what, response.status, minutes))
+        return seconds
 
 
 def _problem(error):
     """What an exception of requests means to a user, by what first went wrong."""
-    import requests
-
     causes, line = [error], shown(" ".join(str(error).split()), 160)[1:-1]
     while causes[-1].__context__ is not None:
         causes.append(causes[-1].__context__)

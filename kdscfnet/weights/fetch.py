@@ -45,9 +45,6 @@ def _limit(entry):
     return (16 << 20) + 12 * sum(int(np.prod(shape)) for shape in shape_tables()[entry.backbone].values())
 
 
-# ImageNet weights of the backbones -----------------------------------------------------------------------------------
-
-
 def find_backbone(backbone, folder=None):
     """The WeightFile of ImageNet weights for `backbone` in the weights folder or the user's, else in the cache of the
     library that publishes them, else None."""

@@ -144,9 +144,6 @@ def some(names, limit=3):
     return "%s and %d more" % (", ".join(names[:limit]), len(names) - limit)
 
 
-# Reading -------------------------------------------------------------------------------------------------------------
-
-
 def read_weights(path, lazy=False):
     """The arrays of a weight file: {key: numpy array}, as they are in the file. Imports no Paddle, runs nothing.
 
@@ -263,9 +260,6 @@ def _no_arrays(name, others):
     return WeightsError(name, "holds entries that are no arrays: %s%s" % (entries, advice))
 
 
-# Writing -------------------------------------------------------------------------------------------------------------
-
-
 def save_weights(model: Any, path: str | os.PathLike) -> None:
     """Write the weights of `model` (a paddle.nn.Layer) to `path`, whole or not at all; the suffix chooses the format.
 
@@ -275,18 +269,12 @@ def save_weights(model: Any, path: str | os.PathLike) -> None:
     write_weights(path, {key: tensor.numpy() for key, tensor in model.state_dict().items()})
 
 
-def expect_suffix(path):
-    """The suffix of a weight file that is to be written. Raises WeightsError where it is that of none."""
-    suffix = os.path.splitext(os.fspath(path))[1].lower()
-    if suffix not in SUFFIXES:
-        raise WeightsError(shown_path(path), "the name of a weight file ends with %s" % " or ".join(SUFFIXES))
-    return suffix
-
-
 def write_weights(path, arrays):
     """Write {key: numpy array} to `path`: .pdparams or .safetensors. Raises WeightsError, and writes nothing, where the
     file would not give back what was put in."""
-    name, suffix = shown_path(path), expect_suffix(path)
+    name, suffix = shown_path(path), os.path.splitext(os.fspath(path))[1].lower()
+    if suffix not in SUFFIXES:
+        raise WeightsError(name, "the name of a weight file ends with %s" % " or ".join(SUFFIXES))
     # not ascontiguousarray, which gives an array without dimensions one
     arrays = {key: np.asarray(array, order="C") for key, array in arrays.items()}
     for key, array in arrays.items():

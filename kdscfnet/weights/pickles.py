@@ -292,9 +292,6 @@ def read_arrays(file, size, name, choose, lazy=False):
         raise WeightsError(name, "it is damaged, or made to do harm (%s)" % type(error).__name__) from None
 
 
-# Writing -------------------------------------------------------------------------------------------------------------
-
-
 def write_arrays(path, arrays):
     """Write {text: array of plain numbers} as pickle protocol 4, whole or not at all.
 

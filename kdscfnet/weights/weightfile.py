@@ -176,23 +176,23 @@ def resolve(weights=None):
     """
     if isinstance(weights, WeightFile):
         return weights
-    if weights is not None and os.path.isdir(weights):
-        raise UserError("%s is a folder: name a weight file in it" % weights)
     if weights is None:
         students = find_weights(backbone="mobilenetv3")
-        student = min(students, key=_preference) if students else bundled()
-    elif weights == "bundled" and not os.path.exists(weights):
+        if students:
+            return min(students, key=_preference)
+    if weights is None or (weights == "bundled" and not os.path.exists(weights)):
         student = bundled()
-    else:
-        weight_file = WeightFile(weights if os.path.exists(weights) else _of_the_release(os.fspath(weights)))
-        if weight_file.kind == "broken" and weight_file.path.lower().endswith(".onnx"):
-            raise UserError(weight_file.problem)
-        return weight_file
-    if student is None:
-        folder = os.path.abspath(str(release.weights_folder()))
-        advice = "kdscfnet weights fetch kd-stb gets some, --weights names others"
-        raise UserError("there are no weights in %s: %s" % (folder, advice))
-    return student
+        if student is None:
+            folder = os.path.abspath(str(release.weights_folder()))
+            advice = "kdscfnet weights fetch kd-stb gets some, --weights names others"
+            raise UserError("there are no weights in %s: %s" % (folder, advice))
+        return student
+    if os.path.isdir(weights):
+        raise UserError("%s is a folder: name a weight file in it" % weights)
+    weight_file = WeightFile(weights if os.path.exists(weights) else _of_the_release(os.fspath(weights)))
+    if weight_file.kind == "broken" and weight_file.path.lower().endswith(".onnx"):
+        raise UserError(weight_file.problem)
+    return weight_file
 
 
 def _of_the_release(name):
