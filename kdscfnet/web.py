@@ -65,7 +65,7 @@ def page_files(weights="bundled"):
 
     Returns {name relative to the page, with "/": Path or bytes}. Raises UserError where the network cannot be exported.
     """
-    from kdscfnet.inference.exported import find_or_export
+    from kdscfnet.inference.networks import find_or_export
 
     folder = source_folder()
     files = {path.relative_to(folder).as_posix(): path for pattern in PATTERNS for path in sorted(folder.glob(pattern))}

@@ -43,7 +43,7 @@ def needs_export():
 
 def exported_file(backbone="mobilenetv3"):
     """A weight file whose exported network is beside it."""
-    from kdscfnet.inference.exported import find_or_export
+    from kdscfnet.inference.networks import find_or_export
 
     find_or_export(weight_file(backbone), backbone)
     return weight_file(backbone)

@@ -17,7 +17,7 @@ from predicting import exported_file, needs_export, picture, predictor, save, we
 from kdscfnet import child, cli
 from kdscfnet.errors import ExportDiffers, UserError
 from kdscfnet.files import file_sha256
-from kdscfnet.inference import export, exported, networks, onnx_file
+from kdscfnet.inference import export, networks, onnx_file
 from kdscfnet.weights import release, weightfile
 
 
@@ -44,15 +44,15 @@ def no_export(monkeypatch):
     def fail(*args):
         raise AssertionError("exported anew")
 
-    monkeypatch.setattr(exported, "export_in_child", fail)
+    monkeypatch.setattr(networks, "export_in_child", fail)
 
 
 def test_the_exported_network_is_beside_the_weights_and_named_by_their_hash(student, no_export):
-    path, about = exported.find_or_export(student)
-    digest = exported.file_sha256(student)
+    path, about = networks.find_or_export(student)
+    digest = networks.file_sha256(student)
     assert path == student.parent / ("golden_mobilenetv3.%s.onnx" % digest[:16])
     assert about["backbone"] == "mobilenetv3" and about["weights"]["sha256"] == digest
-    assert exported.find_or_export(str(student), "mobilenetv3")[0] == path
+    assert networks.find_or_export(str(student), "mobilenetv3")[0] == path
 
 
 def test_a_network_trained_with_synchronised_batch_norm_is_exported_as_any_other(student, tmp_path):
@@ -67,11 +67,11 @@ def test_a_network_trained_with_synchronised_batch_norm_is_exported_as_any_other
     weights = tmp_path / "synchronised.pdparams"
     save_weights(model, str(weights))
     assert weights.read_bytes() == student.read_bytes()
-    exported.export_in_child(["onnx"], weightfile.resolve(weights), "mobilenetv3", tmp_path / "network")
+    networks.export_in_child(["onnx"], weightfile.resolve(weights), "mobilenetv3", tmp_path / "network")
     image = np.random.RandomState(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
     found, expected = (
         onnx_file.open_session(path, 1).run(None, {"image": image})[0]
-        for path in (tmp_path / "network.onnx", exported.find_or_export(student)[0])
+        for path in (tmp_path / "network.onnx", networks.find_or_export(student)[0])
     )
     assert (found == expected).all()
 
@@ -81,7 +81,7 @@ def test_the_sidecar_says_how_to_make_the_same_map(student):
     import cv2
     import onnxruntime
 
-    path, about = exported.find_or_export(student)
+    path, about = networks.find_or_export(student)
     about = json.loads(sidecar_of(path).read_text())
     image = picture(100, 140)
     step = {step["step"]: step for step in about["preparation"]}
@@ -121,11 +121,11 @@ def no_sidecar(path, about):
 
 @pytest.mark.parametrize("damage", [damage_network, damage_sidecar, old_format, other_weights, no_sidecar])
 def test_what_is_not_right_is_made_anew(student, monkeypatch, damage):
-    path, about = exported.find_or_export(student)
+    path, about = networks.find_or_export(student)
     damage(path, about)
     made = []
-    monkeypatch.setattr(exported, "export_in_child", lambda *args: made.append(args) or [([path], "anew")])
-    assert exported.find_or_export(student) == (path, "anew")
+    monkeypatch.setattr(networks, "export_in_child", lambda *args: made.append(args) or [([path], "anew")])
+    assert networks.find_or_export(student) == (path, "anew")
     assert [(formats, weights.path, *others) for formats, weights, *others in made] == [
         (["onnx"], str(student), "mobilenetv3", path.with_suffix(""), None)
     ]
@@ -135,11 +135,11 @@ def test_an_installed_package_gets_nothing(student, monkeypatch, tmp_path):
     weights = tmp_path / "kdscfnet" / "weights" / student.name
     weights.parent.mkdir(parents=True)
     shutil.copy(str(student), str(weights))
-    monkeypatch.setattr(exported, "__file__", str(tmp_path / "kdscfnet" / "inference" / "exported.py"))
+    monkeypatch.setattr(networks, "__file__", str(tmp_path / "kdscfnet" / "inference" / "networks.py"))
     monkeypatch.setenv("KDSCFNET_CACHE", str(tmp_path / "cache"))
     made = []
-    monkeypatch.setattr(exported, "export_in_child", lambda *args: made.append(args) or [((), {})])
-    assert exported.find_or_export(weights)[0].parent == tmp_path / "cache"
+    monkeypatch.setattr(networks, "export_in_child", lambda *args: made.append(args) or [((), {})])
+    assert networks.find_or_export(weights)[0].parent == tmp_path / "cache"
     assert made[0][3].parent == tmp_path / "cache"
 
 
@@ -152,7 +152,7 @@ def test_where_nothing_can_be_written_paddle_runs_the_network(student, monkeypat
     os.chmod(str(student.parent), 0o555)
     try:
         with pytest.raises(onnx_file.CannotExport, match="KDSCFNET_CACHE"):
-            exported.find_or_export(student)
+            networks.find_or_export(student)
         assert networks.open_network(student).name == "paddle"
     finally:
         os.chmod(str(student.parent), 0o755)
@@ -160,16 +160,16 @@ def test_where_nothing_can_be_written_paddle_runs_the_network(student, monkeypat
 
 
 def test_a_read_only_folder_gets_nothing(student, monkeypatch, tmp_path):
-    digest = exported.file_sha256(student)
+    digest = networks.file_sha256(student)
     for path in list(student.parent.iterdir()):
         if path != student:
             path.unlink()
     os.chmod(str(student.parent), 0o555)
     monkeypatch.setenv("KDSCFNET_CACHE", str(tmp_path / "cache"))
     made = []
-    monkeypatch.setattr(exported, "export_in_child", lambda *args: made.append(args) or [((), {})])
+    monkeypatch.setattr(networks, "export_in_child", lambda *args: made.append(args) or [((), {})])
     try:
-        path, _ = exported.find_or_export(student)
+        path, _ = networks.find_or_export(student)
     finally:
         os.chmod(str(student.parent), 0o755)
     assert path == tmp_path / "cache" / ("golden_mobilenetv3.%s.onnx" % digest[:16])
@@ -210,10 +210,10 @@ def test_a_wrong_export_is_not_written(tmp_path, monkeypatch):
         onnx.save(network, static + ".onnx")
 
     monkeypatch.setattr(export, "_convert", convert_and_spoil)
-    monkeypatch.setattr(exported, "in_child", lambda function, environment, **given: export.export(**given))
+    monkeypatch.setattr(networks, "in_child", lambda function, environment, **given: export.export(**given))
     with pytest.raises(ExportDiffers, match="differs from dygraph .*nothing was written"):
         weights = weightfile.resolve(weight_file())
-        exported.export_in_child(["paddle", "onnx"], weights, "mobilenetv3", tmp_path / "network")
+        networks.export_in_child(["paddle", "onnx"], weights, "mobilenetv3", tmp_path / "network")
     assert list(tmp_path.rglob("*")) == []
 
 
@@ -259,8 +259,8 @@ def test_comparison_sees_shapes_and_nan():
 def test_the_bundled_student_comes_exported(tmp_path, monkeypatch):
     """Its bytes are those that the manifest names, and nothing has to be exported to predict with it."""
     weights, entry = weightfile.bundled(), release.release().bundled
-    monkeypatch.setattr(exported, "export_in_child", None)  # would fail
-    path, about = exported.find_or_export(weights)
+    monkeypatch.setattr(networks, "export_in_child", None)  # would fail
+    path, about = networks.find_or_export(weights)
     assert path == Path(weights.path).with_suffix(".onnx") and path.stat().st_size < 4e6
     assert file_sha256(path) == entry.onnx_sha256 == about["file"]["sha256"]
     assert about["weights"] == {"file": entry.file, "sha256": entry.sha256}
@@ -272,7 +272,7 @@ def test_the_bundled_exported_network_is_the_weights(tmp_path):
     """Dygraph computes the same; where there is an exporter, what it makes today computes the same, too."""
     runtime = pytest.importorskip("onnxruntime")
     weights = weightfile.bundled()
-    path, about = exported.find_or_export(weights)
+    path, about = networks.find_or_export(weights)
     session = onnx_file.open_session(path, 1)
     differences = export.compare(
         export.dygraph_outputs(export._load(weights, weights.backbone)),
@@ -282,7 +282,7 @@ def test_the_bundled_exported_network_is_the_weights(tmp_path):
     assert runtime.__version__
     if onnx_file.what_lacks():
         return
-    ((_, again),) = exported.export_in_child(["onnx"], weights, weights.backbone, tmp_path / "again")
+    ((_, again),) = networks.export_in_child(["onnx"], weights, weights.backbone, tmp_path / "again")
     image = np.random.RandomState(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
     new = onnx_file.open_session(tmp_path / "again.onnx", 1).run(None, {"image": image})[0]
     old = session.run(None, {"image": image})[0]
@@ -296,13 +296,13 @@ def test_an_export_beside_the_weights_is_used_where_it_fits(tmp_path, monkeypatc
     for suffix in (".pdparams", ".onnx", ".onnx.json"):
         shutil.copy(str(weights.with_suffix(suffix)), str(tmp_path / ("mine" + suffix)))
     mine, sidecar = tmp_path / "mine.pdparams", tmp_path / "mine.onnx.json"
-    assert exported.find_or_export(mine)[0] == tmp_path / "mine.onnx"
+    assert networks.find_or_export(mine)[0] == tmp_path / "mine.onnx"
     about = json.loads(sidecar.read_text())
-    monkeypatch.setattr(exported, "what_lacks", lambda: "nothing fits")
+    monkeypatch.setattr(networks, "what_lacks", lambda: "nothing fits")
     for key, value in (("input", {"shape": [None, 3, 64, 96]}), ("weights", {"sha256": "0" * 64})):
         sidecar.write_text(json.dumps(dict(about, **{key: value})))
         with pytest.raises(onnx_file.CannotExport, match="nothing fits"):
-            exported.find_or_export(mine)
+            networks.find_or_export(mine)
 
 
 def test_where_there_is_no_build_of_the_exporter_the_line_says_so(tmp_path, monkeypatch):
@@ -424,7 +424,7 @@ def test_a_crashing_exporter_leaves_paddle(tmp_path, monkeypatch, capsys):
     def crash(*args, **options):
         raise child.Crashed("Segmentation fault")
 
-    monkeypatch.setattr(exported, "in_child", crash)
+    monkeypatch.setattr(networks, "in_child", crash)
     assert networks.open_network(bare_copy(tmp_path)).name == "paddle"
     assert "Segmentation fault" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["bare.pdparams"]

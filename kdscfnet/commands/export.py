@@ -30,7 +30,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    from kdscfnet.inference.exported import export_in_child
+    from kdscfnet.inference.networks import export_in_child
     from kdscfnet.weights.weightfile import as_size, resolve
 
     size = None

@@ -94,9 +94,9 @@ def find(inputs, output=None, frames=False, left_out=None):
                 files.append((match, os.path.relpath(match, root)))
     # several folders: each has its own folder among the results
     names = [os.path.basename(os.path.abspath(folder)) for folder in folders]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError("several folders are called %s, so their results would mix: predict them one by one" % twice)
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError("several folders are called %s, so their results would mix: predict them one by one" % twice[0])
     for folder, name in zip(folders, names):
         found = _walk(folder, _results_in(folder, output), left_out)
         if not found:
@@ -143,10 +143,8 @@ def _walk(folder, avoid, left_out):
         linked = [name for name in folders if os.path.islink(os.path.join(parent, name)) and not name.startswith(".")]
         left_out["linked folder"] += len(linked)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not _inside(os.path.join(parent, f), avoid))
-        for name in sorted(files):
+        for name in sorted(name for name in files if not name.startswith(".")):
             suffix = os.path.splitext(name)[1].lower()
-            if name.startswith("."):
-                continue
             if _is_wanted(os.path.join(parent, name)):
                 found.append(os.path.join(parent, name))
             elif suffix in OTHER_PICTURES:
