@@ -18,7 +18,7 @@ from kdscfnet.data import lists
 from kdscfnet.data.find import IMAGE_FOLDER, MASK_FOLDER
 from kdscfnet.data.sets import KNOWN_SETS, canonical_name
 from kdscfnet.errors import UserError
-from kdscfnet.files import existing_folder
+from kdscfnet.files import existing_folder, write_bytes
 from kdscfnet.images import IMAGE_SUFFIXES
 from kdscfnet.text import progress
 
@@ -39,39 +39,36 @@ def unpack(mounts, data, say=print):
     Returns {name of the set: folder} of all sets that came from zip files, now or earlier. A folder of images is there
     whole or not at all. Raises UserError for a damaged file, and where the disk is too small.
     """
-    found = {}
-    seen = set()
-    for mount in mounts:
-        for path, relative in _archives(os.fspath(mount), os.fspath(data)):
+    data, found, seen = os.fspath(data), {}, set()
+    for mount in map(os.fspath, mounts):
+        for path in _archives(mount, data):
             if os.path.realpath(path) in seen:
                 continue
             seen.add(os.path.realpath(path))
             if path.lower().endswith(OTHER_ARCHIVES):
                 say("left alone: %s is no zip file: unpack it by hand into %s" % (path, data))
                 continue
-            for name in _unpack_one(path, relative, os.fspath(data), say):
-                found[name] = os.path.join(os.fspath(data), name)
+            relative = os.path.relpath(path, os.path.dirname(os.path.abspath(mount)))
+            found.update((name, os.path.join(data, name)) for name in _unpack_one(path, relative, data, say))
     return found
 
 
 def _archives(mount, data):
-    """(path, path within the mount) of the archives under a folder; sets that are unpacked are not looked through."""
+    """The paths of the archives under a folder; sets that are unpacked are not looked through."""
     for folder, folders, files in os.walk(mount):
         inside_data = os.path.realpath(folder) == os.path.realpath(data)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not (inside_data and f in KNOWN_SETS))
         for file in sorted(files):
             if file.lower().endswith((".zip",) + OTHER_ARCHIVES) and not file.startswith("."):
-                path = os.path.join(folder, file)
-                yield path, os.path.relpath(path, os.path.dirname(os.path.abspath(mount)))
+                yield os.path.join(folder, file)
 
 
 def _unpack_one(path, relative, data, say, source=None):
-    """Unpack one zip file; `relative` is a path that may tell which set it is. Yields the names of its sets."""
+    """Unpack one zip file; `relative` is a path that may tell which set it is. Returns the names of its sets."""
     with _damage_is_named(relative), zipfile.ZipFile(source or path) as archive:
-        infos = [info for info in archive.infolist() if not info.is_dir()]
-        infos = [info for info in infos if not any(p.startswith((".", "__MACOSX")) for p in _parts(info.filename))]
-        folders, inner = sort_members([info.filename for info in infos], relative)
-        by_name = {info.filename: info for info in infos}
+        names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        names = [name for name in names if not any(part.startswith((".", "__MACOSX")) for part in _parts(name))]
+        folders, inner = sort_members(names, relative)
         if not folders and not inner:
             say("left alone: %s holds no data set that is known here" % path)
         sets = [name for name, _ in folders]
@@ -80,17 +77,17 @@ def _unpack_one(path, relative, data, say, source=None):
             if os.path.exists(target):
                 say("%s: there already" % target)
                 continue
-            _require_space(data, sum(by_name[member].file_size for member in members), relative)
+            _require_space(data, archive, members, relative)
             _extract(archive, members, target, "%s/%s" % (name, kind))
             say("%s: %d files from %s" % (target, len(members), relative))
         for member in inner:
-            _require_space(data, by_name[member].file_size, relative)
+            _require_space(data, archive, [member], relative)
             os.makedirs(data, exist_ok=True)
             # a zip file inside a zip file is read here and there, which only a file of its own allows
             with tempfile.TemporaryFile(prefix=".tmp-", dir=data) as copy, archive.open(member) as stream:
                 shutil.copyfileobj(stream, copy, 1 << 20)
                 sets += _unpack_one(path, os.path.join(relative, *_parts(member)), data, say, copy)
-    return list(dict.fromkeys(sets))
+    return sets
 
 
 def sort_members(names, archive):
@@ -104,13 +101,11 @@ def sort_members(names, archive):
     sub-folders by sequence or class, `seq1/0001.jpg`. Lists of names, train.txt or test.txt, are members of
     (set, "image") under the name ../train.txt.
     """
-    folders = {}
+    folders, by_folder = {}, {}
     inner = sorted(name for name in names if name.lower().endswith(".zip"))
-    by_folder = {}
     for name in sorted(names):
-        parts = _parts(name)
-        if os.path.splitext(parts[-1])[1].lower() in IMAGE_SUFFIXES:
-            by_folder.setdefault(parts[:-1], []).append(name)
+        if name.lower().endswith(IMAGE_SUFFIXES):
+            by_folder.setdefault(_parts(name)[:-1], []).append(name)
     homes = {}
     for folder, members in by_folder.items():
         # the last folder of images or of masks; those in it are by sequence or class: image/seq1/0001.jpg
@@ -173,8 +168,8 @@ def _set_name(home, last, archive):
     return re.sub(r"[^\w.-]", "_", own[0]) if own else "unnamed"
 
 
-def _require_space(data, size, relative):
-    folder = existing_folder(data)
+def _require_space(data, archive, members, relative):
+    size, folder = sum(archive.getinfo(member).file_size for member in members), existing_folder(data)
     free = shutil.disk_usage(folder).free
     if size > free:
         raise UserError("%s needs %.1f GB in %s, and %.1f are free" % (relative, size / 1e9, folder, free / 1e9))
@@ -182,24 +177,21 @@ def _require_space(data, size, relative):
 
 def _extract(archive, members, target, title):
     """Write members to a folder that gets its name when it is complete."""
-    home = os.path.dirname(target)
+    home, kind = os.path.split(target)
     os.makedirs(home, exist_ok=True)
     for entry in os.listdir(home):  # of a process that was killed
-        if entry.startswith(".tmp-" + os.path.basename(target)):
+        if entry.startswith(".tmp-" + kind):
             shutil.rmtree(os.path.join(home, entry), ignore_errors=True)
-    temporary = tempfile.mkdtemp(prefix=".tmp-%s-" % os.path.basename(target), dir=home)
+    temporary = tempfile.mkdtemp(prefix=".tmp-%s-" % kind, dir=home)
     try:
-        listings = []
         for member, name in progress(members.items(), total=len(members), desc=title, unit=" files", leave=False):
+            if name.startswith("../"):  # a list: the last of the members
+                write_bytes(os.path.join(home, os.path.basename(name)), archive.read(member))
+                continue
             place = os.path.join(temporary, name)
-            if name.startswith("../"):
-                place = os.path.join(temporary, os.path.basename(name))
-                listings.append(place)
             os.makedirs(os.path.dirname(place), exist_ok=True)
             with archive.open(member) as source, open(place, "wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
-        for place in listings:
-            os.replace(place, os.path.join(home, os.path.basename(place)))
         os.chmod(temporary, 0o755)  # mkdtemp makes it private
         os.rename(temporary, target)
     except BaseException:

@@ -28,10 +28,25 @@ def scan(images, masks, skip_bad=False, same_size=True, title="checking"):
 
     Returns (images, masks, problems): what is good, and a list of BadImageError. Raises the first otherwise.
     """
-    pairs = list(zip(images, masks)) if masks else [(image, None) for image in images]
-    good, problems, noted = [], [], collections.OrderedDict()
+
+    def look(paths):
+        """(BadImageError or None, [(path, note)]) of an image, and its mask where there are masks."""
+        sizes, notes = [], []
+        try:
+            for path in paths:
+                size, of_file = size_of(path)
+                sizes.append(size)
+                notes += [(path, note) for note in of_file]
+            if same_size and masks:
+                expect_one_size(paths[1], sizes[1], sizes[0])
+        except BadImageError as error:
+            return error, []
+        return None, notes
+
+    pairs = list(zip(images, masks) if masks else zip(images))
+    good, problems, noted = [], [], {}
     with ThreadPoolExecutor(max(2, available_cores())) as pool:
-        looked_at = pool.map(lambda pair: _look(pair, same_size), pairs)
+        looked_at = pool.map(look, pairs)
         for pair, (error, notes) in progress(zip(pairs, looked_at), total=len(pairs), desc=title, leave=False):
             for path, note in notes:
                 noted.setdefault(note, []).append(path)
@@ -47,29 +62,11 @@ def scan(images, masks, skip_bad=False, same_size=True, title="checking"):
     return tuple(p[0] for p in good), tuple(p[1] for p in good) if masks else (), problems
 
 
-def _look(pair, same_size):
-    """(BadImageError or None, [(path, note)]) of an image and its mask or None."""
-    image, mask = pair
-    try:
-        size, image_notes = size_of(image)
-        notes = [(image, note) for note in image_notes]
-        if mask is not None:
-            mask_size, mask_notes = size_of(mask)
-            notes += [(mask, note) for note in mask_notes]
-            if same_size:
-                expect_one_size(mask, mask_size, size)
-    except BadImageError as error:
-        return error, []
-    return None, notes
-
-
 def expect_one_size(mask, mask_size, image_size):
     """Raise BadImageError where a mask's size, (width, height), is not its image's."""
     if tuple(mask_size) != tuple(image_size):
-        raise BadImageError(
-            mask,
-            "the mask is %d×%d, its image %d×%d: they must be of one size" % (tuple(mask_size) + tuple(image_size)),
-        )
+        sizes = (*mask_size, *image_size)
+        raise BadImageError(mask, "the mask is %d×%d, its image %d×%d: they must be of one size" % sizes)
 
 
 def target_levels(masks, whose="the masks", teacher=False):

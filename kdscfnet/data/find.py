@@ -21,6 +21,7 @@ IMAGE_FOLDER = re.compile(r"^(.+[-_])?(images?|imgs?|im)$", re.I)
 MASK_FOLDER = re.compile(
     r"^(.+[-_])?(masks?|gts?|ground[-_]?truth([-_]masks?)?|labels?|annotations?)$|^pixelwisegt.*$", re.I
 )
+_OTHER_FOLDERS = " (or GT, masks, ground_truth_mask)"
 _PARALLEL = ("names", "images", "masks", "maps")  # lists of an ImageSet
 
 
@@ -81,7 +82,6 @@ def find_image_set(root, masks="required", images="required", lists=FOR_TRAINING
     Returns an ImageSet; says once what it leaves out. Raises UserError with what is missing where.
     """
     root = os.fspath(root)
-    _expect_folder(root)
     folders = _find_folders(root)
     name = canonical_name(os.path.basename(os.path.abspath(root)))
     image_files, mask_files = folders.files()
@@ -90,7 +90,7 @@ def find_image_set(root, masks="required", images="required", lists=FOR_TRAINING
     if images == "required" and not image_files:
         raise UserError("%s holds no images: expected %s/image/*.jpg (or images, %s-Image, imgs)" % (root, root, name))
     if masks == "required" and not mask_files:
-        raise UserError(no_masks(root))
+        raise UserError(no_masks(root) + _OTHER_FOLDERS)
     set_names = {name, os.path.basename(os.path.abspath(root))}
     names, matched = _listed(folders, lists, set_names, image_files, mask_files, masks)
     lacking = [entry for entry in names if entry not in matched]
@@ -119,7 +119,6 @@ def find_image_sets(root, masks="required", images="required", pick=list):
     others is of no concern.
     """
     root = os.fspath(root)
-    _expect_folder(root)
     if is_one_set(root):
         return [find_image_set(root, masks, images, FOR_TESTS)]
     folders = {}
@@ -141,8 +140,7 @@ def _may_be_set(path, masks, images):
 
 def is_one_set(root):
     """Whether a folder is a data set or a folder of images, rather than a folder of data sets."""
-    folders = _find_folders(root, depth=0)
-    return folders.image is not None or folders.mask is not None
+    return _find_folders(root, depth=0).any_found
 
 
 def find_masks(root):
@@ -161,7 +159,7 @@ def find_masks(root):
         if not bare("_" + name):  # .../ECSSD/mask is ECSSD
             name = os.path.basename(parent) or name
         return replace(image_set, name=canonical_name(name), images=(), masks=image_set.images)
-    raise UserError(no_masks(root))
+    raise UserError(no_masks(root) + _OTHER_FOLDERS)
 
 
 def find_sets_to_score(root, wanted=None):
@@ -169,7 +167,7 @@ def find_sets_to_score(root, wanted=None):
 
     wanted: names in any spelling; None: all. Sets without masks are among them: their `masks` are empty.
     """
-    one = os.path.isdir(root) and is_one_set(root)
+    one = is_one_set(root)
     sets = find_image_sets(root, masks="partial", images="optional", pick=lambda names: choose(names, wanted, root))
     if not any(image_set.masks for image_set in sets) and (one or not wanted):
         sets = [find_masks(root)]
@@ -193,12 +191,7 @@ def _one_of_each(sets, wanted, root):
 
 def no_masks(root):
     """What is said of a folder in which masks are needed."""
-    return "%s holds no masks: expected %s/mask/*.png (or GT, masks, ground_truth_mask)" % (root, root)
-
-
-def _expect_folder(root):
-    if not os.path.isdir(root):
-        raise UserError("there is no data folder %s" % root)
+    return "%s holds no masks: expected %s" % (root, os.path.join(root, "mask", "*.png"))
 
 
 @dataclass(frozen=True)
@@ -208,6 +201,10 @@ class _Folders:
     home: str
     image: str
     mask: str
+
+    @property
+    def any_found(self):
+        return self.image is not None or self.mask is not None
 
     def files(self):
         """({name: path} of the images, {name: path} of the masks)."""
@@ -230,6 +227,8 @@ class _Folders:
 
 def _find_folders(root, depth=2):
     """The _Folders of a data set. Looks into a single nested folder too."""
+    if not os.path.isdir(root):
+        raise UserError("there is no data folder %s" % root)
     entries = sorted(entry for entry in os.listdir(root) if not entry.startswith("."))
     folders = [entry for entry in entries if os.path.isdir(os.path.join(root, entry))]
     by_kind = {}
@@ -247,7 +246,7 @@ def _find_folders(root, depth=2):
         return _Folders(root, root, root if jpegs & pngs else None)  # images and masks side by side
     if depth and folders:
         nested = [_find_folders(os.path.join(root, entry), depth - 1) for entry in folders]
-        nested = [inner for inner in nested if inner.image is not None or inner.mask is not None]
+        nested = [inner for inner in nested if inner.any_found]
         if len(nested) == 1:
             return nested[0]
         if nested and all(inner.image == inner.home and inner.mask is None for inner in nested):

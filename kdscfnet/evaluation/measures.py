@@ -188,7 +188,9 @@ def _ssim(counts, saliency, levels, foreground):
     present = np.flatnonzero(background + object_)
     if pixels > 1 and len(present) == 1 and total in (0, pixels) and saliency[present[0]] not in (0.0, 1.0):
         # Nothing varies here, and the score is 1 or 0 by the rounding of the mean: take the mean as pysodmetrics does.
-        return _ssim_of_constant(saliency[levels], foreground)
+        x, y = np.mean(saliency[levels]), np.mean(foreground)
+        variance = np.sum((saliency[levels] - x) ** 2) / (levels.size - 1)
+        return 1.0 if (x**2 + y**2) * variance == 0 else 0.0
     x, y = (background + object_) @ saliency / pixels, total / pixels
     variance_x = (background + object_) @ (saliency - x) ** 2 / (pixels - 1)
     variance_y = (total * (1 - y) ** 2 + (pixels - total) * y**2) / (pixels - 1)
@@ -198,12 +200,6 @@ def _ssim(counts, saliency, levels, foreground):
     if alpha != 0:
         return alpha / (beta + EPS)
     return 1.0 if beta == 0 else 0.0
-
-
-def _ssim_of_constant(saliency_map, foreground):
-    x, y = np.mean(saliency_map), np.mean(foreground)
-    variance = np.sum((saliency_map - x) ** 2) / (saliency_map.size - 1)
-    return 1.0 if (x**2 + y**2) * variance == 0 else 0.0
 
 
 # ---- the weighted F-measure

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 
-from kdscfnet.data.find import find_sets_to_score
+from kdscfnet.data.find import find_sets_to_score, no_masks
 from kdscfnet.data.names import bare, is_image, list_images, sub_folders
 from kdscfnet.data.sets import KNOWN_SETS, canonical_name
 from kdscfnet.errors import UserError
-from kdscfnet.evaluation.pairs import no_masks_in, pair_up
+from kdscfnet.evaluation.pairs import pair_up
 from kdscfnet.evaluation.publish import check, with_scores
 from kdscfnet.evaluation.results import Result, made_by
 from kdscfnet.evaluation.scores import score_pairs, scores_named
@@ -33,55 +33,47 @@ def find_methods(folders, sets):
     for folder in folders:
         if not os.path.isdir(folder):
             raise UserError("there is no folder of maps %s" % folder)
-        by_set = _of_method(folder, sets)
-        if by_set:
-            others.append((_add(methods, folder, by_set), _of_other_sets(folder, by_set)))
-            continue
-        inside = [(path, _of_method(path, sets)) for path in sub_folders(folder)]
-        if not any(by_set for _, by_set in inside):
+        found = [(folder, *_of_method(folder, sets))]
+        if not found[0][1]:
+            found = [(path, *_of_method(path, sets)) for path in sub_folders(folder)]
+        if not any(by_set for _, by_set, _ in found):
             names = _labelled(sets)
             expected = os.path.join(folder, names[0], "*.png")
             text = "%s holds no maps of %s: expected %s, with the names of the masks"
             raise UserError(text % (folder, ", ".join(names), expected))
-        for path, by_set in inside:
+        for path, by_set, of_others in found:
             name = _add(methods, path, by_set) if by_set else os.path.basename(path)
-            others.append((name, _of_other_sets(path, by_set)))
-    return methods, [(name, names) for name, names in others if names]
+            others += [(name, of_others)] if of_others else []
+    return methods, others
 
 
 def _of_method(folder, sets):
-    """{set name: folder} of one method's folder; {} where it is none."""
+    """({set name: folder} of one method's folder, {} where it is none; names of folders of maps that fit no set)."""
     names = {image_set.name for image_set in sets}
-    own = canonical_name(os.path.basename(os.path.abspath(folder)))
+    base = os.path.basename(os.path.abspath(folder))
+    own = canonical_name(base)
     for image_set in sets:
         if image_set.name == own or len(sets) == 1:
             if not set(map(bare, list_images(folder))).isdisjoint(name for name in image_set.names if "/" in name):
-                return {image_set.name: folder}  # maps by sequence, as the masks
+                return {image_set.name: folder}, []  # maps by sequence, as the masks
     if _holds_images(folder):
         if own in names:
-            return {own: folder}
+            return {own: folder}, []
         labelled = _labelled(sets)
         if own in KNOWN_SETS and KNOWN_SETS.issuperset(labelled):
-            return {}  # maps of PASCAL-S are none of ECSSD, though numbers may be the names of both
+            return {}, [base]  # maps of PASCAL-S are none of ECSSD, though numbers may be the names of both
         if len(labelled) > 1:
             raise UserError("%s holds maps, but of which set? Name one: --sets %s" % (folder, labelled[0]))
-        return {labelled[0]: folder}
-    by_set = {canonical_name(os.path.basename(path)): path for path in sub_folders(folder)}
-    return {name: path for name, path in by_set.items() if name in names}
+        return {labelled[0]: folder}, []
+    paths = sub_folders(folder)
+    by_set = {canonical_name(os.path.basename(path)): path for path in paths}
+    by_set = {name: path for name, path in by_set.items() if name in names}
+    return by_set, [os.path.basename(p) for p in paths if p not in by_set.values() and _holds_images(p)]
 
 
 def _labelled(sets):
     """The names of the sets with masks; of all where none has."""
     return [image_set.name for image_set in sets if image_set.masks] or [image_set.name for image_set in sets]
-
-
-def _of_other_sets(folder, by_set):
-    """The names of the folders of maps in a method's folder that are not among those in `by_set`."""
-    if folder in by_set.values():
-        return []
-    if _holds_images(folder):
-        return [] if by_set else [os.path.basename(os.path.abspath(folder))]
-    return [os.path.basename(p) for p in sub_folders(folder) if p not in by_set.values() and _holds_images(p)]
 
 
 def _add(methods, folder, by_set):
@@ -132,17 +124,14 @@ def score_methods(
             paired.append((method, image_set, pairs, misfits))
             if misfits and image_set.masks:
                 problems["%s, %s" % (method, image_set.name)] = misfits
-    # Names that do not match are known before anything is scored. Then nothing is: the files are only read, so that all
-    # that is wrong is listed at once.
+    # where names do not match nothing is scored: the files are only read, so that all that is wrong is listed at once
     names = scores_named(scores) if allow_missing or not problems else ()
-    results = {}
+    results = {method: _result_of(method, folders) for method, folders in methods.items()}
     for method, image_set, pairs, misfits in paired:
         where = "%s, %s" % (method, image_set.name)
         scored = score_pairs(pairs, misfits, names, resize, threads, where if pairs else None)
         if scored.left_out and image_set.masks:
             problems[where] = scored.left_out
-        if method not in results:
-            results[method] = _result_of(method, methods[method])
         results[method].add(image_set, scored)
     check(problems, allow_missing, output)
     return with_scores(list(results.values())), warnings
@@ -157,8 +146,8 @@ def _maps_without_masks(methods, image_sets, allow_missing):
             continue
         if not allow_missing:
             advice = "--allow-missing leaves its scores out, --sets chooses other sets"
-            raise UserError("%s, and %s has maps of it; %s" % (no_masks_in(image_set), " and ".join(whose), advice))
-        warnings.append("%s; maps of it are not scored (--allow-missing)" % no_masks_in(image_set))
+            raise UserError("%s, and %s has maps of it; %s" % (no_masks(image_set.root), " and ".join(whose), advice))
+        warnings.append("%s; maps of it are not scored (--allow-missing)" % no_masks(image_set.root))
     return warnings
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import collections
 import os
 
+from kdscfnet.data.find import no_masks
 from kdscfnet.data.names import list_images
 from kdscfnet.errors import UserError
-from kdscfnet.evaluation.pairs import MISSING_MAP, MISSING_MASK, UNREADABLE, Problem, no_masks_in, pair_up
+from kdscfnet.evaluation.pairs import MISSING_MAP, MISSING_MASK, UNREADABLE, Problem, pair_up
 from kdscfnet.evaluation.publish import check, with_scores
 from kdscfnet.evaluation.results import Result, made_by, write_scores
 from kdscfnet.evaluation.scores import score_pairs, scores_named
 from kdscfnet.files import remove_leftovers, write_json
+from kdscfnet.inference.pipeline import Job, predict_files
 from kdscfnet.shares import Meeting, Shares
 from kdscfnet.text import progress, say, say_once
 from kdscfnet.weights import release
@@ -40,12 +42,11 @@ def find_models(weights=None):
         found.append(item)
     models = {}
     for item in found:
-        for name in (item.name, "%s_%s" % (os.path.basename(item.home), item.name)):
-            if name not in models or os.path.samefile(models[name].path, item.path):
-                models[name] = item
-                break
-        else:
+        names = item.name, "%s_%s" % (os.path.basename(item.home), item.name)
+        free = [name for name in names if name not in models or os.path.samefile(models[name].path, item.path)]
+        if not free:
             raise UserError("two weight files are called %s: rename one" % os.path.basename(item.path))
+        models[free[0]] = item
     # two runs' final.pdparams: told apart in tables by their folders, or by their whole paths
     for title in (lambda item: "%s/%s" % (os.path.basename(item.home), item.title), lambda item: item.path):
         count = collections.Counter(item.title for item in models.values())
@@ -64,10 +65,8 @@ def _in_folder(folder):
                 say("left out: %s" % (item.problem or "%s is none of our networks" % path))
     ours = bundled() if not found and folder is None else None
     if ours is not None:
-        if ours.kind != "scfnet":
-            raise UserError(ours.problem or "%s is none of our networks" % ours.path)
         say_once(release.bundled_notice())
-        found = [ours]
+        return [ours]
     if not found:
         advice = "get one (kdscfnet weights fetch fs-m3; kdscfnet weights list --links), or name a file: --weights FILE"
         raise UserError("no weights in %s: %s" % (os.path.abspath(str(release.weights_folder(folder))), advice))
@@ -122,14 +121,21 @@ def test_models(
         overwrite = False  # every map is made, but of images that cannot be read, which are told below
 
     results, problems = {}, {}
-    predictor = None
+    predictor = opened = None
     for run in runs:
         unread = {}
         if run.todo or overwrite:
-            if predictor is None or predictor[0] != (run.name, run.engine):
+            if opened != (run.name, run.engine):
                 predictor = None  # the network before goes before the next one comes
-                predictor = (run.name, run.engine), _open(run, device, threads)
-            unread = run.make(predictor[1])
+                predictor, opened = _open(run, device, threads), (run.name, run.engine)
+            jobs = run.prepare(predictor)
+            lacking = _lacking(jobs)
+            if 0 < len(lacking) < len(jobs):
+                say("%s: %d maps were there already" % (run.where, len(jobs) - len(lacking)))
+            report = predict_files(predictor, lacking, title=run.where)
+            of_image = dict(zip(run.set.images, run.set.names))
+            for image, reason in report.failed:
+                unread[of_image[image]] = Problem(UNREADABLE, os.path.basename(image), reason)
         else:
             say("%s: all %d maps are there already (%s)" % (run.where, len(run.set), run.folder))
         result = results.get(run.name) or results.setdefault(run.name, run.empty_result())
@@ -157,8 +163,8 @@ def _expect_masks(image_sets, allow_missing, output):
     for image_set in image_sets:
         if not image_set.masks:
             if not allow_missing:
-                raise UserError(no_masks_in(image_set) + "; --allow-missing makes its maps and leaves the scores out")
-            remarks.append(no_masks_in(image_set) + "; its maps were made, there are no scores")
+                raise UserError(no_masks(image_set.root) + "; --allow-missing makes its maps and leaves the scores out")
+            remarks.append(no_masks(image_set.root) + "; its maps were made, there are no scores")
             continue
         missing = [Problem(MISSING_MASK, name) for name, mask in zip(image_set.names, image_set.masks) if mask is None]
         missing += [Problem(MISSING_MAP, name, "it has a mask and no image") for name in image_set.spare]
@@ -171,15 +177,13 @@ def _expect_masks(image_sets, allow_missing, output):
 
 def _make_together(runs, shares, meeting, device, threads):
     """Make the maps that are lacking, each process its share of every run; process 0 returns once all have."""
-    from kdscfnet.inference.pipeline import predict_files
-
     for stage, run in enumerate(runs, 1):
         meeting.wait_for_first(stage)
         if shares.first and not (run.todo or run.overwrite):
             meeting.reach(stage)
             continue
         if not shares.first:
-            run.engine = run.recorded().get("engine", run.engine)
+            run.engine = made_by(run.folder).get("engine", run.engine)
             if not shares.mine(run.set.names):
                 continue
         predictor = _open(run, device, threads, shares.first)
@@ -225,19 +229,12 @@ class ModelOnSet:
 
     def __init__(self, name, model, image_set, output, engine, size, overwrite):
         self.name, self.model, self.set = name, model, image_set
+        self.where = "%s, %s" % (model.title, image_set.name)
         self.folder = os.path.normpath(os.path.join(output, "maps", name, image_set.name))
         self.size = plain_size(model.test_size(size))
         self.overwrite = overwrite
         # an interrupted run goes on with the engine it began with
-        self.engine = self.recorded().get("engine", engine) if engine == "auto" and not overwrite else engine
-
-    @property
-    def where(self):
-        return "%s, %s" % (self.model.title, self.set.name)
-
-    def recorded(self):
-        """What made the maps that are there; {} where that is not known."""
-        return made_by(self.folder)
+        self.engine = made_by(self.folder).get("engine", engine) if engine == "auto" and not overwrite else engine
 
     def present(self):
         """{name: path} of the maps that are there."""
@@ -246,14 +243,13 @@ class ModelOnSet:
     @property
     def todo(self):
         """Whether maps are lacking, or are another engine's."""
-        if self.engine != "auto" and self.recorded().get("engine", self.engine) != self.engine:
-            return True
-        return bool(set(self.set.names).difference(self.present()))
+        others = self.engine != "auto" and made_by(self.folder).get("engine", self.engine) != self.engine
+        return others or bool(self.lacking())
 
     def empty_result(self):
         """The Result of the model, without scores; the maps are there, so their engine is known."""
-        details = {"backbone": self.model.backbone, "size": self.size}
-        details.update(engine=self.recorded()["engine"], sha256=self.model.sha256)
+        details = {"backbone": self.model.backbone, "size": self.size, "engine": made_by(self.folder)["engine"]}
+        details["sha256"] = self.model.sha256
         paper = self.model.entry.mae if self.model.entry else {}
         return Result(self.name, self.model.title, paper=paper, weights=self.model.path, details=details)
 
@@ -261,7 +257,7 @@ class ModelOnSet:
         """Raise UserError where there are maps that this model, at this size, did not make."""
         if self.overwrite or not self.present():
             return
-        record = self.recorded()
+        record = made_by(self.folder)
         if not record:
             other = "that `kdscfnet test` did not make: score them with `kdscfnet evaluate --maps`, or "
         elif record.get("sha256") != self.model.sha256:
@@ -275,10 +271,8 @@ class ModelOnSet:
 
     def jobs(self):
         """What is to be predicted: a Job for every image, in their order."""
-        from kdscfnet.inference.pipeline import Job
-
-        paths = [os.path.join(self.folder, name + ".png") for name in self.set.names]
-        return [Job(image, {"map": path}) for image, path in zip(self.set.images, paths)]
+        names_and_images = zip(self.set.names, self.set.images)
+        return [Job(image, {"map": os.path.join(self.folder, name + ".png")}) for name, image in names_and_images]
 
     def lacking(self):
         """The names of the images without a map."""
@@ -287,28 +281,16 @@ class ModelOnSet:
 
     def prepare(self, predictor):
         """Record what makes the maps, and remove those of another engine or run. Returns `jobs`."""
-        made_by = {"sha256": self.model.sha256, "size": self.size, "engine": predictor.engine}
-        recorded, present = self.recorded(), self.present()
-        if self.overwrite or any(recorded.get(key) != value for key, value in made_by.items()):
+        maker = {"sha256": self.model.sha256, "size": self.size, "engine": predictor.engine}
+        recorded, present = made_by(self.folder), self.present()
+        if self.overwrite or any(recorded.get(key) != value for key, value in maker.items()):
             if present and not self.overwrite:
                 engines = self.where, recorded.get("engine"), predictor.engine
                 say("%s: maps of the engine %s are made again with %s" % engines)
             # The old ones go first: an interrupted run must not leave two kinds of maps side by side.
             for name in present.keys() & set(self.set.names):
                 os.unlink(present[name])
-            write_json(self.folder + ".json", dict(weights=self.model.path, **made_by))
+            write_json(self.folder + ".json", dict(weights=self.model.path, **maker))
         # temporary files of the last hour may be another process's
         remove_leftovers([parent for parent, _, _ in os.walk(self.folder)], 3600)
         return self.jobs()
-
-    def make(self, predictor):
-        """Make the maps that are lacking. Returns {image name: Problem} of images that could not be read."""
-        from kdscfnet.inference.pipeline import predict_files
-
-        jobs = self.prepare(predictor)
-        lacking = _lacking(jobs)
-        if 0 < len(lacking) < len(jobs):
-            say("%s: %d maps were there already" % (self.where, len(jobs) - len(lacking)))
-        report = predict_files(predictor, lacking, title=self.where)
-        names = dict(zip(self.set.images, self.set.names))
-        return {names[image]: Problem(UNREADABLE, os.path.basename(image), reason) for image, reason in report.failed}

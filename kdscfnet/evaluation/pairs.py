@@ -72,11 +72,6 @@ def summarise(problems, names=5):
     return ", ".join(parts)
 
 
-def no_masks_in(image_set):
-    """What is said of a set without masks."""
-    return "%s holds no masks: expected %s" % (image_set.root, os.path.join(image_set.root, "mask", "*.png"))
-
-
 def pair_up(maps_dir, image_set, empty=False):
     """Pair the maps in a folder with the masks of an ImageSet: (list of Pair in the set's order, list of Problem).
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import collections
 import io
-import os
 
 import cv2
 import numpy as np
@@ -12,10 +10,8 @@ import numpy as np
 from kdscfnet.errors import BadImageError
 from kdscfnet.evaluation.scores import THRESHOLDS
 from kdscfnet.evaluation.tables import with_coverage
-from kdscfnet.files import write_bytes
 from kdscfnet.images import read_image, read_mask, rounded_mean
 
-EXAMPLES = 3  # of best, of median and of worst maps
 _FIELD = (180, 240)  # pixels: height, width of a picture in the grid
 # Told apart by everybody, also in print: Okabe and Ito's colours
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
@@ -42,48 +38,44 @@ def literal(text):
 
 def precision_recall(results, name):
     """Precision over recall of one set, a line for each result that has curves: a figure, or None without any."""
-    labels = "Recall", "Precision", r"max $F_\beta$"
-    return _curves(results, name, labels, lambda curves: (curves["recall"], curves["precision"]), "maxF")
+    return _curves(results, name, "Recall", "Precision", r"max $F_\beta$", "maxF")
 
 
 def f_threshold(results, name):
     """F-measure by threshold of one set: a figure, or None."""
-    labels = "Threshold", r"$F_\beta$  ($\beta^2 = 0.3$)", r"mean $F_\beta$"
-    return _curves(results, name, labels, lambda curves: (THRESHOLDS, curves["F"]), "meanF")
+    return _curves(results, name, "Threshold", r"$F_\beta$  ($\beta^2 = 0.3$)", r"mean $F_\beta$", "meanF")
 
 
-def _curves(results, name, labels, points, score):
-    x_label, y_label, score_label = labels
+def _curves(results, name, x_label, y_label, score_label, score):
     results = [result for result in results if name in result.sets and result.sets[name].curves]
     if not results:
         return None
     figure = new_figure(5, 4.1)
     axes = figure.add_subplot(111)
-    lowest = 1.0
+    over_recall, lowest = x_label == "Recall", 0.9
     for number, result in enumerate(results):
-        x, y = points(result.sets[name].curves)
+        scores = result.sets[name]
+        x = scores.curves["recall"] if over_recall else THRESHOLDS
+        y = scores.curves["precision" if over_recall else "F"]
         colour, style = COLOURS[number % len(COLOURS)], _STYLES[number // len(COLOURS) % len(_STYLES)]
-        label = "%s  (%s %.3f)" % (literal(result.title), score_label, result.sets[name][score])
+        label = "%s  (%s %.3f)" % (literal(result.title), score_label, scores[score])
         label = " " + label if label.startswith("_") else label  # or matplotlib leaves the line out of the legend
         axes.plot(x, y, style, color=colour, linewidth=1.8, label=label)
         lowest = min(lowest, float(np.min(y)))
-    axes.set_xlim(0, 255 if x_label == "Threshold" else 1)
-    axes.set_ylim(np.floor(min(lowest, 0.9) * 10) / 10, 1)
+    axes.set_xlim(0, 1 if over_recall else 255)
+    axes.set_ylim(np.floor(lowest * 10) / 10, 1)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.set_title(literal(with_coverage(results, name)), fontsize=11)
     axes.grid(True, color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.legend(loc="lower left" if x_label == "Recall" else "lower center", fontsize=8, framealpha=0.9)
+    axes.legend(loc="lower left" if over_recall else "lower center", fontsize=8, framealpha=0.9)
     figure.tight_layout()
     return figure
 
 
-Example = collections.namedtuple("Example", ["group", "name"])
-
-
-def choose_examples(results, name, number=EXAMPLES):
-    """The best, median and worst maps of a set by MAE (the mean over the results): a list of Example, best first.
+def choose_examples(results, name, number=3):
+    """The best, median and worst maps of a set by MAE (the mean over the results): {group: [names, best first]}.
 
     Where there are fewer than 3 · `number` maps a map is shown once only.
     """
@@ -95,11 +87,13 @@ def choose_examples(results, name, number=EXAMPLES):
     ranked = sorted(mean, key=lambda image: (mean[image], image))
     number = min(number, max(1, len(ranked) // 3))
     middle = max(0, (len(ranked) - number) // 2)
-    groups = (("best", ranked[:number]), ("median", ranked[middle : middle + number]), ("worst", ranked[-number:]))
-    chosen, used = [], set()
-    for group, images in groups:
-        chosen += [Example(group, image) for image in images if image not in used]
+    groups = {"best": ranked[:number], "median": ranked[middle : middle + number], "worst": ranked[-number:]}
+    chosen, used = {}, set()
+    for group, images in groups.items():
+        images = [image for image in images if image not in used]
         used.update(images)
+        if images:
+            chosen[group] = images
     return chosen
 
 
@@ -108,22 +102,20 @@ def grid(results, name):
 
     With one result the three groups stand side by side, with several one below the other, as in a paper's comparison.
     """
-    results = [result for result in results if name in result.sets]
-    examples = choose_examples(results, name)
-    if not examples:
+    results = [result for result in results if name in result.sets and result.sets[name].per_image]
+    groups = choose_examples(results, name)
+    if not groups:
         return None
     scored = [{s.name: s for s in result.sets[name].per_image} for result in results]
-    with_image = any(scored[0][example.name].pair.image for example in examples)
+    with_image = any(scored[0][example].pair.image for examples in groups.values() for example in examples)
     side_by_side = len(results) == 1
     heads = (["image"] if with_image else []) + ["mask"] + (["map"] if side_by_side else [r.title for r in results])
-    groups = {group: [e for e in examples if e.group == group] for group in dict.fromkeys(e.group for e in examples)}
-    members = list(groups.values())
     widths = [1.0] * len(heads)
-    heights = [1.0] * (max(map(len, members)) if side_by_side else len(examples))
     if side_by_side:  # a narrow empty column, or a low empty row, between the groups
         widths = (widths + [0.12]) * (len(groups) - 1) + widths
+        heights = [1.0] * max(map(len, groups.values()))
     else:
-        heights = sum(([1.0] * len(m) + [0.25] for m in members), [])[:-1]
+        heights = sum(([1.0] * len(examples) + [0.25] for examples in groups.values()), [])[:-1]
 
     small = 10 if side_by_side else 8  # points; a wide figure is shown smaller
     width, height = 1.6 * sum(widths) + 0.2, 1.45 * sum(heights) + 0.75
@@ -132,9 +124,9 @@ def grid(results, name):
     ratios = {"width_ratios": widths, "height_ratios": heights, "wspace": 0.05, "hspace": 0.16}
     layout = figure.add_gridspec(len(heights), len(widths), **ratios, **edges)
     row_offset = column_offset = 0
-    for group, of_group in groups.items():
-        for row, example in enumerate(of_group):
-            for column, (picture, caption) in enumerate(_pictures(example.name, scored, with_image)):
+    for group, examples in groups.items():
+        for row, example in enumerate(examples):
+            for column, (picture, caption) in enumerate(_pictures(example, scored, with_image)):
                 axes = figure.add_subplot(layout[row_offset + row, column_offset + column])
                 axes.imshow(picture, interpolation="nearest")
                 axes.set_axis_off()
@@ -142,12 +134,13 @@ def grid(results, name):
                 axes.text(0.5, -0.02, literal(caption), fontsize=small - 1, **below)
                 if row == 0:
                     head = "%s: %s" % (group, heads[column]) if column == 0 else heads[column]
+                    head = head if len(head) <= 20 else head[:19] + "…"
                     weight = "bold" if column == 0 else None
-                    axes.set_title(literal(_short(head, 20)), fontsize=small, pad=3, fontweight=weight)
+                    axes.set_title(literal(head), fontsize=small, pad=3, fontweight=weight)
         if side_by_side:
             column_offset += len(heads) + 1
         else:
-            row_offset += len(of_group) + 1
+            row_offset += len(examples) + 1
     whose = " of %s" % results[0].title if side_by_side else ""
     title = "%s: the best, median and worst maps%s by MAE" % (with_coverage(results, name), whose)
     figure.suptitle(literal(title), fontsize=small + 2, x=0.1 / width, ha="left", y=1 - 0.08 / height, va="top")
@@ -185,10 +178,6 @@ def _thumbnail(path, read):
     return field
 
 
-def _short(text, length=26):
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
 def encoded(figure, form, dpi=150):
     """The bytes of a figure as "png", "svg" or "pdf"."""
     file = io.BytesIO()
@@ -196,8 +185,3 @@ def encoded(figure, form, dpi=150):
     dated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[form]
     figure.savefig(file, format=form, dpi=dpi, metadata=dated)
     return file.getvalue()
-
-
-def save(figure, path, dpi=150):
-    """Write a figure; the suffix chooses the format."""
-    write_bytes(path, encoded(figure, os.path.splitext(path)[1][1:], dpi))

@@ -18,7 +18,7 @@ LISTED = 20  # problems of a kind that are listed on the terminal
 
 def with_scores(results):
     """The results; raises UserError where nothing at all was scored."""
-    if not any(result.sets for result in results):
+    if not any(scores["images"] for result in results for scores in result.sets.values()):
         raise UserError("nothing could be scored: see the list above")
     return results
 

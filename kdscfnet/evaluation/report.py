@@ -31,60 +31,52 @@ def write_report(results, folder, warnings=()):
     """
     found = tables.tables(results)
     notes = list(warnings) + remarks(results)
+    listed = ["".join("- %s\n" % note for note in notes)] if notes else []
+    head = "% Needs \\usepackage{booktabs}\n" + "".join("%% %s\n" % note.replace("\n", " ") for note in notes)
     _remove_pictures(folder)
     write_text(os.path.join(folder, "scores.csv"), tables.scores_csv(results))
     write_text(os.path.join(folder, "maps.csv"), tables.per_image_csv(results))
-    write_text(os.path.join(folder, "tables.md"), markdown(found, notes))
-    write_text(os.path.join(folder, "tables.tex"), latex(found, notes))
-    sections = []
-    for table in found[1:]:
-        name, curves = table.set_name, []
-        scored = [result for result in results if name in result.sets]
-        for suffix, make in (("pr", pictures.precision_recall), ("f", pictures.f_threshold)):
-            figure = make(scored, name)
-            if figure is not None:
-                for form, dpi in (("png", 200), ("pdf", 150)):
-                    pictures.save(figure, os.path.join(folder, _picture(name, suffix, form)), dpi)
-                curves.append(_image(pictures.encoded(figure, "svg"), "svg+xml", "%s of %s" % (suffix, name), "curve"))
-        figure, grid = pictures.grid(scored, name), None
-        if figure is not None:
-            data = pictures.encoded(figure, "png", dpi=130)
-            write_bytes(os.path.join(folder, _picture(name, "maps", "png")), data)
-            grid = _image(data, "png", "best, median and worst maps of %s" % name, "grid", figure)
-        sections.append(_section(table, results, curves, grid))
+    write_text(os.path.join(folder, "tables.md"), "\n".join([*map(tables.as_markdown, found), *listed]))
+    write_text(os.path.join(folder, "tables.tex"), "\n".join([head, *map(tables.as_latex, found)]))
+    sections = [_section(table, results, *_pictures_of(table.set_name, results, folder)) for table in found[1:]]
     path = os.path.join(folder, PAGE)
     write_text(path, _page(results, found[0], sections, notes))
     return path
 
 
-def markdown(found, notes):
-    parts = [tables.as_markdown(table) for table in found]
-    if notes:
-        parts.append("\n".join("- " + note for note in notes) + "\n")
-    return "\n".join(parts)
+def _pictures_of(name, results, folder):
+    """Write the pictures of one set to `folder`. Returns them as HTML: [curves], grid or ""."""
+    curves = []
+    for kind, make in (("pr", pictures.precision_recall), ("f", pictures.f_threshold)):
+        figure = make(results, name)
+        if figure is not None:
+            for form, dpi in (("png", 200), ("pdf", 150)):
+                write_bytes(_picture(folder, name, kind, form), pictures.encoded(figure, form, dpi))
+            curves.append(_image(pictures.encoded(figure, "svg"), "svg+xml", "%s of %s" % (kind, name), "curve"))
+    figure = pictures.grid(results, name)
+    if figure is None:
+        return curves, ""
+    data = pictures.encoded(figure, "png", dpi=130)
+    write_bytes(_picture(folder, name, "maps", "png"), data)
+    return curves, _image(data, "png", "best, median and worst maps of %s" % name, "grid", figure)
 
 
-def latex(found, notes):
-    head = "% Needs \\usepackage{booktabs}\n"
-    head += "".join("%% %s\n" % note.replace("\n", " ") for note in notes)
-    return head + "\n" + "\n".join(tables.as_latex(table) for table in found)
-
-
-def _picture(name, kind, form):
-    """The file of one of a set's pictures: `ECSSD-pr.png`."""
-    return "%s-%s.%s" % ("".join(c if c.isalnum() or c in "-_." else "_" for c in name), kind, form)
+def _picture(folder, name, kind, form):
+    """The path of one of a set's pictures: `ECSSD-pr.png`."""
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    return os.path.join(folder, "%s-%s.%s" % (name, kind, form))
 
 
 def _remove_pictures(folder):
     """Those of the sets in the report that is in `folder`: this one may have fewer sets, or no curves."""
     try:
         with open(os.path.join(folder, "scores.csv"), encoding="utf-8", newline="") as file:
-            names = {line.get("set") for line in csv.DictReader(file)}
+            names = {line["set"] for line in csv.DictReader(file) if line.get("set") is not None}
     except (OSError, ValueError, csv.Error):
         return
-    for name in names.difference([None]):
+    for name in names:
         for kind, form in (("pr", "png"), ("pr", "pdf"), ("f", "png"), ("f", "pdf"), ("maps", "png")):
-            path = os.path.join(folder, _picture(name, kind, form))
+            path = _picture(folder, name, kind, form)
             if os.path.isfile(path):
                 os.unlink(path)
 
@@ -105,11 +97,10 @@ def _section(table, results, curves, grid):
     if grid:
         parts.append(_scrolled(grid))
     for result in results:
-        scores = result.on(name)
+        scores = result.sets.get(name)
         if scores is None:
             continue
-        lines = ["left out: %s" % problem for problem in scores.left_out]
-        lines += ["%s: %s" % note for note in scores.notes]
+        lines = ["left out: %s" % problem for problem in scores.left_out] + ["%s: %s" % note for note in scores.notes]
         if lines:
             more = len(lines) - _MOST_NOTES
             items = "".join("<li>%s</li>" % html.escape(line) for line in lines[:_MOST_NOTES])

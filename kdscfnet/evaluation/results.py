@@ -16,11 +16,10 @@ class Result:
 
     name: str  # of its files and folders
     title: str = ""  # for people; default: the name
-    sets: dict = field(default_factory=dict)  # set -> SetScores
+    sets: dict = field(default_factory=dict)  # set -> SetScores; last those of which nothing could be scored
     paper: dict = field(default_factory=dict)  # set -> the paper's MAE; {} where it is not a released model
     weights: str = None  # path; None where only maps are known
     details: dict = field(default_factory=dict)  # "size", "engine", "sha256", …
-    empty: dict = field(default_factory=dict)  # set -> SetScores of sets of which nothing could be scored
 
     def __post_init__(self):
         self.title = self.title or self.name
@@ -28,26 +27,22 @@ class Result:
     def add(self, image_set, scores):
         """Put the scores of one set, an ImageSet, in."""
         scores.passed_over = image_set.passed_over
-        (self.sets if scores["images"] else self.empty)[image_set.name] = scores
-
-    def on(self, set_name):
-        """The SetScores of a set, with figures or without; None where the set is not among this result's."""
-        return self.sets.get(set_name, self.empty.get(set_name))
+        self.sets[image_set.name] = scores
+        self.sets = dict(sorted(self.sets.items(), key=lambda item: item[1]["images"] == 0))
 
     def difference(self, set_name):
         """The MAE minus the paper's, or None."""
-        if set_name not in self.sets or set_name not in self.paper:
-            return None
-        return self.sets[set_name]["MAE"] - self.paper[set_name]
+        scores = self.sets.get(set_name, {})
+        return scores["MAE"] - self.paper[set_name] if "MAE" in scores and set_name in self.paper else None
 
     def as_dict(self):
         """The content of scores/<model>.json."""
         sets = {}
-        for name, scores in (*self.sets.items(), *self.empty.items()):
+        for name, scores in self.sets.items():
             entry = sets[name] = dict(scores)
             if self.difference(name) is not None:
                 entry.update(card_MAE=self.paper[name], difference=self.difference(name))
-            if scores.left_out or name in self.empty:
+            if scores.left_out or not scores["images"]:
                 entry.update(images_expected=scores.expected, left_out=[p.as_dict() for p in scores.left_out])
             if scores.notes:
                 entry["notes"] = [{"name": image, "note": note} for image, note in scores.notes]
@@ -88,7 +83,7 @@ def made_by(folder):
 
 def sets_of(results):
     """The names of all sets in some results, also of those without figures, in the order of tables."""
-    return in_order(name for result in results for name in (*result.sets, *result.empty))
+    return in_order(name for result in results for name in result.sets)
 
 
 def remarks(results):
@@ -96,23 +91,23 @@ def remarks(results):
     found = [
         "%s on %s: nothing could be scored, of %d images: %s" % (r.title, name, s.expected, summarise(s.left_out, 0))
         for r in results
-        for name, s in r.empty.items()
+        for name, s in r.sets.items()
+        if not s["images"]
     ]
     for name in sets_of(results):
-        on_set = [result.on(name) for result in results if result.on(name) is not None]
-        found += dict.fromkeys(text for scores in on_set for text in scores.passed_over)
-        scored = [result for result in results if name in result.sets]
-        for result in scored:
-            scores = result.sets[name]
+        on_set = [(result, result.sets[name]) for result in results if name in result.sets]
+        found += dict.fromkeys(text for _, scores in on_set for text in scores.passed_over)
+        on_set = [(result, scores) for result, scores in on_set if scores["images"]]
+        for result, scores in on_set:
             if scores.left_out:
                 counts = result.title, name, scores["images"], scores.expected, summarise(scores.left_out, 0)
                 found.append("%s on %s: %d of %d images scored (--allow-missing); left out: %s" % counts)
-        expected = scored[0].sets[name].expected if scored else None
-        if any(name in result.paper for result in scored) and expected != PAPER_SETS.get(name, expected):
+        expected = on_set[0][1].expected if on_set else None
+        if any(name in result.paper for result, _ in on_set) and expected != PAPER_SETS.get(name, expected):
             found.append("%s has %d images here; the paper's figure is of %d" % (name, expected, PAPER_SETS[name]))
-        for result in scored:
+        for result, scores in on_set:
             kinds = {}
-            for image, note in result.sets[name].notes:
+            for image, note in scores.notes:
                 kinds.setdefault(note.split(" (")[0], []).append(image)
             for note, images in kinds.items():
                 listed = ", ".join(images[:5]) + (", …" if len(images) > 5 else "")

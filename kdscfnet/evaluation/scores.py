@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,7 +22,6 @@ from kdscfnet.threads import available_cores, in_order, one_opencv_thread
 MAE_SCORES = ("MAE", "MAE_unstretched")
 ALL_SCORES = MAE_SCORES + ("maxF", "meanF", "adpF", "wF", "S", "maxE", "meanE", "adpE")
 SCORES = {"mae": MAE_SCORES, "all": ALL_SCORES}
-LOWER_IS_BETTER = MAE_SCORES
 CURVES = ("precision", "recall", "F", "E")
 THRESHOLDS = np.arange(255, -1, -1)  # of the curves: a pixel of at least this level is salient
 
@@ -133,23 +133,21 @@ def score_pairs(pairs, problems=(), scores=ALL_SCORES, resize=False, threads=Non
             elif scored is not None:
                 if scored.curves is not None:
                     curves += scored.curves
-                result.per_image.append(MapScores(scored.pair, scored.values, None, scored.notes))
+                result.per_image.append(replace(scored, curves=None))
                 result.notes += [(scored.name, note) for note in scored.notes]
             bar.update()
 
     number = len(result.per_image)
     if number:
-        means = {
-            name: float(np.mean([s.values[name] for s in result.per_image])) for name in result.per_image[0].values
-        }
+        for name in scores:
+            result[name] = float(np.mean([scored.values[name] for scored in result.per_image]))
         if ALL_SCORES[-1] in scores:
             curves /= number
             result.curves = dict(zip(CURVES, curves))
             # of the mean curve: the best threshold is one for the whole set, not one for each image
             for letter in "FE":
-                means["max" + letter] = float(result.curves[letter].max())
-                means["mean" + letter] = float(result.curves[letter].mean())
-        result.update((name, means[name]) for name in scores)
+                result["max" + letter] = float(result.curves[letter].max())
+                result["mean" + letter] = float(result.curves[letter].mean())
     result["images"] = number
     return result
 
@@ -168,10 +166,8 @@ class Scale:
             return mask
         with self._lock:
             if self._table is None:
-                try:
+                with contextlib.suppress(UserError):  # no mask of the set says more
                     self._table = target_levels(self._masks)[0]
-                except UserError:  # no mask of the set says more
-                    pass
                 self._table = np.arange(256, dtype=np.uint8) if self._table is None else self._table
         return self._table[mask]
 
@@ -217,30 +213,27 @@ def score_map(levels, mask, scores=ALL_SCORES):
     """
     notes = []
     foreground, foreground_of_library = _cut(mask, notes)
+    values = {}
     if levels.shape != mask.shape:
         notes.append("the map was resized from %d×%d to %d×%d" % (levels.shape[::-1] + mask.shape[::-1]))
         values, levels = _resized(levels, foreground)
-    else:
-        values = None
-    same = foreground_of_library is foreground
     every = scores == ALL_SCORES
-    centre = measures.centre_of(foreground) if every and same else None
+    centre = measures.centre_of(foreground_of_library) if every else None
     counts = measures.count_levels(levels, foreground, centre)
     whole = counts.sum(axis=0)
     present = np.flatnonzero(whole.sum(axis=0))
     saliency = measures.stretched(present[0], present[-1])
     if len(present) == 1:
         notes.append("%s (level %d)" % (CONSTANT_MAP, present[0]))
-    if values is None:
+    if not values:
         values = {
             "MAE": measures.mean_absolute_error(whole, saliency),
             "MAE_unstretched": measures.mean_absolute_error(whole, measures.stretched(0, 255)),
         }
     if not every:
         return values, None, notes
-    if not same:
+    if foreground_of_library is not foreground:
         foreground = foreground_of_library
-        centre = measures.centre_of(foreground)
         counts = measures.count_levels(levels, foreground, centre)
         whole = counts.sum(axis=0)
     precision, recall, f_curve, values["adpF"] = measures.f_measure(whole, saliency)
