@@ -56,14 +56,14 @@ def atomic_path(path, suffix=None):
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # not private, as mkstemp's would be
     try:
         yield temporary
-        _replace(temporary, path)
+        replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
 
 
-def _replace(temporary, path):
+def replace(temporary, path):
     """os.replace; where a file system renames to no name that is taken, the old file goes first."""
     try:
         os.replace(temporary, path)

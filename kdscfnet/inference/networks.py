@@ -18,7 +18,7 @@ import numpy as np
 from kdscfnet.child import Crashed, in_child
 from kdscfnet.device import import_paddle, paddle_has_gpu
 from kdscfnet.errors import ExportDiffers, UserError
-from kdscfnet.files import _replace, file_sha256, may_be_written, read_json_object
+from kdscfnet.files import replace, file_sha256, may_be_written, read_json_object
 from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, open_session, what_lacks
 from kdscfnet.text import say
 from kdscfnet.threads import available_cores
@@ -224,7 +224,7 @@ def export_in_child(formats, weight_file, backbone, prefix, size=None):
             advice = "these versions fit: %s" % install_onnx()
             raise CannotExport("the network could not be exported (%s): %s" % (crash, advice))
         for suffix in [suffix for suffixes, _ in made for suffix in suffixes]:
-            _replace(os.path.join(folder, "network" + suffix), str(prefix) + suffix)
+            replace(os.path.join(folder, "network" + suffix), str(prefix) + suffix)
     return [([Path(str(prefix) + suffix) for suffix in suffixes], about) for suffixes, about in made]
 
 
