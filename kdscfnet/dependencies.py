@@ -87,10 +87,9 @@ def lacking(requirements):
 
 def pip():
     """How to call the pip of this Python: `python -m pip`, with the whole path where `python` is another one."""
-    places = [
-        (os.path.dirname(path), os.path.realpath(path)) for path in (shutil.which("python") or "", sys.executable)
-    ]
-    return "%s -m pip" % ("python" if places[0] == places[1] else shlex.quote(sys.executable))
+    short = shutil.which("python") or ""
+    same = os.path.dirname(short) == os.path.dirname(sys.executable) and os.path.samefile(short, sys.executable)
+    return "%s -m pip" % ("python" if same else shlex.quote(sys.executable))
 
 
 def install(*requirements):

@@ -218,11 +218,13 @@ def find_weights(folder=None, backbone=None, kind="scfnet"):
 
     Without a `folder` that is named, and where the weights folder has none: those in the user's. The bundled ones,
     which a clone has there, are not among them. `backbone`: only weights with this one. `kind`: or else "backbone"."""
-    found = []
+    found, ours = [], {release.path_of_ours(entry.file) for entry in release.release().ours}
     for each in release.weights_folders(folder):
         if not found:
-            found = [item for item in map(WeightFile, release.weight_files(each)) if not item.is_bundled]
-            found = [item for item in found if item.kind == kind and backbone in (None, item.backbone)]
+            # what lies where it came is not even read: it takes a part of the time to the first map
+            others = [path for path in release.weight_files(each) if Path(os.path.abspath(path)) not in ours]
+            found = [item for item in map(WeightFile, others) if item.kind == kind and not item.is_bundled]
+            found = [item for item in found if backbone in (None, item.backbone)]
     order = list(release.release())
     return sorted(found, key=lambda item: order.index(item.entry) if item.entry in order else len(order))
 
