@@ -17,7 +17,7 @@ import numpy as np
 
 from kdscfnet.data.batches import BatchPlan, TrainingSamples, batches
 from kdscfnet.data.find import find_image_set
-from kdscfnet.recipes import MULTI_SCALE
+from kdscfnet.recipes import Recipe
 
 
 def decode(path, flags):
@@ -54,7 +54,7 @@ def main():
             decode(image, cv2.IMREAD_COLOR)
             decode(mask, cv2.IMREAD_GRAYSCALE)
         decoding.append((time.perf_counter() - began) / count * 1e3)
-        plan = list(BatchPlan(count, 32, MULTI_SCALE, 1, seed=round_number))
+        plan = list(BatchPlan(count, 32, Recipe.sizes, 1, seed=round_number))
         began = time.perf_counter()
         for items in plan:
             samples.load(items)
@@ -69,7 +69,7 @@ def main():
     rates = {int(workers): [] for workers in args.workers.split(",")}
     for round_number in range(args.rounds):
         for workers, found_rates in rates.items():
-            plan = BatchPlan(count, 32, MULTI_SCALE, 2, seed=round_number)
+            plan = BatchPlan(count, 32, Recipe.sizes, 2, seed=round_number)
             found_rates.append(images_per_second(TrainingSamples(images, masks, 0), plan, workers))
     for workers, found_rates in rates.items():
         ratio = statistics.median(rate / first for rate, first in zip(found_rates, next(iter(rates.values()))))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import paddle
 
-from kdscfnet.recipes import BACKBONE_LR_FACTOR, MOMENTUM, WEIGHT_DECAY
+from kdscfnet.recipes import Recipe
 
 
 def build_optimizer(
-    model, learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, backbone_lr_factor=BACKBONE_LR_FACTOR
+    model,
+    learning_rate,
+    momentum=Recipe.momentum,
+    weight_decay=Recipe.weight_decay,
+    backbone_lr_factor=Recipe.backbone_lr_factor,
 ):
     """Momentum with L2 weight decay.
 
@@ -22,9 +26,4 @@ def build_optimizer(
     # MobileNetV3's BatchNorm would be decayed after all.
     for parameter in model.bkbone.parameters():
         parameter.optimize_attr["learning_rate"] = backbone_lr_factor
-    return paddle.optimizer.Momentum(
-        learning_rate=learning_rate,
-        momentum=momentum,
-        parameters=model.parameters(),
-        weight_decay=weight_decay,
-    )
+    return paddle.optimizer.Momentum(learning_rate, momentum, model.parameters(), weight_decay=weight_decay)

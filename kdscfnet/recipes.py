@@ -4,16 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The authors' training program: the same for all five.
-EPOCHS = 69
-WARMUP_EPOCHS = 5
-MAX_LR = 0.064
-MIN_LR = 0.00064
-MOMENTUM = 0.9
-WEIGHT_DECAY = 5e-4
-BACKBONE_LR_FACTOR = 0.1
-BATCH_SIZE = 128
-MULTI_SCALE = (224, 256, 288, 320, 352)  # one is drawn per batch
 BACKBONES = ("mobilenetv3", "resnet50", "swin_b")
 
 
@@ -24,23 +14,23 @@ def all_sizes(sizes, early_sizes):
 
 @dataclass(frozen=True)
 class Recipe:
-    """One system. The defaults are the authors'; `train` offers every number as a flag."""
+    """One system. The defaults are the authors', the same for all five; `train` offers every number as a flag."""
 
     name: str
     title: str  # the name in the paper's table
     backbone: str
     teacher: str = ""  # backbone of the teacher; empty: trained on labels
     data: str = "DUTS-TR"
-    sizes: tuple = MULTI_SCALE
+    sizes: tuple = (224, 256, 288, 320, 352)  # one is drawn per batch
     test_size: int = 352
-    batch_size: int = BATCH_SIZE
-    epochs: int = EPOCHS
-    warmup_epochs: float = WARMUP_EPOCHS
-    max_lr: float = MAX_LR
-    min_lr: float = MIN_LR
-    momentum: float = MOMENTUM
-    weight_decay: float = WEIGHT_DECAY
-    backbone_lr_factor: float = BACKBONE_LR_FACTOR
+    batch_size: int = 128
+    epochs: int = 69
+    warmup_epochs: float = 5
+    max_lr: float = 0.064
+    min_lr: float = 0.00064
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    backbone_lr_factor: float = 0.1
     log_every: int = 30  # steps between printed lines
     # Not the authors': smaller sizes for the first epochs, ((until epoch, sizes), …), in order
     early_sizes: tuple = ()
@@ -49,26 +39,20 @@ class Recipe:
     map_weight: float = 0.0  # part of the loss that is against a teacher's maps; the rest is against the labels
 
 
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("fs-m3", "FS-SCFNet", "mobilenetv3"),
-        Recipe("fs-r50", "SCFNet_R50", "resnet50"),
-        Recipe("fs-stb", "SCFNet_STB", "swin_b", sizes=(384,), test_size=384),
-        Recipe("kd-r50", "KD-SCFNet (R50)", "mobilenetv3", teacher="resnet50", data="KD-SOD80K", log_every=100),
-        # 0.30 G FLOPs in the paper: the student that Swin-B teaches runs at 384²
-        Recipe(
-            "kd-stb",
-            "KD-SCFNet (STB)",
-            "mobilenetv3",
-            teacher="swin_b",
-            data="KD-SOD80K",
-            sizes=(384,),
-            test_size=384,
-            log_every=100,
-        ),
-    )
-}
+def _by_name(*recipes):
+    return {recipe.name: recipe for recipe in recipes}
+
+
+_STB = {"sizes": (384,), "test_size": 384}
+_KD = {"data": "KD-SOD80K", "log_every": 100}
+RECIPES = _by_name(
+    Recipe("fs-m3", "FS-SCFNet", "mobilenetv3"),
+    Recipe("fs-r50", "SCFNet_R50", "resnet50"),
+    Recipe("fs-stb", "SCFNet_STB", "swin_b", **_STB),
+    Recipe("kd-r50", "KD-SCFNet (R50)", "mobilenetv3", teacher="resnet50", **_KD),
+    # 0.30 G FLOPs in the paper: the student that Swin-B teaches runs at 384²
+    Recipe("kd-stb", "KD-SCFNet (STB)", "mobilenetv3", teacher="swin_b", **_KD, **_STB),
+)
 
 # Ours: from random numbers, on one core, in an hour and a half. docs/RESULTS.md says how the numbers were found.
 _CPU = {
@@ -90,14 +74,11 @@ _DUTS.update(epochs=8, warmup_epochs=0.3, log_every=100)
 _DUTS_2 = dict(_DUTS, early_sizes=(), sizes=(192, 224, 256), test_size=256, epochs=4, warmup_epochs=0.2, max_lr=0.03)
 # A third from the second one's: six epochs more, the first three at small images
 _DUTS_3 = dict(_DUTS_2, early_sizes=((3, (144, 160, 176)),), epochs=6, max_lr=0.04)
-OWN_RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("fs-m3-cpu", "FS-SCFNet, DUTS 4k", "mobilenetv3", **_CPU),
-        Recipe("kd-m3-cpu", "KD-SCFNet, DUTS 4k", "mobilenetv3", teacher="mobilenetv3", **_CPU),
-        Recipe("fs-m3-duts", "FS-SCFNet, DUTS 10k", "mobilenetv3", **_DUTS),
-        Recipe("fs-m3-duts-2", "FS-SCFNet, DUTS 10k", "mobilenetv3", **_DUTS_2),
-        Recipe("fs-m3-duts-3", "FS-SCFNet, DUTS 10k", "mobilenetv3", **_DUTS_3),
-    )
-}
+OWN_RECIPES = _by_name(
+    Recipe("fs-m3-cpu", "FS-SCFNet, DUTS 4k", "mobilenetv3", **_CPU),
+    Recipe("kd-m3-cpu", "KD-SCFNet, DUTS 4k", "mobilenetv3", teacher="mobilenetv3", **_CPU),
+    Recipe("fs-m3-duts", "FS-SCFNet, DUTS 10k", "mobilenetv3", **_DUTS),
+    Recipe("fs-m3-duts-2", "FS-SCFNet, DUTS 10k", "mobilenetv3", **_DUTS_2),
+    Recipe("fs-m3-duts-3", "FS-SCFNet, DUTS 10k", "mobilenetv3", **_DUTS_3),
+)
 ALL_RECIPES = dict(RECIPES, **OWN_RECIPES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from kdscfnet.recipes import EPOCHS, MAX_LR, MIN_LR, WARMUP_EPOCHS
+from kdscfnet.recipes import Recipe
 
 
 def steps_per_epoch(num_images, batch_size):
@@ -13,7 +13,13 @@ def steps_per_epoch(num_images, batch_size):
 
 
 def learning_rate(
-    step, num_images, batch_size, epochs=EPOCHS, warmup_epochs=WARMUP_EPOCHS, max_lr=MAX_LR, min_lr=MIN_LR
+    step,
+    num_images,
+    batch_size,
+    epochs=Recipe.epochs,
+    warmup_epochs=Recipe.warmup_epochs,
+    max_lr=Recipe.max_lr,
+    min_lr=Recipe.min_lr,
 ):
     """The learning rate of a step, as the authors' code applies it.
 

@@ -50,10 +50,6 @@ class BatchPlan:
         epoch, position = divmod(step, self.steps_per_epoch)
         return epoch * self.num_images + min(position * self.effective_batch, self.num_images)
 
-    def order(self, epoch):
-        """The order of all images in an epoch: int64 [num_images]."""
-        return np.random.default_rng((self.seed, _ORDER, epoch)).permutation(self.num_images)
-
     def size(self, step):
         """(height, width) of a step's batch: one of its epoch's sizes, drawn for the step."""
         epoch = step // self.steps_per_epoch
@@ -62,11 +58,10 @@ class BatchPlan:
         return (size, size) if isinstance(size, int) else tuple(size)
 
     def __iter__(self):
-        order, order_epoch = None, None
         for step in range(self.start_step, self.total_steps):
             epoch, position = divmod(step, self.steps_per_epoch)
-            if epoch != order_epoch:
-                order, order_epoch = self.order(epoch), epoch
+            if position == 0 or step == self.start_step:
+                order = np.random.default_rng((self.seed, _ORDER, epoch)).permutation(self.num_images)
             images = order[position * self.effective_batch : (position + 1) * self.effective_batch]
             mine = np.array_split(images, self.world)[self.rank]
             for turn in np.array_split(mine, self.accumulate):

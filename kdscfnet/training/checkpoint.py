@@ -31,7 +31,6 @@ def _velocities(model):
 
 
 def checkpoint_path(folder, step):
-    """Where the checkpoint of a step is in `folder`."""
     return os.path.join(folder, "step_%08d.pdckpt" % step)
 
 
@@ -41,7 +40,7 @@ def save_checkpoint(folder, step, model, optimizer, extra):
     arrays = {"model/" + key: value.numpy() for key, value in model.state_dict().items()}
     for name, velocity in _velocities(model).items():
         if velocity in state:
-            arrays["optimizer/" + name] = np.asarray(state[velocity].numpy())
+            arrays["optimizer/" + name] = state[velocity].numpy()
     write_arrays(path, arrays, {"step": step, "extra": extra})
     return path
 

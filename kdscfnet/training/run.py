@@ -26,6 +26,7 @@ class RunFolder:
     weights/             an epoch's weights each, of the last third, and best.pdparams by validation MAE
     losses.csv           a row a step
     log.txt              a line an epoch
+    final.pdparams       the weights at the end: the run is complete
     board/               for visualdl --logdir
     """
 
@@ -53,7 +54,7 @@ class RunFolder:
             raise UserError(NOT_EMPTY % (self.folder, "run"))
         self._expect_same(settings)
         newest = checkpoint.newest_checkpoint(self.checkpoints)
-        if newest is None and not self.finished() and checkpoint.list_checkpoints(self.checkpoints):
+        if newest is None and not os.path.exists(self.final) and checkpoint.list_checkpoints(self.checkpoints):
             raise UserError("%s: none of its checkpoints is whole: name another --output" % self.folder)
         return newest
 
@@ -79,10 +80,6 @@ class RunFolder:
         if checkpoint.list_checkpoints(self.checkpoints):
             return "the last checkpoint in %s is whole" % self.checkpoints
         return "no checkpoint was saved yet"
-
-    def finished(self):
-        """Whether the run is complete."""
-        return os.path.exists(self.final)
 
     def create(self, settings):
         write_json(self.settings, settings)  # first: a folder without it is nobody's run

@@ -88,7 +88,7 @@ def begin(folder, settings, resume, process):
     found, known, state = [], {}, b""
     process.by_first(lambda: found.append(folder.begin(settings, resume)))
     if process.rank == 0:
-        known = {"settings": settings, "finished": folder.finished()}
+        known = {"settings": settings, "finished": os.path.exists(folder.final)}
         if process.world == 1:
             return found[0], known["finished"]
         if found[0] is not None:

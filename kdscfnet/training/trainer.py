@@ -35,27 +35,24 @@ class Interrupted(Exception):
     """A signal ended the run after its state was saved; the message says how to go on."""
 
 
-class Signals:
-    """Ctrl-C and SIGTERM let the step that runs come to its end. A second one ends the process at once."""
+@contextlib.contextmanager
+def signals_received():
+    """A list that gets Ctrl-C or SIGTERM: the step that runs comes to its end. A second one ends the process."""
+    received, before = [], {}
 
-    def __init__(self):
-        self.received = None
-
-    def __enter__(self):
-        self.before = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(ValueError):  # not in the main thread (a notebook's)
-                self.before[number] = signal.signal(number, self._receive)
-        return self
-
-    def _receive(self, number, _):
-        if self.received is not None:
+    def receive(number, _):
+        if received:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.received = number
+        received.append(number)
 
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError):  # not in the main thread (a notebook's)
+            before[number] = signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
@@ -108,7 +105,7 @@ class Trainer:
         self.open_folder()
         forward = self.process.wrap(self.model)
         self.model.train()
-        with Signals() as self.signals, contextlib.ExitStack() as stack:
+        with signals_received() as self.signals, contextlib.ExitStack() as stack:
             for part in (self.bar, self.board, self.log):
                 stack.callback(part.close)
             loader = batches(self.samples, self.plan, self.workers if len(self.plan) else 0)
@@ -120,7 +117,7 @@ class Trainer:
                         self.step(step)
                         self.after_step(step)
             except LoaderError:
-                if self.signals.received is None:  # the signal that stops this process may have ended a worker, too
+                if not self.signals:  # the signal that stops this process may have ended a worker, too
                     raise
             if self.done < self.plan.total_steps:
                 self.end_early()
@@ -193,7 +190,7 @@ class Trainer:
             self.end_of_epoch(step // self.plan.steps_per_epoch)
         # processes stop together; they ask each other now and then, as that takes a while
         asked = self.process.world == 1 or epoch_ended or self.done % self.recipe.log_every == 0
-        stop = asked and self.process.any(self.signals.received is not None)
+        stop = asked and self.process.any(bool(self.signals))
         minutes, steps = options.checkpoint_minutes, options.checkpoint_steps
         due = steps and self.done % steps == 0 or minutes and time.monotonic() - self.saved_at >= minutes * 60
         if epoch_ended or stop or due:
@@ -266,7 +263,7 @@ class Trainer:
     def end_early(self):
         """The loader has no more batches, and steps are left: raise Interrupted after a signal, else MachineError."""
         steps = "step %d of %d" % (self.done, self.plan.total_steps)
-        if self.signals.received is None:
+        if not self.signals:
             raise MachineError("the loader ended at %s; %s" % (steps, self.folder.what_resumes()))
         # turns of a step that was not ended have changed BatchNorm's statistics: that state is nobody's
         if self.saved_step < self.done and self.finished_turns == 0:
@@ -280,13 +277,13 @@ class Trainer:
         self.model.eval()
         self.save_weights(self.folder.final)
         # the exchange lets no process go on before the weights are written
-        if self.process.any(self.signals.received is not None):
+        if self.process.any(bool(self.signals)):
             # after the last step, too: what comes next, as in the demo, must not begin
             raise self.interrupted("the run is complete: " + self.folder.final)
         return self.folder.final
 
     def interrupted(self, kept):
         """The Interrupted to raise. kept: what is left of the work."""
-        by = "Ctrl-C" if self.signals.received == signal.SIGINT else "a signal"
+        by = "Ctrl-C" if self.signals[:1] == [signal.SIGINT] else "a signal"
         how = by, self.done, self.plan.total_steps, kept, self.options.how_to_resume
         return Interrupted("stopped by %s after step %d of %d; %s. %s" % how)
