@@ -88,7 +88,7 @@ def test_several_sets_in_one_file_and_one_set_in_several(tmp_path):
     said = []
     found = unpack([mount, tmp_path / "not there"], tmp_path / "data", said.append)
     assert sorted(found) == ["DUT-OMRON", "HKU-IS", "KD-SOD80K", "PASCAL-S"]
-    sets = {s.name: s for s in find_image_sets(tmp_path / "data", masks="partial")}
+    sets = {s.name: s for s in find_image_sets(tmp_path / "data")}
     assert {name: (len(s.images), len(s.masks)) for name, s in sets.items()} == {
         "DUT-OMRON": (2, 2),
         "HKU-IS": (2, 2),

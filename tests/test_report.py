@@ -133,7 +133,7 @@ def test_few_maps_make_a_small_grid(tmp_path, number):
 
 
 def test_curves_show_every_method_and_the_thresholds_the_right_way_round(results):
-    figure = pictures.f_threshold(results, "ECSSD")
+    figure = pictures.curves(results, "ECSSD", "f")
     assert figure.axes[0].get_title() == "ECSSD (11 of 12 images)"
     lines = figure.axes[0].get_lines()
     assert len(lines) == 2
@@ -142,7 +142,7 @@ def test_curves_show_every_method_and_the_thresholds_the_right_way_round(results
     assert y.max() == scores["maxF"] and x[np.argmax(y)] not in (0, 255)
     everything_salient = list(x).index(0)  # at threshold 0 every pixel is: precision is the share of the foreground
     assert scores.curves["recall"][everything_salient] == 1
-    assert pictures.precision_recall([Result("mae", sets={"ECSSD": _mae_only(results)})], "ECSSD") is None
+    assert pictures.curves([Result("mae", sets={"ECSSD": _mae_only(results)})], "ECSSD", "pr") is None
 
 
 def _mae_only(results):
@@ -174,7 +174,7 @@ def test_dollar_signs_in_names_are_no_formulas(tmp_path):
     write_report(results, str(tmp_path / "report"))  # draws all of them
     write_report(results[:1], str(tmp_path / "alone"))
 
-    figure = pictures.f_threshold(results, "S$_$")
+    figure = pictures.curves(results, "S$_$", "f")
     assert _shown(figure.axes[0].title) == "S$_$ (2 of 3 images)"
     legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert len(legend) == 2 and legend[0].strip().startswith(r"_m\$_\$  (mean $F_\beta$ ")

@@ -41,8 +41,5 @@ def run(args):
     from kdscfnet.evaluation.methods import score_methods
     from kdscfnet.evaluation.publish import publish
 
-    results, warnings = score_methods(
-        args.maps, args.data, args.sets, args.scores, args.allow_missing, args.resize, args.threads, args.output
-    )
-    publish(results, args.output, not args.no_report, warnings)
+    publish(*score_methods(args), args)
     return 0

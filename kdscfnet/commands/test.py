@@ -30,14 +30,10 @@ def add_arguments(parser):
 
 
 def run(args):
-    from kdscfnet.data.find import find_sets_to_test
-    from kdscfnet.evaluation.model_scores import find_models, test_models
+    from kdscfnet.evaluation.model_scores import test_models
     from kdscfnet.evaluation.publish import publish
 
-    flags = "output scores engine size device threads overwrite allow_missing resize".split()
-    models, image_sets = find_models(args.weights), find_sets_to_test(args.data, args.sets)
-    tested = test_models(models, image_sets, **{flag: getattr(args, flag) for flag in flags})
+    tested = test_models(args)
     if tested is not None:  # None in the processes that made maps for the first one
-        results, remarks = tested
-        publish(results, args.output, not args.no_report, remarks)
+        publish(*tested, args)
     return 0

@@ -207,7 +207,5 @@ def _damage_is_named(relative):
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError("%s is damaged (%s): upload or download it again" % (relative, error))
-    except NotImplementedError as error:
+    except RuntimeError as error:  # another compression, or a password
         raise UserError("%s cannot be unpacked here (%s): unpack it by hand" % (relative, error))
-    except RuntimeError as error:  # what zipfile raises for a password
-        raise UserError("%s: %s" % (relative, error))

@@ -112,30 +112,29 @@ def find_image_set(root, masks="required", images="required", lists=FOR_TRAINING
     return ImageSet(name, root, tuple(names), image_paths, mask_paths, spare, tuple(sentences))
 
 
-def find_image_sets(root, masks="required", images="required", pick=list):
+def find_image_sets(root, images="required", pick=list):
     """The data sets in the folders of `root`, or `root` itself where it is one. Returns a list of ImageSet.
 
     pick: names of the sets that are there → names of those to look into; by default all. What is wrong with the
-    others is of no concern.
+    others is of no concern. Masks may lack.
     """
     root = os.fspath(root)
     if is_one_set(root):
-        return [find_image_set(root, masks, images, FOR_TESTS)]
+        return [find_image_set(root, "partial", images, FOR_TESTS)]
     folders = {}
     for path in sub_folders(root):
-        if _may_be_set(path, masks, images):
+        if images == "optional" or _may_be_set(path):
             folders.setdefault(canonical_name(os.path.basename(path)), []).append(path)
     if not folders:
         raise UserError("%s holds no data set: expected folders like %s" % (root, os.path.join(root, "ECSSD", "image")))
-    return [find_image_set(path, masks, images, FOR_TESTS) for name in pick(folders) for path in folders[name]]
+    return [find_image_set(path, "partial", images, FOR_TESTS) for name in pick(folders) for path in folders[name]]
 
 
-def _may_be_set(path, masks, images):
+def _may_be_set(path):
     try:
-        folders = _find_folders(path)
+        return _find_folders(path).image is not None
     except UserError:  # it is one with a fault, which is said where somebody asks for the set
         return True
-    return (folders.image is not None or images == "optional") and (folders.mask is not None or masks != "required")
 
 
 def is_one_set(root):
@@ -168,7 +167,7 @@ def find_sets_to_score(root, wanted=None):
     wanted: names in any spelling; None: all. Sets without masks are among them: their `masks` are empty.
     """
     one = is_one_set(root)
-    sets = find_image_sets(root, masks="partial", images="optional", pick=lambda names: choose(names, wanted, root))
+    sets = find_image_sets(root, images="optional", pick=lambda names: choose(names, wanted, root))
     if not any(image_set.masks for image_set in sets) and (one or not wanted):
         sets = [find_masks(root)]
     return _one_of_each(sets, wanted, root)
@@ -180,7 +179,7 @@ def find_sets_to_test(root, wanted=None):
     def chosen(names):
         return choose(names, wanted or [name for name in names if name not in TRAINING_SETS], root)
 
-    return _one_of_each(find_image_sets(root, masks="partial", pick=chosen), wanted, root)
+    return _one_of_each(find_image_sets(root, pick=chosen), wanted, root)
 
 
 def _one_of_each(sets, wanted, root):

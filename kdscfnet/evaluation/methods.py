@@ -14,7 +14,7 @@ from kdscfnet.errors import UserError
 from kdscfnet.evaluation.pairs import pair_up
 from kdscfnet.evaluation.publish import check, with_scores
 from kdscfnet.evaluation.results import Result, made_by
-from kdscfnet.evaluation.scores import score_pairs, scores_named
+from kdscfnet.evaluation.scores import SCORES, score_pairs
 from kdscfnet.text import say
 
 
@@ -42,7 +42,14 @@ def find_methods(folders, sets):
             text = "%s holds no maps of %s: expected %s, with the names of the masks"
             raise UserError(text % (folder, ", ".join(names), expected))
         for path, by_set, of_others in found:
-            name = _add(methods, path, by_set) if by_set else os.path.basename(path)
+            parent, name = os.path.split(os.path.abspath(path))
+            if by_set:
+                if list(by_set.values()) == [path] and canonical_name(name) in by_set:
+                    parent, name = os.path.split(parent)  # maps/CSNet/ECSSD: the method is CSNet
+                name = "%s_%s" % (os.path.basename(parent), name) if name in methods else name
+                if name in methods:
+                    raise UserError("two folders of maps are called %s: rename one" % name)
+                methods[name] = by_set
             others += [(name, of_others)] if of_others else []
     return methods, others
 
@@ -76,40 +83,26 @@ def _labelled(sets):
     return [image_set.name for image_set in sets if image_set.masks] or [image_set.name for image_set in sets]
 
 
-def _add(methods, folder, by_set):
-    parent, name = os.path.split(os.path.abspath(folder))
-    if list(by_set.values()) == [folder] and canonical_name(name) in by_set:
-        parent, name = os.path.split(parent)  # maps/CSNet/ECSSD: the method is CSNet
-    if name in methods:
-        name = "%s_%s" % (os.path.basename(parent), name)
-    if name in methods:
-        raise UserError("two folders of maps are called %s: rename one" % name)
-    methods[name] = by_set
-    return name
-
-
 def _holds_images(folder):
     return any(map(is_image, os.listdir(folder)))
 
 
-def score_methods(
-    maps_folders, data, sets=None, scores="all", allow_missing=False, resize=False, threads=None, output="."
-):
+def score_methods(options):
     """Score the maps of several methods on the data sets in a folder; shows progress.
 
-    Arguments are those of kdscfnet.evaluate, with several folders of maps (`find_methods`), and a folder of data sets
-    of which `sets` may choose some. A long list of problems goes to a file under `output`.
+    options: the flags of `kdscfnet evaluate`, as argparse has them. A long list of problems goes to a file under its
+    `output`.
 
     Returns (list of Result, list of sentences on maps that were not scored). Raises MismatchError with everything that
     does not fit, over all methods and sets.
     """
-    image_sets = find_sets_to_score(data, sets)
-    methods, others = find_methods(maps_folders, image_sets)
+    image_sets = find_sets_to_score(options.data, options.sets)
+    methods, others = find_methods(options.maps, image_sets)
     # People have maps of more sets than masks: no error; sets that were not asked for concern nobody
     warnings = [
-        "%s has maps of %s, and %s holds no such data set: left out" % (method, ", ".join(names), data)
-        for method, names in ([] if sets else others)
-    ] + _maps_without_masks(methods, image_sets, allow_missing)
+        "%s has maps of %s, and %s holds no such data set: left out" % (method, ", ".join(names), options.data)
+        for method, names in ([] if options.sets else others)
+    ] + _maps_without_masks(methods, image_sets, options.allow_missing)
     for warning in warnings:
         say(warning)
     paired, problems = [], {}
@@ -117,7 +110,7 @@ def score_methods(
         for image_set in image_sets:
             folder = folders.get(image_set.name)
             if folder is None:
-                if image_set.masks or sets:
+                if image_set.masks or options.sets:
                     say("%s has no maps of %s: left out" % (method, image_set.name))
                 continue
             pairs, misfits = pair_up(folder, image_set)
@@ -125,15 +118,15 @@ def score_methods(
             if misfits and image_set.masks:
                 problems["%s, %s" % (method, image_set.name)] = misfits
     # where names do not match nothing is scored: the files are only read, so that all that is wrong is listed at once
-    names = scores_named(scores) if allow_missing or not problems else ()
+    names = SCORES[options.scores] if options.allow_missing or not problems else ()
     results = {method: _result_of(method, folders) for method, folders in methods.items()}
     for method, image_set, pairs, misfits in paired:
         where = "%s, %s" % (method, image_set.name)
-        scored = score_pairs(pairs, misfits, names, resize, threads, where if pairs else None)
+        scored = score_pairs(pairs, misfits, names, options.resize, options.threads, where if pairs else None)
         if scored.left_out and image_set.masks:
             problems[where] = scored.left_out
         results[method].add(image_set, scored)
-    check(problems, allow_missing, output)
+    check(problems, options)
     return with_scores(list(results.values())), warnings
 
 

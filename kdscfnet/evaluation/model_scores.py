@@ -5,13 +5,13 @@ from __future__ import annotations
 import collections
 import os
 
-from kdscfnet.data.find import no_masks
+from kdscfnet.data.find import find_sets_to_test, no_masks
 from kdscfnet.data.names import list_images
 from kdscfnet.errors import UserError
 from kdscfnet.evaluation.pairs import MISSING_MAP, MISSING_MASK, UNREADABLE, Problem, pair_up
 from kdscfnet.evaluation.publish import check, with_scores
 from kdscfnet.evaluation.results import Result, made_by, write_scores
-from kdscfnet.evaluation.scores import score_pairs, scores_named
+from kdscfnet.evaluation.scores import SCORES, score_pairs
 from kdscfnet.files import remove_leftovers, write_json
 from kdscfnet.inference.pipeline import Job, predict_files
 from kdscfnet.shares import Meeting, Shares
@@ -35,10 +35,8 @@ def find_models(weights=None):
             found += _in_folder(path)
             continue
         item = resolve(path)  # a name of the release, too, as in predict
-        if item.kind == "broken":
-            raise UserError(item.problem)
         if item.kind != "scfnet":
-            raise UserError("%s holds %s, not a whole SCFNet" % (path, item.title))
+            raise UserError(item.problem or "%s holds %s, not a whole SCFNet" % (path, item.title))
         found.append(item)
     models = {}
     for item in found:
@@ -73,28 +71,12 @@ def _in_folder(folder):
     return found
 
 
-def test_models(
-    models,
-    image_sets,
-    output=".",
-    scores="all",
-    engine="auto",
-    size=None,
-    device=None,
-    threads=None,
-    overwrite=False,
-    allow_missing=False,
-    resize=False,
-):
+def test_models(options):
     """Make the maps of every model on every set and score them; what was made before is not made again.
 
     Args:
-        models: {name: WeightFile} of `find_models`.
-        image_sets: of kdscfnet.data.find.find_sets_to_test.
-        output: maps go to `output`/maps/<name>/<SET>/<image>.png, scores to `output`/scores/<name>.json.
-        engine, size, device, threads: of kdscfnet.Predictor; size by default what the model is tested at.
-        overwrite: make maps again that are there.
-        scores, allow_missing, resize: of kdscfnet.evaluate.
+        options: the flags of `kdscfnet test`, as argparse has them. Maps go to output/maps/<name>/<SET>/<image>.png,
+            scores to output/scores/<name>.json.
 
     Returns (list of Result, list of sentences on what was not scored). Raises MismatchError and other UserErrors; what
     can be known of that is known before the first map is made.
@@ -102,20 +84,17 @@ def test_models(
     Processes of paddle.distributed.launch make a share of the maps each. The first one scores all of them; the others
     return None.
     """
-    names = scores_named(scores)
-    remarks = _expect_masks(image_sets, allow_missing, output)
-    runs = [
-        ModelOnSet(name, model, image_set, output, engine, size, overwrite)
-        for name, model in models.items()
-        for image_set in image_sets
-    ]
+    allow_missing, overwrite = options.allow_missing, options.overwrite
+    models, image_sets = find_models(options.weights), find_sets_to_test(options.data, options.sets)
+    remarks = _expect_masks(image_sets, options)
+    runs = [ModelOnSet(name, model, image_set, options) for name, model in models.items() for image_set in image_sets]
     for run in runs:
         run.require_ours()
 
     shares = Shares()
     if shares.together:
-        with Meeting(shares, output) as meeting:
-            _make_together(runs, shares, meeting, device, shares.threads(threads))
+        with Meeting(shares, options.output) as meeting:
+            _make_together(runs, shares, meeting, options.device, shares.threads(options.threads))
         if not shares.first:
             return None
         overwrite = False  # every map is made, but of images that cannot be read, which are told below
@@ -127,7 +106,7 @@ def test_models(
         if run.todo or overwrite:
             if opened != (run.name, run.engine):
                 predictor = None  # the network before goes before the next one comes
-                predictor, opened = _open(run, device, threads), (run.name, run.engine)
+                predictor, opened = _open(run, options.device, options.threads), (run.name, run.engine)
             jobs = run.prepare(predictor)
             lacking = _lacking(jobs)
             if 0 < len(lacking) < len(jobs):
@@ -142,27 +121,28 @@ def test_models(
         pairs, misfits = pair_up(run.folder, run.set, empty=True)
         told = MISSING_MAP if run.set.masks else MISSING_MASK  # by what is wrong with the image
         misfits = [unread.get(problem.name, problem) if problem.kind == told else problem for problem in misfits]
-        wanted = names if allow_missing or not misfits else ()
-        scored = score_pairs(pairs, misfits, wanted, resize, threads, run.where if run.set.masks else None)
+        wanted = SCORES[options.scores] if allow_missing or not misfits else ()
+        title = run.where if run.set.masks else None
+        scored = score_pairs(pairs, misfits, wanted, options.resize, options.threads, title)
         found = scored.left_out if run.set.masks else list(unread.values())  # all outputs say of sets without masks
         if found:
             problems[run.where] = found
         if allow_missing or not scored.left_out:
             result.add(run.set, scored)
-            write_scores(result, os.path.join(output, "scores"))  # what is there stays if a later model fails
-    check(problems, allow_missing, output)
+            write_scores(result, os.path.join(options.output, "scores"))  # what is there stays if a later model fails
+    check(problems, options)
     if any(image_set.masks for image_set in image_sets):
         with_scores(list(results.values()))
     return list(results.values()), remarks
 
 
-def _expect_masks(image_sets, allow_missing, output):
+def _expect_masks(image_sets, options):
     """A list of sentences on sets without masks. Raises UserError where masks or images are missing, unless
-    `allow_missing`."""
+    --allow-missing."""
     remarks, problems = [], {}
     for image_set in image_sets:
         if not image_set.masks:
-            if not allow_missing:
+            if not options.allow_missing:
                 raise UserError(no_masks(image_set.root) + "; --allow-missing makes its maps and leaves the scores out")
             remarks.append(no_masks(image_set.root) + "; its maps were made, there are no scores")
             continue
@@ -170,8 +150,8 @@ def _expect_masks(image_sets, allow_missing, output):
         missing += [Problem(MISSING_MAP, name, "it has a mask and no image") for name in image_set.spare]
         if missing:
             problems[image_set.name] = missing
-    if problems and not allow_missing:
-        check(problems, allow_missing, output)
+    if problems and not options.allow_missing:
+        check(problems, options)
     return remarks
 
 
@@ -227,14 +207,15 @@ class ModelOnSet:
     never taken for this run's.
     """
 
-    def __init__(self, name, model, image_set, output, engine, size, overwrite):
+    def __init__(self, name, model, image_set, options):
         self.name, self.model, self.set = name, model, image_set
         self.where = "%s, %s" % (model.title, image_set.name)
-        self.folder = os.path.normpath(os.path.join(output, "maps", name, image_set.name))
-        self.size = plain_size(model.test_size(size))
-        self.overwrite = overwrite
+        self.folder = os.path.normpath(os.path.join(options.output, "maps", name, image_set.name))
+        self.size = plain_size(model.test_size(options.size))
+        self.overwrite, self.engine = options.overwrite, options.engine
         # an interrupted run goes on with the engine it began with
-        self.engine = made_by(self.folder).get("engine", engine) if engine == "auto" and not overwrite else engine
+        if self.engine == "auto" and not self.overwrite:
+            self.engine = made_by(self.folder).get("engine", "auto")
 
     def present(self):
         """{name: path} of the maps that are there."""

@@ -102,11 +102,9 @@ def pair_up(maps_dir, image_set, empty=False):
         else:
             pairs.append(Pair(name, path, mask, image_set.images[index] if image_set.images else None))
     for name in spare:
-        problems.append(
-            Problem(MISSING_MAP, name, "its image too")
-            if name not in matched and name not in doubtful
-            else Problem(EXTRA_MAP, name, "its mask has no image in the set")
-        )
+        has_map = name in matched or name in doubtful
+        kind, detail = (EXTRA_MAP, "its mask has no image in the set") if has_map else (MISSING_MAP, "its image too")
+        problems.append(Problem(kind, name, detail))
     problems += [Problem(EXTRA_MAP, os.path.relpath(path, maps_dir)) for path in maps.values() if path not in used]
     return pairs, problems
 

@@ -12,6 +12,7 @@ from kdscfnet.evaluation.scores import THRESHOLDS
 from kdscfnet.evaluation.tables import with_coverage
 from kdscfnet.images import read_image, read_mask, rounded_mean
 
+EXAMPLES = 3  # of best, of median and of worst maps
 _FIELD = (180, 240)  # pixels: height, width of a picture in the grid
 # Told apart by everybody, also in print: Okabe and Ito's colours
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
@@ -36,23 +37,22 @@ def literal(text):
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("$", r"\$")
 
 
-def precision_recall(results, name):
-    """Precision over recall of one set, a line for each result that has curves: a figure, or None without any."""
-    return _curves(results, name, "Recall", "Precision", r"max $F_\beta$", "maxF")
+# kind: what is on the axes, and the score in the legend
+CURVES = {
+    "pr": ("Recall", "Precision", r"max $F_\beta$", "maxF"),
+    "f": ("Threshold", r"$F_\beta$  ($\beta^2 = 0.3$)", r"mean $F_\beta$", "meanF"),
+}
 
 
-def f_threshold(results, name):
-    """F-measure by threshold of one set: a figure, or None."""
-    return _curves(results, name, "Threshold", r"$F_\beta$  ($\beta^2 = 0.3$)", r"mean $F_\beta$", "meanF")
-
-
-def _curves(results, name, x_label, y_label, score_label, score):
+def curves(results, name, kind):
+    """Precision over recall ("pr") or F-measure by threshold ("f") of one set: a figure, or None without curves."""
+    x_label, y_label, score_label, score = CURVES[kind]
     results = [result for result in results if name in result.sets and result.sets[name].curves]
     if not results:
         return None
     figure = new_figure(5, 4.1)
     axes = figure.add_subplot(111)
-    over_recall, lowest = x_label == "Recall", 0.9
+    over_recall, lowest = kind == "pr", 0.9
     for number, result in enumerate(results):
         scores = result.sets[name]
         x = scores.curves["recall"] if over_recall else THRESHOLDS
@@ -62,10 +62,8 @@ def _curves(results, name, x_label, y_label, score_label, score):
         label = " " + label if label.startswith("_") else label  # or matplotlib leaves the line out of the legend
         axes.plot(x, y, style, color=colour, linewidth=1.8, label=label)
         lowest = min(lowest, float(np.min(y)))
-    axes.set_xlim(0, 1 if over_recall else 255)
-    axes.set_ylim(np.floor(lowest * 10) / 10, 1)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set(xlim=(0, 1 if over_recall else 255), ylim=(np.floor(lowest * 10) / 10, 1))
+    axes.set(xlabel=x_label, ylabel=y_label)
     axes.set_title(literal(with_coverage(results, name)), fontsize=11)
     axes.grid(True, color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
@@ -74,10 +72,10 @@ def _curves(results, name, x_label, y_label, score_label, score):
     return figure
 
 
-def choose_examples(results, name, number=3):
+def choose_examples(results, name):
     """The best, median and worst maps of a set by MAE (the mean over the results): {group: [names, best first]}.
 
-    Where there are fewer than 3 · `number` maps a map is shown once only.
+    Where there are fewer than 3 · EXAMPLES maps a map is shown once only.
     """
     by_image = {}
     for result in results:
@@ -85,7 +83,7 @@ def choose_examples(results, name, number=3):
             by_image.setdefault(scored.name, []).append(scored.values["MAE"])
     mean = {image: float(np.mean(maes)) for image, maes in by_image.items() if len(maes) == len(results)}
     ranked = sorted(mean, key=lambda image: (mean[image], image))
-    number = min(number, max(1, len(ranked) // 3))
+    number = min(EXAMPLES, max(1, len(ranked) // 3))
     middle = max(0, (len(ranked) - number) // 2)
     groups = {"best": ranked[:number], "median": ranked[middle : middle + number], "worst": ranked[-number:]}
     chosen, used = {}, set()
@@ -164,7 +162,6 @@ def _read_grey(path):
 
 def _thumbnail(path, read):
     """A picture with a thin frame, in the middle of a white 4:3 field."""
-    field = np.full(_FIELD + (3,), 255, np.uint8)
     try:
         picture = read(path)
     except BadImageError:  # the image cannot be read, or went away since it was scored
@@ -174,8 +171,8 @@ def _thumbnail(path, read):
     picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     picture[[0, -1]] = picture[:, [0, -1]] = 150
     top, left = (_FIELD[0] - height) // 2, (_FIELD[1] - width) // 2
-    field[top : top + height, left : left + width] = picture
-    return field
+    edges = top, _FIELD[0] - height - top, left, _FIELD[1] - width - left
+    return cv2.copyMakeBorder(picture, *edges, cv2.BORDER_CONSTANT, value=(255, 255, 255))
 
 
 def encoded(figure, form, dpi=150):

@@ -23,10 +23,10 @@ def with_scores(results):
     return results
 
 
-def check(problems, allow_missing, output):
-    """List the problems on standard error, many of a kind in `output`/report/problems.txt; raise MismatchError unless
-    `allow_missing`. `problems`: {what was scored: list of Problem}."""
-    cut, path = False, os.path.normpath(os.path.join(output, "report", "problems.txt"))
+def check(problems, options):
+    """List the problems on standard error, many of a kind in output/report/problems.txt; raise MismatchError unless
+    allow_missing. `problems`: {what was scored: list of Problem}; `options`: the flags of the verb."""
+    cut, path = False, os.path.normpath(os.path.join(options.output, "report", "problems.txt"))
     for where, of_set in problems.items():
         numbers = collections.Counter()
         for problem in of_set:
@@ -43,21 +43,21 @@ def check(problems, allow_missing, output):
         say("all of them: " + path, failure=True)
     elif os.path.exists(path):
         os.unlink(path)  # of an earlier run
-    if problems and not allow_missing:
+    if problems and not options.allow_missing:
         raise MismatchError(problems)
 
 
-def publish(results, output, report=True, warnings=()):
-    """Print the tables; write scores/<model>.json and the report folder under `output`."""
+def publish(results, warnings, options):
+    """Print the tables; write scores/<model>.json and the report folder under the output folder of `options`."""
     for table in tables.tables(results):
         _show(tables.as_text(table) + "\n")
-    for remark in list(warnings) + remarks(results):
+    for remark in warnings + remarks(results):
         _show("note: " + remark)
-    paths = [write_scores(result, os.path.join(output, "scores")) for result in results]
-    if report:
+    paths = [write_scores(result, os.path.join(options.output, "scores")) for result in results]
+    if not options.no_report:
         from kdscfnet.evaluation.report import write_report
 
-        paths.append(write_report(results, os.path.join(output, "report"), warnings))
+        paths.append(write_report(results, os.path.join(options.output, "report"), warnings))
     _show("written: " + ", ".join(map(os.path.normpath, paths)))
 
 

@@ -14,7 +14,6 @@ from kdscfnet.evaluation import pictures, tables
 from kdscfnet.evaluation.results import remarks, sets_of
 from kdscfnet.files import write_bytes, write_text
 
-PAGE = "report.html"
 _MOST_NOTES = 200  # that the page lists for one set; the CSV of maps has all
 
 
@@ -39,7 +38,7 @@ def write_report(results, folder, warnings=()):
     write_text(os.path.join(folder, "tables.md"), "\n".join([*map(tables.as_markdown, found), *listed]))
     write_text(os.path.join(folder, "tables.tex"), "\n".join([head, *map(tables.as_latex, found)]))
     sections = [_section(table, results, *_pictures_of(table.set_name, results, folder)) for table in found[1:]]
-    path = os.path.join(folder, PAGE)
+    path = os.path.join(folder, "report.html")
     write_text(path, _page(results, found[0], sections, notes))
     return path
 
@@ -47,8 +46,8 @@ def write_report(results, folder, warnings=()):
 def _pictures_of(name, results, folder):
     """Write the pictures of one set to `folder`. Returns them as HTML: [curves], grid or ""."""
     curves = []
-    for kind, make in (("pr", pictures.precision_recall), ("f", pictures.f_threshold)):
-        figure = make(results, name)
+    for kind in pictures.CURVES:
+        figure = pictures.curves(results, name, kind)
         if figure is not None:
             for form, dpi in (("png", 200), ("pdf", 150)):
                 write_bytes(_picture(folder, name, kind, form), pictures.encoded(figure, form, dpi))
@@ -98,10 +97,9 @@ def _section(table, results, curves, grid):
         parts.append(_scrolled(grid))
     for result in results:
         scores = result.sets.get(name)
-        if scores is None:
-            continue
-        lines = ["left out: %s" % problem for problem in scores.left_out] + ["%s: %s" % note for note in scores.notes]
-        if lines:
+        if scores and (scores.left_out or scores.notes):
+            lines = ["left out: %s" % problem for problem in scores.left_out]
+            lines += ["%s: %s" % note for note in scores.notes]
             more = len(lines) - _MOST_NOTES
             items = "".join("<li>%s</li>" % html.escape(line) for line in lines[:_MOST_NOTES])
             items += "<li>… and %d more: see maps.csv</li>" % more if more > 0 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from dataclasses import dataclass, replace
@@ -84,23 +85,18 @@ def evaluate(
     MAE_unstretched (map / 255), maxF, meanF, adpF (β² = 0.3), wF, S, maxE, meanE, adpE (as pysodmetrics 1.4.2), images.
     Raises MismatchError, a UserError that lists what is missing, unreadable or of another size.
     """
+    if scores not in SCORES:
+        raise UserError("scores is %r: one of %s" % (scores, ", ".join(SCORES)))
     image_set = find_masks(masks_dir)
     pairs, problems = pair_up(os.fspath(maps_dir), image_set)
     # with problems nothing will come of the scores: look for further problems only
-    names = scores_named(scores) if allow_missing or not problems else ()
+    names = SCORES[scores] if allow_missing or not problems else ()
     result = score_pairs(pairs, problems, names, resize, threads, image_set.name if show_progress else None)
     if result.left_out and not allow_missing:
         raise MismatchError({image_set.name: result.left_out}, in_python=True)
     if not result["images"]:
         raise UserError("nothing in %s could be scored: %s" % (maps_dir, summarise(result.left_out)))
     return result
-
-
-def scores_named(scores):
-    """ "all" or "mae" → names of scores."""
-    if scores not in SCORES:
-        raise UserError("scores is %r: one of %s" % (scores, ", ".join(SCORES)))
-    return SCORES[scores]
 
 
 def score_pairs(pairs, problems=(), scores=ALL_SCORES, resize=False, threads=None, title=None):
@@ -119,12 +115,7 @@ def score_pairs(pairs, problems=(), scores=ALL_SCORES, resize=False, threads=Non
     result.expected = len(pairs) + len(problems)
     curves = np.zeros((len(CURVES), 256))
     cores = max(1, min(threads or available_cores(), len(pairs)))
-
-    scale = Scale([pair.mask for pair in pairs])
-
-    def work(pair):
-        return score_pair(pair, scores, resize, scale)
-
+    work = functools.partial(score_pair, scores=scores, resize=resize, scale=Scale([pair.mask for pair in pairs]))
     with one_opencv_thread(), progress(total=len(pairs), desc=title, disable=title is None, unit=" maps") as bar:
         for _, outcome in in_order(work, pairs, cores, 16 * cores):
             scored = outcome()
@@ -172,7 +163,7 @@ class Scale:
         return self._table[mask]
 
 
-def score_pair(pair, scores=ALL_SCORES, resize=False, scale=lambda mask: mask):
+def score_pair(pair, scores, resize, scale):
     """Score one Pair. Returns MapScores, or a Problem where that is not possible. With scores () it reads only.
 
     scale: of its set, a Scale.
