@@ -18,7 +18,7 @@ import numpy as np
 from kdscfnet.child import Crashed, in_child
 from kdscfnet.device import import_paddle, paddle_has_gpu
 from kdscfnet.errors import ExportDiffers, UserError
-from kdscfnet.files import replace, file_sha256, may_be_written, read_json_object
+from kdscfnet.files import file_sha256, may_be_written, read_json_object, replace
 from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, open_session, what_lacks
 from kdscfnet.text import say
 from kdscfnet.threads import available_cores
