@@ -31,9 +31,8 @@ def number(kind, low, high=None, low_included=True):
 
     def parse(text):
         value = kind(text)
-        too_low = value < low if low_included else value <= low
-        too_high = value == float("inf") or (high is not None and value > high)
-        if value == value and not too_low and not too_high:  # nan is not itself
+        high_enough = value >= low if low_included else value > low  # what nan is not
+        if high_enough and value < float("inf") and (high is None or value <= high):
             return value
         span = "%s %s%s" % ("from" if low_included else "more than", low, "" if high is None else " to %s" % high)
         raise argparse.ArgumentTypeError("%s is out of range (%s)" % (text, span))
