@@ -29,18 +29,18 @@ def find_methods(folders, sets):
     Returns ({method: {set name: folder}}, in the order given, [(method, names of folders of maps that fit no set)]).
     Raises UserError where no maps are found.
     """
+    labelled = [image_set.name for image_set in sets if image_set.masks] or [image_set.name for image_set in sets]
     methods, others = {}, []
     for folder in folders:
         if not os.path.isdir(folder):
             raise UserError("there is no folder of maps %s" % folder)
-        found = [(folder, *_of_method(folder, sets))]
+        found = [(folder, *_of_method(folder, sets, labelled))]
         if not found[0][1]:
-            found = [(path, *_of_method(path, sets)) for path in sub_folders(folder)]
+            found = [(path, *_of_method(path, sets, labelled)) for path in sub_folders(folder)]
         if not any(by_set for _, by_set, _ in found):
-            names = _labelled(sets)
-            expected = os.path.join(folder, names[0], "*.png")
+            expected = os.path.join(folder, labelled[0], "*.png")
             text = "%s holds no maps of %s: expected %s, with the names of the masks"
-            raise UserError(text % (folder, ", ".join(names), expected))
+            raise UserError(text % (folder, ", ".join(labelled), expected))
         for path, by_set, of_others in found:
             parent, name = os.path.split(os.path.abspath(path))
             if by_set:
@@ -54,7 +54,7 @@ def find_methods(folders, sets):
     return methods, others
 
 
-def _of_method(folder, sets):
+def _of_method(folder, sets, labelled):
     """({set name: folder} of one method's folder, {} where it is none; names of folders of maps that fit no set)."""
     names = {image_set.name for image_set in sets}
     base = os.path.basename(os.path.abspath(folder))
@@ -66,7 +66,6 @@ def _of_method(folder, sets):
     if _holds_images(folder):
         if own in names:
             return {own: folder}, []
-        labelled = _labelled(sets)
         if own in KNOWN_SETS and KNOWN_SETS.issuperset(labelled):
             return {}, [base]  # maps of PASCAL-S are none of ECSSD, though numbers may be the names of both
         if len(labelled) > 1:
@@ -76,11 +75,6 @@ def _of_method(folder, sets):
     by_set = {canonical_name(os.path.basename(path)): path for path in paths}
     by_set = {name: path for name, path in by_set.items() if name in names}
     return by_set, [os.path.basename(p) for p in paths if p not in by_set.values() and _holds_images(p)]
-
-
-def _labelled(sets):
-    """The names of the sets with masks; of all where none has."""
-    return [image_set.name for image_set in sets if image_set.masks] or [image_set.name for image_set in sets]
 
 
 def _holds_images(folder):
