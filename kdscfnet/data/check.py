@@ -30,14 +30,14 @@ def scan(images, masks, skip_bad=False, same_size=True, title="checking"):
     """
 
     def look(paths):
-        """(BadImageError or None, [(path, note)]) of an image, and its mask where there are masks."""
+        """(BadImageError or None, [(path, note)]) of an image, and its mask where it has one."""
         sizes, notes = [], []
         try:
-            for path in paths:
+            for path in filter(None, paths):
                 size, of_file = size_of(path)
                 sizes.append(size)
                 notes += [(path, note) for note in of_file]
-            if same_size and masks:
+            if same_size and len(sizes) == 2:
                 expect_one_size(paths[1], sizes[1], sizes[0])
         except BadImageError as error:
             return error, []
