@@ -8,7 +8,7 @@ Prints the tables and writes scores/<method>.json and report/ (report.html, CSV,
 
 from __future__ import annotations
 
-from kdscfnet.commands.flags import add_flags, number
+from kdscfnet.commands.flags import add_flags, number, options_of
 
 # The flags that `test` has too
 SCORING = {
@@ -39,7 +39,9 @@ def add_arguments(parser):
 
 def run(args):
     from kdscfnet.evaluation.methods import score_methods
+    from kdscfnet.evaluation.options import ScoreOptions
     from kdscfnet.evaluation.publish import publish
 
-    publish(*score_methods(args), args)
+    options = options_of(ScoreOptions, args)
+    publish(*score_methods(args.maps, args.data, args.sets, options), options)
     return 0

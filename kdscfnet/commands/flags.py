@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 
 from kdscfnet.recipes import BACKBONES
 
@@ -24,6 +25,11 @@ def add_flags(parser, texts, **options):
         if own is None and "metavar" not in more:
             own = {"action": "store_true"}
         parser.add_argument(*names, **more, **(own or {}))
+
+
+def options_of(kind, args):
+    """A frozen dataclass of options with what the user chose; what the verb has no flag for keeps its default."""
+    return kind(**{field.name: getattr(args, field.name) for field in fields(kind) if hasattr(args, field.name)})
 
 
 def number(kind, low, high=None, low_included=True):

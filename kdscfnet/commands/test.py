@@ -11,7 +11,7 @@ images over its processes.
 from __future__ import annotations
 
 from kdscfnet.commands.evaluate import SCORING, SCORING_OPTIONS
-from kdscfnet.commands.flags import ENGINE, add_flags, size
+from kdscfnet.commands.flags import ENGINE, add_flags, options_of, size
 
 
 def add_arguments(parser):
@@ -30,10 +30,13 @@ def add_arguments(parser):
 
 
 def run(args):
-    from kdscfnet.evaluation.model_scores import test_models
+    from kdscfnet.data.find import find_sets_to_test
+    from kdscfnet.evaluation.model_scores import find_models, test_models
+    from kdscfnet.evaluation.options import ScoreOptions
     from kdscfnet.evaluation.publish import publish
 
-    tested = test_models(args)
+    options = options_of(ScoreOptions, args)
+    tested = test_models(find_models(args.weights), find_sets_to_test(args.data, args.sets), options)
     if tested is not None:  # None in the processes that made maps for the first one
-        publish(*tested, args)
+        publish(*tested, options)
     return 0

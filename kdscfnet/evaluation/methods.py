@@ -81,21 +81,23 @@ def _holds_images(folder):
     return any(map(is_image, os.listdir(folder)))
 
 
-def score_methods(options):
+def score_methods(maps_folders, data, sets, options):
     """Score the maps of several methods on the data sets in a folder; shows progress.
 
-    options: the flags of `kdscfnet evaluate`, as argparse has them. A long list of problems goes to a file under its
-    `output`.
+    Args:
+        maps_folders: where the maps are, for `find_methods`.
+        data, sets: the folder of the data sets, and the names of those to score; None: all.
+        options: ScoreOptions. A long list of problems goes to a file under its `output`.
 
     Returns (list of Result, list of sentences on maps that were not scored). Raises MismatchError with everything that
     does not fit, over all methods and sets.
     """
-    image_sets = find_sets_to_score(options.data, options.sets)
-    methods, others = find_methods(options.maps, image_sets)
+    image_sets = find_sets_to_score(data, sets)
+    methods, others = find_methods(maps_folders, image_sets)
     # People have maps of more sets than masks: no error; sets that were not asked for concern nobody
     warnings = [
-        "%s has maps of %s, and %s holds no such data set: left out" % (method, ", ".join(names), options.data)
-        for method, names in ([] if options.sets else others)
+        "%s has maps of %s, and %s holds no such data set: left out" % (method, ", ".join(names), data)
+        for method, names in ([] if sets else others)
     ] + _maps_without_masks(methods, image_sets, options.allow_missing)
     for warning in warnings:
         say(warning)
@@ -104,7 +106,7 @@ def score_methods(options):
         for image_set in image_sets:
             folder = folders.get(image_set.name)
             if folder is None:
-                if image_set.masks or options.sets:
+                if image_set.masks or sets:
                     say("%s has no maps of %s: left out" % (method, image_set.name))
                 continue
             pairs, misfits = pair_up(folder, image_set)

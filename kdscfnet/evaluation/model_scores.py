@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import os
 
-from kdscfnet.data.find import find_sets_to_test, no_masks
+from kdscfnet.data.find import no_masks
 from kdscfnet.data.names import list_images
 from kdscfnet.errors import UserError
 from kdscfnet.evaluation.pairs import MISSING_MAP, MISSING_MASK, UNREADABLE, Problem, pair_up
@@ -71,12 +71,13 @@ def _in_folder(folder):
     return found
 
 
-def test_models(options):
+def test_models(models, image_sets, options):
     """Make the maps of every model on every set and score them; what was made before is not made again.
 
     Args:
-        options: the flags of `kdscfnet test`, as argparse has them. Maps go to output/maps/<name>/<SET>/<image>.png,
-            scores to output/scores/<name>.json.
+        models: {name: WeightFile} of `find_models`.
+        image_sets: of kdscfnet.data.find.find_sets_to_test.
+        options: ScoreOptions. Maps go to output/maps/<name>/<SET>/<image>.png, scores to output/scores/<name>.json.
 
     Returns (list of Result, list of sentences on what was not scored). Raises MismatchError and other UserErrors; what
     can be known of that is known before the first map is made.
@@ -85,7 +86,6 @@ def test_models(options):
     return None.
     """
     allow_missing, overwrite = options.allow_missing, options.overwrite
-    models, image_sets = find_models(options.weights), find_sets_to_test(options.data, options.sets)
     remarks = _expect_masks(image_sets, options)
     runs = [ModelOnSet(name, model, image_set, options) for name, model in models.items() for image_set in image_sets]
     for run in runs:

@@ -25,7 +25,7 @@ def with_scores(results):
 
 def check(problems, options):
     """List the problems on standard error, many of a kind in output/report/problems.txt; raise MismatchError unless
-    allow_missing. `problems`: {what was scored: list of Problem}; `options`: the flags of the verb."""
+    allow_missing. `problems`: {what was scored: list of Problem}; `options`: ScoreOptions."""
     cut, path = False, os.path.normpath(os.path.join(options.output, "report", "problems.txt"))
     for where, of_set in problems.items():
         numbers = collections.Counter()
