@@ -1,4 +1,4 @@
-"""What a user wants of scores: the flags that `kdscfnet evaluate` and `kdscfnet test` share, and those of test alone."""
+"""What a user wants of scores: the flags that `kdscfnet evaluate` and `test` share, and those of test alone."""
 
 from __future__ import annotations
 
