@@ -125,7 +125,7 @@ class Choice:
             if always:
                 chosen.append(job)
             elif wanted:
-                chosen.append(job.replace(outputs={kind: job.outputs[kind] for kind in states if kind in wanted}))
+                chosen.append(job._replace(outputs={kind: job.outputs[kind] for kind in states if kind in wanted}))
             else:
                 self.kept.append(job.input)
         return chosen
