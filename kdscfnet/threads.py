@@ -17,13 +17,10 @@ import numpy as np
 def available_cores():
     """The cores this process may use: its affinity, and the quota of the container it runs in."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
+    with contextlib.suppress(OSError, ValueError), open("/sys/fs/cgroup/cpu.max") as file:
+        quota, period = file.read().split()
         if quota != "max":
             cores = min(cores, -(-int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
     return max(1, cores)
 
 
@@ -41,16 +38,11 @@ def in_order(work, items, threads, ahead):
 
     At most `ahead` items are under way or waiting, so memory stays flat however many there are.
     """
-    stop = threading.Event()
-
-    def guarded(item):
-        return None if stop.is_set() else work(item)
-
     pending = collections.deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
-                pending.append((item, pool.submit(guarded, item)))
+                pending.append((item, pool.submit(work, item)))
                 del item
                 if len(pending) >= ahead:
                     item, future = pending.popleft()
@@ -59,7 +51,8 @@ def in_order(work, items, threads, ahead):
                 item, future = pending.popleft()
                 yield item, future.result
         finally:  # after an error or an interruption what has not begun does not begin
-            stop.set()
+            for _, future in pending:
+                future.cancel()
 
 
 @contextlib.contextmanager

@@ -43,18 +43,13 @@ def add_arguments(parser):
 
 
 def run(args):
-    if args.what == "list":
-        return print_list(args.weights_folder, args.links)
-    if args.what == "fetch":
-        return download(args.names, args.weights_folder, args.overwrite, args.mirror)
-    if args.what == "verify":
-        return print_verified(args.files)
-    return convert(args.source, args.target, args.overwrite)
+    verbs = {"list": print_list, "fetch": download, "verify": print_verified, "convert": convert}
+    return verbs[args.what](args)
 
 
-def print_list(folder=None, links=False):
+def print_list(args):
     """Print the release, what of it is in the weights folder, and what else is there."""
-    published, folders = release.release(), release.weights_folders(folder)
+    published, folders = release.release(), release.weights_folders(args.weights_folder)
     found = [WeightFile(path) for each in folders for path in release.weight_files(each)]
     have = {}
     for item in found:
@@ -78,7 +73,7 @@ def print_list(folder=None, links=False):
     rows.append(("",) * 8)
     for entry in published.backbones:
         known = state(entry)
-        cached = fetch.find_backbone(entry.backbone, folder) if known != "here" else None
+        cached = fetch.find_backbone(entry.backbone, args.weights_folder) if known != "here" else None
         if cached:
             known = "found"
             notes.append("%s is found as %s" % (entry.file, shown_path(cached)))
@@ -98,9 +93,9 @@ def print_list(folder=None, links=False):
     others = [item for item in found if item.entry is None or not (item.is_named or item.entry.file in have)]
     others = ["  %s: %s" % (shown_path(item.path), _what(item)) for item in others]
     lines += ["Also there:", *others] if others else []
-    if links:
+    if args.links:
         lines += ["", "By hand:"]
-        lines += ["  %s: %s" % (entry.title, release.how_to_get(entry, folder)) for entry in published]
+        lines += ["  %s: %s" % (entry.title, release.how_to_get(entry, args.weights_folder)) for entry in published]
         lines += ["Saliency maps of the five models:"]
         lines += ["  %s: %s" % (model.title, model.maps_page) for model in published.models]
     elif len(have) < len(list(published)):
@@ -113,17 +108,17 @@ def _what(item):
     return item.problem.split(": ", 1)[-1] or release.holding(item.kind, item.backbone)
 
 
-def download(names, folder=None, overwrite=False, mirror=None):
+def download(args):
     """Download entries of the release by name; goes on after a failure and reports all of them at the end."""
     published = release.release()
     entries = []
-    for name in names:
+    for name in args.names:
         group = {"all": list(published), "models": published.models, "backbones": published.backbones}.get(name.lower())
         entries += [entry for entry in group or [published.find(name)] if entry not in entries]
     problems = []
     for entry in entries:
         try:
-            path = fetch.fetch(entry, folder, overwrite, mirror)
+            path = fetch.fetch(entry, args.weights_folder, args.overwrite, args.mirror)
         except WeightsError as error:
             problems.append(str(error))
             if len(entries) > 1:
@@ -136,10 +131,10 @@ def download(names, folder=None, overwrite=False, mirror=None):
     return 0
 
 
-def print_verified(paths):
+def print_verified(args):
     """Check files and print what each is. Exit code 2 where one is bad."""
     bad = 0
-    for path in paths:
+    for path in args.files:
         try:
             good = verify(path)
         except WeightsError as error:
@@ -157,22 +152,22 @@ def print_verified(paths):
             print("      %s, byte for byte (by its %s)" % (release.described(good.same_as), good.checksum))
         for line in (*report.remarks, "sha256 %s" % found.sha256):
             print("      %s" % line)
-    if bad and len(paths) > 1:
-        print("%d of %d files are bad" % (bad, len(paths)), file=sys.stderr)
+    if bad and len(args.files) > 1:
+        print("%d of %d files are bad" % (bad, len(args.files)), file=sys.stderr)
     return 2 if bad else 0
 
 
-def convert(source, target, overwrite=False):
+def convert(args):
     """Write the arrays of one weight file as another; every bit of every array stays."""
-    if os.path.exists(target) and not overwrite:
-        raise UserError("%s is there already: --overwrite replaces it" % shown_path(target))
-    arrays = files.read_weights(source)
+    if os.path.exists(args.target) and not args.overwrite:
+        raise UserError("%s is there already: --overwrite replaces it" % shown_path(args.target))
+    arrays = files.read_weights(args.source)
     kind, backbone = networks.identify(arrays)
     if kind == "scfnet":  # .safetensors files are sorted otherwise; .pdparams files get the order of the authors'
         table = networks.shape_tables()[backbone]
         keys = [key for key in table if key in arrays] + [key for key in arrays if key not in table]
         arrays = {key: arrays[key] for key in keys}
-    files.write_weights(target, arrays)
-    what = release.holding(kind, backbone) if kind == "scfnet" else shown_path(source)
-    print("%s: %d arrays of %s" % (shown_path(target), len(arrays), what))
+    files.write_weights(args.target, arrays)
+    what = release.holding(kind, backbone) if kind == "scfnet" else shown_path(args.source)
+    print("%s: %d arrays of %s" % (shown_path(args.target), len(arrays), what))
     return 0

@@ -13,7 +13,7 @@ import kdscfnet
 from kdscfnet.device import import_paddle
 from kdscfnet.errors import ExportDiffers
 from kdscfnet.files import file_sha256, write_json
-from kdscfnet.inference.onnx_file import FORMAT, CannotExport, open_session, what_lacks
+from kdscfnet.inference.onnx_file import FORMAT, CannotExport, open_session, require_exporter
 from kdscfnet.weights.weightfile import resolve
 
 OPSET = 14
@@ -34,9 +34,8 @@ def export(formats, weights, backbone, folder, name, size=None):
     Each is compared with dygraph on several sizes and batches. Returns [(suffixes of the files, the sidecar)], one of
     each format. Raises ExportDiffers where one differs by more than TOLERANCE of the logits' range.
     """
-    lacking = what_lacks() if "onnx" in formats else ""
-    if lacking:
-        raise CannotExport(lacking)
+    if "onnx" in formats:
+        require_exporter()
     network, static, made = _load(weights, backbone), os.path.join(folder, "network"), []
     reference = dygraph_outputs(network, size)
     _save_static(network, static, size)
@@ -205,15 +204,7 @@ def _convert(static, program):
     data = paddle2onnx.export(static + program, static + ".pdiparams", None, OPSET, True)
     network = onnx.load_from_string(data)
     network.ir_version = IR_VERSION
-    _tidy(network)
-    onnx.checker.check_model(network)
-    onnx.save(network, static + ".onnx")
-
-
-def _tidy(network):
-    """Name the output, mend what paddle2onnx gets wrong, and drop initializers that nothing uses."""
-    import onnx
-
+    # name the output, mend what paddle2onnx gets wrong, and drop initializers that nothing uses
     graph = network.graph
     old = graph.output[0].name
     graph.output[0].name = "logits"
@@ -234,3 +225,5 @@ def _tidy(network):
         for dimension, name in zip(value.type.tensor_type.shape.dim, ("batch", None, "height", "width")):
             if name and dimension.dim_param:
                 dimension.dim_param = name
+    onnx.checker.check_model(network)
+    onnx.save(network, static + ".onnx")

@@ -19,7 +19,7 @@ from kdscfnet.child import Crashed, in_child
 from kdscfnet.device import import_paddle, paddle_has_gpu
 from kdscfnet.errors import ExportDiffers, UserError
 from kdscfnet.files import file_sha256, may_be_written, read_json_object, replace
-from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, open_session, what_lacks
+from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, open_session, require_exporter
 from kdscfnet.text import say
 from kdscfnet.threads import available_cores
 from kdscfnet.weights.release import cache_folder
@@ -188,9 +188,7 @@ def find_or_export(weights, backbone=None, size=None):
     folder = weights.parent if may_be_written(weights.parent) and not installed else cache_folder()
     swin_size = swin_size if backbone == "swin_b" else None
     path = folder / name(swin_size)
-    lacking = what_lacks()
-    if lacking:
-        raise CannotExport(lacking)
+    require_exporter()
     say("exporting the network for ONNX Runtime, once per weight file, to %s" % path)
     try:
         ((_, about),) = export_in_child(["onnx"], weight_file, backbone, path.with_suffix(""), swin_size)

@@ -38,14 +38,14 @@ def open_session(path, threads, size=None):
     return session
 
 
-def what_lacks():
-    """What keeps this machine from exporting, as a line that says what to do; "" where nothing does."""
+def require_exporter():
+    """Raises CannotExport, which says what to do, where this machine cannot make an .onnx file."""
     modules = ("onnx", "onnxruntime", "paddle", "paddleseg", "paddle2onnx")
     names = [name for name in modules if importlib.util.find_spec(name) is None]
     if not names:
-        return ""
+        return
     if "paddle2onnx" in names and "paddle2onnx" not in dependencies.read("onnx"):
-        return (
+        raise CannotExport(
             "the network cannot be exported on Python %d.%d, for which paddle2onnx has no build: "
             "`kdscfnet export` on Python 3.12 makes the .onnx file, which runs here" % sys.version_info[:2]
         )
@@ -53,7 +53,7 @@ def what_lacks():
     commands = [dependencies.install(*training.values())] if training else []
     if set(names) - {"paddle", "paddleseg"}:
         commands.append(install_onnx())
-    return "the network cannot be exported without %s: %s" % (" and ".join(names), " && ".join(commands))
+    raise CannotExport("the network cannot be exported without %s: %s" % (" and ".join(names), " && ".join(commands)))
 
 
 def install_onnx():

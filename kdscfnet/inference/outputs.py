@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -109,14 +110,12 @@ def parse_background(text):
         return text
     from PIL import ImageColor
 
-    try:
+    with contextlib.suppress(ValueError):
         colour = ImageColor.getrgb(text)
-    except ValueError:
-        if os.path.exists(text) or is_address(text):
-            return images.read_image(text)
-    else:
         if len(colour) == 3:
             return colour
+    if os.path.exists(text) or is_address(text):
+        return images.read_image(text)
     raise UserError("the background %r is no colour (white, #rrggbb), not blur, and no file" % text)
 
 

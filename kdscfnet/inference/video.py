@@ -94,7 +94,9 @@ def predict_video(predictor, job, overwrite=False, settings=outputs.USUAL, frame
         expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         rate, note = (0.0, None) if frames else frame_rate(job.input)
         for kind, path in job.outputs.items() if not frames else ():
-            sinks[kind] = _open_sink(stack.enter_context(atomic_path(path)), rate, _pixel_shape(capture), job.input)
+            by_ffmpeg = ffmpeg() and os.path.splitext(path)[1].lower() in _CODECS
+            sink = _FFmpegSink if by_ffmpeg else _OpenCVSink
+            sinks[kind] = sink(stack.enter_context(atomic_path(path)), rate, _pixel_shape(capture), job.input)
         notes = [note, *{sink.note for sink in sinks.values()}]
         total = expected if expected > 0 else None
         try:
@@ -162,7 +164,8 @@ def frame_rate(path):
         note = "the file says %g frames a second, its frames' times say %.4g, which is taken" % (said, rate)
     elif not said:
         rate, note = DEFAULT_RATE, "the video does not say its rate: %g frames a second are taken" % DEFAULT_RATE
-    return _writable_rate(rate), note
+    # the nearest that MPEG-4 can hold: OpenCV writes it over a power of ten, and both must stay below 65,536
+    return next(round(rate, places) for places in (3, 2, 1, 0) if round(rate, places) * 10**places < 65536), note
 
 
 def _measured_rate(capture, count):
@@ -180,11 +183,6 @@ def _measured_rate(capture, count):
     # times in whole milliseconds, or a recorder that doubles one, are no varying rate
     varies = bool(usual > 0 and np.percentile(np.abs(steps - usual), 90) > max(0.3 * usual, 0.002))
     return (len(times) - 1) / (times[-1] - times[0]), varies
-
-
-def _writable_rate(rate):
-    """The nearest rate that MPEG-4 can hold: OpenCV writes it over a power of ten, and both must stay below 65,536."""
-    return next(round(rate, places) for places in (3, 2, 1, 0) if round(rate, places) * 10**places < 65536)
 
 
 def _pixel_shape(capture):
@@ -222,11 +220,6 @@ def say_what_lacks():
         )
 
 
-def _open_sink(path, rate, shape, source):
-    by_ffmpeg = ffmpeg() and os.path.splitext(path)[1].lower() in _CODECS
-    return (_FFmpegSink if by_ffmpeg else _OpenCVSink)(path, rate, shape, source)
-
-
 class _Sink:
     """A video file that is opened with its first frame, whose size is the video's."""
 
@@ -235,6 +228,7 @@ class _Sink:
     def __init__(self, path, rate, shape, source):
         self.path, self.rate, self.shape, self.source = path, rate, shape, source
         self.suffix = os.path.splitext(path)[1].lower()
+        self.writer = None
 
     def size_of(self, frame):
         """(width, height). Raises UserError where the format holds no odd ones: FFmpeg would cut a row off."""
@@ -248,31 +242,28 @@ class _Sink:
 class _FFmpegSink(_Sink):
     """A file that ffmpeg writes."""
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.process, self.errors = None, tempfile.TemporaryFile()
-
     def write(self, frame):
-        if self.process is None:
+        if self.writer is None:
             size = self.size_of(frame)
             command = [ffmpeg(), "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "bgr24"]
             command += ["-s", "%dx%d" % size, "-r", "%.6g" % self.rate, "-i", "-", "-i", os.path.abspath(self.source)]
             # the frames, and the original's sound where it has one
             command += ["-map", "0:v:0", "-map", "1:a?", "-vf", "setsar=%d/%d" % self.shape]
             command += [*_CODECS[self.suffix].split(), self.path]
+            self.errors = tempfile.TemporaryFile()
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": self.errors}
-            self.process = subprocess.Popen(command, **pipes)
+            self.writer = subprocess.Popen(command, **pipes)
         with contextlib.suppress(BrokenPipeError):  # `check` says why
-            self.process.stdin.write(np.ascontiguousarray(frame).data)
+            self.writer.stdin.write(np.ascontiguousarray(frame).data)
 
     def close(self):
-        if self.process is not None:
+        if self.writer is not None:
             with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()
-            self.process.wait()
+                self.writer.stdin.close()
+            self.writer.wait()
 
     def check(self, count):
-        if self.process is not None and self.process.returncode:
+        if self.writer.returncode:
             self.errors.seek(0)
             lines = self.errors.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
             raise UserError("ffmpeg could not write the result of %s: %s" % (self.source, lines[-1][:200]))
@@ -284,7 +275,6 @@ class _OpenCVSink(_Sink):
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self.writer = None
         if self.shape[0] != self.shape[1]:
             self.note = "its pixels are no squares: the result is stretched to what is seen (ffmpeg would keep them)"
 

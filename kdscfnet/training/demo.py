@@ -20,7 +20,7 @@ from kdscfnet.data.find import find_image_set
 from kdscfnet.errors import UserError
 from kdscfnet.files import write_text
 from kdscfnet.images import read_image, write_png
-from kdscfnet.inference.onnx_file import what_lacks
+from kdscfnet.inference.onnx_file import require_exporter
 from kdscfnet.models.scfnet import SCFNet
 from kdscfnet.recipes import RECIPES, Recipe
 from kdscfnet.schedule import steps_per_epoch
@@ -154,8 +154,8 @@ def _check(part, world, on_cpu):
     part.options.check(part.recipe, on_cpu)
     _, count, copies, _ = scenes.PARTS[part.scenes]
     part.options.fit_batch(part.recipe, count * copies, world, lambda line: None)
-    if part.recipe.teacher and part.options.teacher_engine == "onnxruntime" and what_lacks():
-        raise UserError(what_lacks())
+    if part.recipe.teacher and part.options.teacher_engine == "onnxruntime":
+        require_exporter()
     if part.options.pretrained != "none":
         load_backbone(SCFNet(part.recipe.backbone), part.options.pretrained)
 
