@@ -11,7 +11,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 
-from kdscfnet.data.lists import FOR_TESTS, FOR_TRAINING, Known, name_of, read_list
+from kdscfnet.data.lists import FOR_TESTS, FOR_TRAINING, index, name_of, read_list
 from kdscfnet.data.names import bare, is_image, list_images, match_names, passed_over, sub_folders
 from kdscfnet.data.sets import TRAINING_SETS, canonical_name, choose
 from kdscfnet.errors import UserError
@@ -97,7 +97,10 @@ def find_image_set(root, masks="required", images="required", lists=FOR_TRAINING
     if lacking and masks == "required":
         counts = root, len(lacking), len(names), folders.mask, lacking[0]
         raise UserError("%s: %d of %d images have no mask in %s (the first: %s)" % counts)
-    sentences = folders.passed_over(image_files, mask_files)
+    looked_into = dict.fromkeys([folders.image, folders.mask if mask_files else None])  # once where they are one
+    used = [*image_files.values(), *mask_files.values()]
+    sentences = [passed_over(folder, used) for folder in looked_into if folder is not None]
+    sentences = [sentence for sentence in sentences if sentence]
     spare = ()
     if image_files and folders.image != folders.mask and len(set(names)) == len(image_files):
         used = set(matched.values())
@@ -216,13 +219,6 @@ class _Folders:
             return sides
         return list_images(self.image) if self.image else {}, list_images(self.mask) if self.mask else {}
 
-    def passed_over(self, image_files, mask_files):
-        """Sentences on the files of these folders that are neither."""
-        files = [*image_files.values(), *mask_files.values()]
-        folders = [self.image] + ([self.mask] if mask_files and self.mask != self.image else [])
-        sentences = [passed_over(folder, files) for folder in folders if folder is not None]
-        return [sentence for sentence in sentences if sentence]
-
 
 def _find_folders(root, depth=2):
     """The _Folders of a data set. Looks into a single nested folder too."""
@@ -263,17 +259,14 @@ def _listed(folders, lists, set_names, image_files, mask_files, masks):
     path, entries = listed or (None, [(0, name, "") for name in everything])
     if not entries and listed:
         raise UserError("%s is empty: remove it, or list one name a line" % path)
-    named = {}
-    if image_files and any(rest for _, _, rest in entries):  # the list may name the masks, too
-        known = Known(mask_files)
+    matched = dict(mask_files)
+    if image_files:  # the list may name the masks, too
+        known = index(mask_files)
         named = {name: name_of(rest, known) for _, name, rest in entries if is_image(os.path.basename(rest))}
-    matched = {name: mask_files[mask] for name, mask in named.items() if mask is not None}
-    if image_files:
+        matched = {name: mask_files[mask] for name, mask in named.items() if mask is not None}
         taken = set(matched.values())
         free = {name: path for name, path in mask_files.items() if path not in taken}
         matched.update(match_names(free, [name for name in image_files if name not in matched]))
-    else:
-        matched = dict(mask_files)
     needed = [("image", image_files, folders.image)]
     if masks != "partial" and mask_files:
         needed.append(("mask", matched, folders.mask))
