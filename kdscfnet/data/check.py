@@ -31,17 +31,14 @@ def scan(images, masks, skip_bad=False, same_size=True, title="checking"):
 
     def look(paths):
         """(BadImageError or None, [(path, note)]) of an image, and its mask where it has one."""
-        sizes, notes = [], []
+        paths = list(filter(None, paths))
         try:
-            for path in filter(None, paths):
-                size, of_file = size_of(path)
-                sizes.append(size)
-                notes += [(path, note) for note in of_file]
-            if same_size and len(sizes) == 2:
+            sizes, notes = zip(*map(size_of, paths))
+            if same_size and len(paths) == 2:
                 expect_one_size(paths[1], sizes[1], sizes[0])
         except BadImageError as error:
             return error, []
-        return None, notes
+        return None, [(path, note) for path, of_file in zip(paths, notes) for note in of_file]
 
     pairs = list(zip(images, masks) if masks else zip(images))
     good, problems, noted = [], [], {}

@@ -95,7 +95,7 @@ def match_names(files, names):
     for name, fitting in doubtful.items():
         both = files[fitting[0]], os.path.basename(files[fitting[1]])
         raise UserError("%s and %s both fit the image %s: keep one" % (*both, name))
-    return {name: matched[name] for name in names if name in matched}
+    return matched
 
 
 def pair_names(names, files, rules):

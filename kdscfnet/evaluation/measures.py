@@ -14,8 +14,6 @@ Words used here:
 
 from __future__ import annotations
 
-import functools
-
 import cv2
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -202,12 +200,8 @@ _KERNEL /= _KERNEL.sum()
 _FAR = 265**2  # squared distance in pixels: 0.5^(265 / 5) is 2^-53, nothing beside 2
 
 
-@functools.lru_cache(maxsize=None)
-def _importance():
-    """float64: how much an error on the background weighs, by its squared distance from the foreground."""
-    return 2 - np.exp(np.log(0.5) / 5 * np.sqrt(np.arange(_FAR + 1)))
-
-
+# float64: how much an error on the background weighs, by its squared distance from the foreground
+_IMPORTANCE = 2 - np.exp(np.log(0.5) / 5 * np.sqrt(np.arange(_FAR + 1)))
 _workspace = Scratch(most=1 << 26)  # new arrays of these sizes would cost as much as the work: page faults
 
 
@@ -255,7 +249,7 @@ def weighted_f_measure(levels, saliency, foreground):
     squared = np.add(nearest[0], nearest[1], out=nearest[0])
     np.minimum(squared, _FAR, out=squared)
     np.multiply(error, background, out=error)
-    weight = np.take(_importance(), squared, out=_workspace("weight", shape, np.float64), mode="clip")
+    weight = np.take(_IMPORTANCE, squared, out=_workspace("weight", shape, np.float64), mode="clip")
     false_positive = float(np.einsum("ij,ij->", error, weight))
 
     true_positive = pixels - lost

@@ -16,6 +16,7 @@ from kdscfnet.evaluation.publish import check, with_scores
 from kdscfnet.evaluation.results import Result, made_by
 from kdscfnet.evaluation.scores import SCORES, score_pairs
 from kdscfnet.text import say
+from kdscfnet.weights.release import release
 
 
 def find_methods(folders, sets):
@@ -138,8 +139,6 @@ def _maps_without_masks(methods, image_sets, allow_missing):
 
 def published(name):
     """The entry of the release whose file, title or recipe is `name`, or None."""
-    from kdscfnet.weights.release import release
-
     return next((model for model in release().models if model.is_called(name)), None)
 
 

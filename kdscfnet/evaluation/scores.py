@@ -99,7 +99,7 @@ def evaluate(
     return result
 
 
-def score_pairs(pairs, problems=(), scores=ALL_SCORES, resize=False, threads=None, title=None):
+def score_pairs(pairs, problems, scores, resize, threads, title):
     """Score pairs of map and mask on all cores.
 
     Args:
