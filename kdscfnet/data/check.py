@@ -10,7 +10,7 @@ import numpy as np
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.images import read_levels, rounded_mean, size_of
 from kdscfnet.text import progress, say_once
-from kdscfnet.threads import available_cores
+from kdscfnet.threads import available_cores, in_order
 
 _SAMPLE = 64  # masks whose levels are looked at
 
@@ -42,18 +42,18 @@ def scan(images, masks, skip_bad=False, same_size=True, title="checking"):
 
     pairs = list(zip(images, masks) if masks else zip(images))
     good, problems, noted = [], [], {}
-    with ThreadPoolExecutor(max(2, available_cores())) as pool:
-        looked_at = pool.map(look, pairs)
-        for pair, (error, notes) in progress(zip(pairs, looked_at), total=len(pairs), desc=title, leave=False):
-            for path, note in notes:
-                noted.setdefault(note, []).append(path)
-            if error is None:
-                good.append(pair)
-            elif skip_bad:
-                problems.append(error)
-            else:
-                pool.shutdown(wait=False)
-                raise BadImageError(error.path, error.reason + " (--skip-bad goes on without it)")
+    threads = max(2, available_cores())
+    looked_at = in_order(look, pairs, threads, 16 * threads)
+    for pair, outcome in progress(looked_at, total=len(pairs), desc=title, leave=False):
+        error, notes = outcome()
+        for path, note in notes:
+            noted.setdefault(note, []).append(path)
+        if error is None:
+            good.append(pair)
+        elif skip_bad:
+            problems.append(error)
+        else:
+            raise BadImageError(error.path, error.reason + " (--skip-bad goes on without it)")
     for note, paths in noted.items():
         say_once("%d %s: %s (the first: %s)" % (len(paths), "file" if len(paths) == 1 else "files", note, paths[0]))
     return tuple(p[0] for p in good), tuple(p[1] for p in good) if masks else (), problems

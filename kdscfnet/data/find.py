@@ -58,15 +58,13 @@ def merge_sets(sets):
     """
     if len(sets) == 1:
         return sets[0]
-    rows = sorted((name, number, row) for number, one in enumerate(sets) for row, name in enumerate(one.names))
-
-    def pick(key):
+    joined = {}
+    for key in _PARALLEL:
         lists = [getattr(one, key) for one in sets]
-        return tuple(lists[number][row] for _, number, row in rows) if all(lists) else ()
-
-    picked = {key: pick(key) for key in _PARALLEL}
+        joined[key] = sum(lists, ()) if all(lists) else ()
     sentences = tuple(sentence for one in sets for sentence in one.passed_over)
-    return ImageSet(" + ".join(one.name for one in sets), sets[0].root, passed_over=sentences, **picked)
+    merged = ImageSet(" + ".join(one.name for one in sets), sets[0].root, passed_over=sentences, **joined)
+    return merged.part(sorted(range(len(merged)), key=lambda index: merged.names[index]))
 
 
 def find_image_set(root, masks="required", images="required", lists=FOR_TRAINING):

@@ -66,8 +66,7 @@ def passed_over(folder, images):
     taken, counts = set(images), collections.Counter()
     for parent, folders, files in os.walk(folder):
         folders[:] = [entry for entry in folders if not entry.startswith(".")]
-        linked = [entry for entry in folders if os.path.islink(os.path.join(parent, entry))]
-        counts["linked folder"] += len(linked)
+        counts["linked folder"] += sum(os.path.islink(os.path.join(parent, entry)) for entry in folders)
         for entry in files:
             suffix = os.path.splitext(entry)[1].lower()
             if not (entry.startswith(".") or suffix == ".txt" or entry.lower() in ("thumbs.db", "desktop.ini")):
