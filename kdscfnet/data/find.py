@@ -140,7 +140,8 @@ def _may_be_set(path):
 
 def is_one_set(root):
     """Whether a folder is a data set or a folder of images, rather than a folder of data sets."""
-    return _find_folders(root, depth=0).any_found
+    folders = _find_folders(root, depth=0)
+    return bool(folders.image or folders.mask)
 
 
 def find_masks(root):
@@ -202,10 +203,6 @@ class _Folders:
     image: str
     mask: str
 
-    @property
-    def any_found(self):
-        return self.image is not None or self.mask is not None
-
     def files(self):
         """({name: path} of the images, {name: path} of the masks)."""
         if self.image is not None and self.image == self.mask:  # side by side: photographs are JPEG, masks PNG
@@ -222,24 +219,23 @@ def _find_folders(root, depth=2):
     """The _Folders of a data set. Looks into a single nested folder too."""
     if not os.path.isdir(root):
         raise UserError("there is no data folder %s" % root)
-    entries = sorted(entry for entry in os.listdir(root) if not entry.startswith("."))
-    folders = [entry for entry in entries if os.path.isdir(os.path.join(root, entry))]
-    by_kind = {}
+    folders, by_kind = sub_folders(root), {}
     for kind, pattern in (("images", IMAGE_FOLDER), ("masks", MASK_FOLDER)):
-        fitting = [entry for entry in folders if pattern.match(entry)]
+        fitting = [path for path in folders if pattern.match(os.path.basename(path))]
         if len(fitting) > 1:
-            raise UserError("%s has several folders of %s (%s): keep one" % (root, kind, ", ".join(fitting)))
-        by_kind[kind] = os.path.join(root, fitting[0]) if fitting else None
+            names = ", ".join(map(os.path.basename, fitting))
+            raise UserError("%s has several folders of %s (%s): keep one" % (root, kind, names))
+        by_kind[kind] = fitting[0] if fitting else None
     if any(by_kind.values()):
         return _Folders(root, by_kind["images"], by_kind["masks"])
-    files = list(filter(is_image, entries))
+    files = list(filter(is_image, os.listdir(root)))
     if files:
         jpegs = {os.path.splitext(entry)[0] for entry in files if entry.lower().endswith((".jpg", ".jpeg"))}
         pngs = {bare(os.path.splitext(entry)[0]) for entry in files if entry.lower().endswith(".png")}
         return _Folders(root, root, root if jpegs & pngs else None)  # images and masks side by side
     if depth and folders:
-        nested = [_find_folders(os.path.join(root, entry), depth - 1) for entry in folders]
-        nested = [inner for inner in nested if inner.any_found]
+        nested = [_find_folders(path, depth - 1) for path in folders]
+        nested = [inner for inner in nested if inner.image or inner.mask]
         if len(nested) == 1:
             return nested[0]
         if nested and all(inner.image == inner.home and inner.mask is None for inner in nested):
