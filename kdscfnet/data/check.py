@@ -10,7 +10,7 @@ import numpy as np
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.images import read_levels, rounded_mean, size_of
 from kdscfnet.text import progress, say_once
-from kdscfnet.threads import available_cores
+from kdscfnet.threads import available_cores, in_order
 
 _SAMPLE = 64  # masks whose levels are looked at
 
@@ -31,32 +31,29 @@ def scan(images, masks, skip_bad=False, same_size=True, title="checking"):
 
     def look(paths):
         """(BadImageError or None, [(path, note)]) of an image, and its mask where it has one."""
-        sizes, notes = [], []
+        paths = list(filter(None, paths))
         try:
-            for path in filter(None, paths):
-                size, of_file = size_of(path)
-                sizes.append(size)
-                notes += [(path, note) for note in of_file]
-            if same_size and len(sizes) == 2:
+            sizes, notes = zip(*map(size_of, paths))
+            if same_size and len(paths) == 2:
                 expect_one_size(paths[1], sizes[1], sizes[0])
         except BadImageError as error:
             return error, []
-        return None, notes
+        return None, [(path, note) for path, of_file in zip(paths, notes) for note in of_file]
 
     pairs = list(zip(images, masks) if masks else zip(images))
     good, problems, noted = [], [], {}
-    with ThreadPoolExecutor(max(2, available_cores())) as pool:
-        looked_at = pool.map(look, pairs)
-        for pair, (error, notes) in progress(zip(pairs, looked_at), total=len(pairs), desc=title, leave=False):
-            for path, note in notes:
-                noted.setdefault(note, []).append(path)
-            if error is None:
-                good.append(pair)
-            elif skip_bad:
-                problems.append(error)
-            else:
-                pool.shutdown(wait=False)
-                raise BadImageError(error.path, error.reason + " (--skip-bad goes on without it)")
+    threads = max(2, available_cores())
+    looked_at = in_order(look, pairs, threads, 16 * threads)
+    for pair, outcome in progress(looked_at, total=len(pairs), desc=title, leave=False):
+        error, notes = outcome()
+        for path, note in notes:
+            noted.setdefault(note, []).append(path)
+        if error is None:
+            good.append(pair)
+        elif skip_bad:
+            problems.append(error)
+        else:
+            raise BadImageError(error.path, error.reason + " (--skip-bad goes on without it)")
     for note, paths in noted.items():
         say_once("%d %s: %s (the first: %s)" % (len(paths), "file" if len(paths) == 1 else "files", note, paths[0]))
     return tuple(p[0] for p in good), tuple(p[1] for p in good) if masks else (), problems

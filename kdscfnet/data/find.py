@@ -11,7 +11,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 
-from kdscfnet.data.lists import FOR_TESTS, FOR_TRAINING, Known, name_of, read_list
+from kdscfnet.data.lists import FOR_TESTS, FOR_TRAINING, index, name_of, read_list
 from kdscfnet.data.names import bare, is_image, list_images, match_names, passed_over, sub_folders
 from kdscfnet.data.sets import TRAINING_SETS, canonical_name, choose
 from kdscfnet.errors import UserError
@@ -58,15 +58,13 @@ def merge_sets(sets):
     """
     if len(sets) == 1:
         return sets[0]
-    rows = sorted((name, number, row) for number, one in enumerate(sets) for row, name in enumerate(one.names))
-
-    def pick(key):
+    joined = {}
+    for key in _PARALLEL:
         lists = [getattr(one, key) for one in sets]
-        return tuple(lists[number][row] for _, number, row in rows) if all(lists) else ()
-
-    picked = {key: pick(key) for key in _PARALLEL}
+        joined[key] = sum(lists, ()) if all(lists) else ()
     sentences = tuple(sentence for one in sets for sentence in one.passed_over)
-    return ImageSet(" + ".join(one.name for one in sets), sets[0].root, passed_over=sentences, **picked)
+    merged = ImageSet(" + ".join(one.name for one in sets), sets[0].root, passed_over=sentences, **joined)
+    return merged.part(sorted(range(len(merged)), key=lambda index: merged.names[index]))
 
 
 def find_image_set(root, masks="required", images="required", lists=FOR_TRAINING):
@@ -97,7 +95,10 @@ def find_image_set(root, masks="required", images="required", lists=FOR_TRAINING
     if lacking and masks == "required":
         counts = root, len(lacking), len(names), folders.mask, lacking[0]
         raise UserError("%s: %d of %d images have no mask in %s (the first: %s)" % counts)
-    sentences = folders.passed_over(image_files, mask_files)
+    looked_into = dict.fromkeys([folders.image, folders.mask if mask_files else None])  # once where they are one
+    used = [*image_files.values(), *mask_files.values()]
+    sentences = [passed_over(folder, used) for folder in looked_into if folder is not None]
+    sentences = [sentence for sentence in sentences if sentence]
     spare = ()
     if image_files and folders.image != folders.mask and len(set(names)) == len(image_files):
         used = set(matched.values())
@@ -139,7 +140,8 @@ def _may_be_set(path):
 
 def is_one_set(root):
     """Whether a folder is a data set or a folder of images, rather than a folder of data sets."""
-    return _find_folders(root, depth=0).any_found
+    folders = _find_folders(root, depth=0)
+    return bool(folders.image or folders.mask)
 
 
 def find_masks(root):
@@ -201,10 +203,6 @@ class _Folders:
     image: str
     mask: str
 
-    @property
-    def any_found(self):
-        return self.image is not None or self.mask is not None
-
     def files(self):
         """({name: path} of the images, {name: path} of the masks)."""
         if self.image is not None and self.image == self.mask:  # side by side: photographs are JPEG, masks PNG
@@ -216,36 +214,28 @@ class _Folders:
             return sides
         return list_images(self.image) if self.image else {}, list_images(self.mask) if self.mask else {}
 
-    def passed_over(self, image_files, mask_files):
-        """Sentences on the files of these folders that are neither."""
-        files = [*image_files.values(), *mask_files.values()]
-        folders = [self.image] + ([self.mask] if mask_files and self.mask != self.image else [])
-        sentences = [passed_over(folder, files) for folder in folders if folder is not None]
-        return [sentence for sentence in sentences if sentence]
-
 
 def _find_folders(root, depth=2):
     """The _Folders of a data set. Looks into a single nested folder too."""
     if not os.path.isdir(root):
         raise UserError("there is no data folder %s" % root)
-    entries = sorted(entry for entry in os.listdir(root) if not entry.startswith("."))
-    folders = [entry for entry in entries if os.path.isdir(os.path.join(root, entry))]
-    by_kind = {}
+    folders, by_kind = sub_folders(root), {}
     for kind, pattern in (("images", IMAGE_FOLDER), ("masks", MASK_FOLDER)):
-        fitting = [entry for entry in folders if pattern.match(entry)]
+        fitting = [path for path in folders if pattern.match(os.path.basename(path))]
         if len(fitting) > 1:
-            raise UserError("%s has several folders of %s (%s): keep one" % (root, kind, ", ".join(fitting)))
-        by_kind[kind] = os.path.join(root, fitting[0]) if fitting else None
+            names = ", ".join(map(os.path.basename, fitting))
+            raise UserError("%s has several folders of %s (%s): keep one" % (root, kind, names))
+        by_kind[kind] = fitting[0] if fitting else None
     if any(by_kind.values()):
         return _Folders(root, by_kind["images"], by_kind["masks"])
-    files = list(filter(is_image, entries))
+    files = list(filter(is_image, os.listdir(root)))
     if files:
         jpegs = {os.path.splitext(entry)[0] for entry in files if entry.lower().endswith((".jpg", ".jpeg"))}
         pngs = {bare(os.path.splitext(entry)[0]) for entry in files if entry.lower().endswith(".png")}
         return _Folders(root, root, root if jpegs & pngs else None)  # images and masks side by side
     if depth and folders:
-        nested = [_find_folders(os.path.join(root, entry), depth - 1) for entry in folders]
-        nested = [inner for inner in nested if inner.any_found]
+        nested = [_find_folders(path, depth - 1) for path in folders]
+        nested = [inner for inner in nested if inner.image or inner.mask]
         if len(nested) == 1:
             return nested[0]
         if nested and all(inner.image == inner.home and inner.mask is None for inner in nested):
@@ -263,17 +253,14 @@ def _listed(folders, lists, set_names, image_files, mask_files, masks):
     path, entries = listed or (None, [(0, name, "") for name in everything])
     if not entries and listed:
         raise UserError("%s is empty: remove it, or list one name a line" % path)
-    named = {}
-    if image_files and any(rest for _, _, rest in entries):  # the list may name the masks, too
-        known = Known(mask_files)
+    matched = dict(mask_files)
+    if image_files:  # the list may name the masks, too
+        known = index(mask_files)
         named = {name: name_of(rest, known) for _, name, rest in entries if is_image(os.path.basename(rest))}
-    matched = {name: mask_files[mask] for name, mask in named.items() if mask is not None}
-    if image_files:
+        matched = {name: mask_files[mask] for name, mask in named.items() if mask is not None}
         taken = set(matched.values())
         free = {name: path for name, path in mask_files.items() if path not in taken}
         matched.update(match_names(free, [name for name in image_files if name not in matched]))
-    else:
-        matched = dict(mask_files)
     needed = [("image", image_files, folders.image)]
     if masks != "partial" and mask_files:
         needed.append(("mask", matched, folders.mask))

@@ -24,7 +24,7 @@ def read_list(home, lists, set_names, known):
     A file that is named as a list (one of `lists`, of NAMES, <set>.txt) must be one; another is one where its first
     line names one of the `known` images. Archives come with texts of other kinds. Lists that are not used are said.
     """
-    known = Known(known)
+    known = index(known)
     texts = [e for e in sorted(os.listdir(home)) if e.lower().endswith(".txt") and not e.lower().startswith("readme")]
     own = [name.lower() + ".txt" for name in set_names]
     by_name = {entry.lower(): entry for entry in texts}
@@ -64,7 +64,7 @@ def _named_in(line, known):
     name that is not known is returned as it stands there.
     """
     if line in known:
-        return line, ""
+        return known[line], ""
     match = _IMAGE_PATH.match(line)
     columns = [match.groups()] if match else []
     columns.insert(1 if match and match.group(2) else 0, (line, ""))
@@ -79,21 +79,18 @@ def _named_in(line, known):
     return os.path.basename(stem if suffix.lower() in IMAGE_SUFFIXES else stem + suffix), ""
 
 
-class Known:
-    """Names of files, to look up what a path stands for."""
-
-    def __init__(self, names):
-        self.names, self.by_end = frozenset(names), {}
-        for name in self.names:
-            if "/" in name:
-                self.by_end.setdefault(name.rsplit("/", 1)[1], []).append(name)
-
-    def __contains__(self, name):
-        return name in self.names
+def index(names):
+    """{end of a path: the name that it stands for}: each name, and its last part where one name alone ends in it."""
+    by_end = {}
+    for name in names:
+        by_end.setdefault(name.rsplit("/", 1)[-1], []).append(name)
+    known = {end: ending[0] for end, ending in by_end.items() if len(ending) == 1}
+    known.update(zip(names, names))
+    return known
 
 
 def name_of(path, known):
-    """The name, of those Known, that a path stands for, or None.
+    """The name that a path stands for, or None. `known`: an `index` of names.
 
     Folders above count as far as names have folders, `seq1/0001`; absolute paths and those of Windows are of another
     machine. A name without its folder counts where one known name alone ends in it.
@@ -107,8 +104,5 @@ def name_of(path, known):
         for end in ends:
             name = "/".join(parts[first:-1] + [end])
             if name in known:
-                return name
-    for end in ends:
-        if len(known.by_end.get(end, ())) == 1:
-            return known.by_end[end][0]
+                return known[name]
     return None

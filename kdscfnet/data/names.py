@@ -66,8 +66,7 @@ def passed_over(folder, images):
     taken, counts = set(images), collections.Counter()
     for parent, folders, files in os.walk(folder):
         folders[:] = [entry for entry in folders if not entry.startswith(".")]
-        linked = [entry for entry in folders if os.path.islink(os.path.join(parent, entry))]
-        counts["linked folder"] += len(linked)
+        counts["linked folder"] += sum(os.path.islink(os.path.join(parent, entry)) for entry in folders)
         for entry in files:
             suffix = os.path.splitext(entry)[1].lower()
             if not (entry.startswith(".") or suffix == ".txt" or entry.lower() in ("thumbs.db", "desktop.ini")):
@@ -95,7 +94,7 @@ def match_names(files, names):
     for name, fitting in doubtful.items():
         both = files[fitting[0]], os.path.basename(files[fitting[1]])
         raise UserError("%s and %s both fit the image %s: keep one" % (*both, name))
-    return {name: matched[name] for name in names if name in matched}
+    return matched
 
 
 def pair_names(names, files, rules):

@@ -14,8 +14,6 @@ Words used here:
 
 from __future__ import annotations
 
-import functools
-
 import cv2
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -81,29 +79,18 @@ def mean_absolute_error(counts, saliency):
     return float((counts[0] @ saliency + counts[1] @ (1 - saliency)) / counts.sum())
 
 
-def _at_thresholds(counts, saliency):
-    """Pixels at or above each of the 256 thresholds, 255 first. int64 2×256 → (background, foreground), each [256]."""
+def _chosen(counts, saliency):
+    """Pixels at or above each of the 256 thresholds, 255 first, and at the adaptive one (twice the mean).
+
+    The adaptive threshold is 1 at most. counts: int64 2×256. Returns int64 2×257: (background, foreground).
+    """
     # Truncation, not rounding, and the stretched map brought back to 256 levels: as pysodmetrics does it.
     bins = (saliency * 255).astype(np.uint8)
     regrouped = np.zeros((2, 256), np.int64)
-    for kind in (0, 1):
-        np.add.at(regrouped[kind], bins, counts[kind])
-    return np.cumsum(regrouped[:, ::-1], axis=1)
-
-
-def _at_adaptive_threshold(counts, saliency):
-    """(background, foreground) pixels at or above twice the map's mean (at most 1)."""
-    threshold = min(2 * float(counts.sum(axis=0) @ saliency) / float(counts.sum()), 1)
-    chosen = saliency >= threshold
-    return counts[0, chosen].sum(), counts[1, chosen].sum()
-
-
-def _f_of(background, foreground, total_foreground):
-    precision = foreground / np.maximum(background + foreground, 1)
-    recall = foreground / max(total_foreground, 1)
-    numerator = (1 + BETA_SQUARED) * precision * recall
-    score = numerator / np.where(numerator == 0, 1, BETA_SQUARED * precision + recall)
-    return precision, recall, score
+    np.add.at(regrouped, (slice(None), bins), counts)
+    adaptive = min(2 * float(counts.sum(axis=0) @ saliency) / float(counts.sum()), 1)
+    at_adaptive = counts[:, saliency >= adaptive].sum(axis=1, keepdims=True)
+    return np.concatenate([np.cumsum(regrouped[:, ::-1], axis=1), at_adaptive], axis=1)
 
 
 def f_measure(counts, saliency):
@@ -111,9 +98,12 @@ def f_measure(counts, saliency):
 
     Returns (precision, recall, F), each float64 [256] by threshold, 255 first; and F at the adaptive threshold.
     """
-    total = counts[1].sum()
-    curves = _f_of(*_at_thresholds(counts, saliency), total)
-    return curves + (float(_f_of(*_at_adaptive_threshold(counts, saliency), total)[2]),)
+    background, foreground = _chosen(counts, saliency)
+    precision = foreground / np.maximum(background + foreground, 1)
+    recall = foreground / max(counts[1].sum(), 1)
+    numerator = (1 + BETA_SQUARED) * precision * recall
+    score = numerator / np.where(numerator == 0, 1, BETA_SQUARED * precision + recall)
+    return precision[:-1], recall[:-1], score[:-1], float(score[-1])
 
 
 def e_measure(counts, saliency):
@@ -121,8 +111,9 @@ def e_measure(counts, saliency):
 
     It divides by pixels − 1, as the published code does, and so can exceed 1.
     """
-    curve = _e_of(*_at_thresholds(counts, saliency), counts)
-    return curve, float(_e_of(*_at_adaptive_threshold(counts, saliency), counts))
+    background, foreground = _chosen(counts, saliency)
+    curve = _e_of(background[:-1], foreground[:-1], counts)
+    return curve, float(_e_of(background[-1], foreground[-1], counts))
 
 
 def _e_of(background, foreground, counts):
@@ -209,12 +200,8 @@ _KERNEL /= _KERNEL.sum()
 _FAR = 265**2  # squared distance in pixels: 0.5^(265 / 5) is 2^-53, nothing beside 2
 
 
-@functools.lru_cache(maxsize=None)
-def _importance():
-    """float64: how much an error on the background weighs, by its squared distance from the foreground."""
-    return 2 - np.exp(np.log(0.5) / 5 * np.sqrt(np.arange(_FAR + 1)))
-
-
+# float64: how much an error on the background weighs, by its squared distance from the foreground
+_IMPORTANCE = 2 - np.exp(np.log(0.5) / 5 * np.sqrt(np.arange(_FAR + 1)))
 _workspace = Scratch(most=1 << 26)  # new arrays of these sizes would cost as much as the work: page faults
 
 
@@ -262,7 +249,7 @@ def weighted_f_measure(levels, saliency, foreground):
     squared = np.add(nearest[0], nearest[1], out=nearest[0])
     np.minimum(squared, _FAR, out=squared)
     np.multiply(error, background, out=error)
-    weight = np.take(_importance(), squared, out=_workspace("weight", shape, np.float64), mode="clip")
+    weight = np.take(_IMPORTANCE, squared, out=_workspace("weight", shape, np.float64), mode="clip")
     false_positive = float(np.einsum("ij,ij->", error, weight))
 
     true_positive = pixels - lost

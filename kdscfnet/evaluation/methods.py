@@ -16,6 +16,7 @@ from kdscfnet.evaluation.publish import check, with_scores
 from kdscfnet.evaluation.results import Result, made_by
 from kdscfnet.evaluation.scores import SCORES, score_pairs
 from kdscfnet.text import say
+from kdscfnet.weights.release import release
 
 
 def find_methods(folders, sets):
@@ -101,21 +102,17 @@ def score_methods(maps_folders, data, sets, options):
     ] + _maps_without_masks(methods, image_sets, options.allow_missing)
     for warning in warnings:
         say(warning)
-    paired, problems = [], {}
+    paired = []
     for method, folders in methods.items():
         for image_set in image_sets:
-            folder = folders.get(image_set.name)
-            if folder is None:
-                if image_set.masks or sets:
-                    say("%s has no maps of %s: left out" % (method, image_set.name))
-                continue
-            pairs, misfits = pair_up(folder, image_set)
-            paired.append((method, image_set, pairs, misfits))
-            if misfits and image_set.masks:
-                problems["%s, %s" % (method, image_set.name)] = misfits
+            if image_set.name in folders:
+                paired.append((method, image_set, *pair_up(folders[image_set.name], image_set)))
+            elif image_set.masks or sets:
+                say("%s has no maps of %s: left out" % (method, image_set.name))
     # where names do not match nothing is scored: the files are only read, so that all that is wrong is listed at once
-    names = SCORES[options.scores] if options.allow_missing or not problems else ()
-    results = {method: _result_of(method, folders) for method, folders in methods.items()}
+    all_fit = not any(misfits for _, image_set, _, misfits in paired if image_set.masks)
+    names = SCORES[options.scores] if options.allow_missing or all_fit else ()
+    problems, results = {}, {method: _result_of(method, folders) for method, folders in methods.items()}
     for method, image_set, pairs, misfits in paired:
         where = "%s, %s" % (method, image_set.name)
         scored = score_pairs(pairs, misfits, names, options.resize, options.threads, where if pairs else None)
@@ -142,8 +139,6 @@ def _maps_without_masks(methods, image_sets, allow_missing):
 
 def published(name):
     """The entry of the release whose file, title or recipe is `name`, or None."""
-    from kdscfnet.weights.release import release
-
     return next((model for model in release().models if model.is_called(name)), None)
 
 

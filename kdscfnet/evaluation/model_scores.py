@@ -122,8 +122,7 @@ def test_models(models, image_sets, options):
         told = MISSING_MAP if run.set.masks else MISSING_MASK  # by what is wrong with the image
         misfits = [unread.get(problem.name, problem) if problem.kind == told else problem for problem in misfits]
         wanted = SCORES[options.scores] if allow_missing or not misfits else ()
-        title = run.where if run.set.masks else None
-        scored = score_pairs(pairs, misfits, wanted, options.resize, options.threads, title)
+        scored = score_pairs(pairs, misfits, wanted, options.resize, options.threads, run.where if pairs else None)
         found = scored.left_out if run.set.masks else list(unread.values())  # all outputs say of sets without masks
         if found:
             problems[run.where] = found
@@ -229,10 +228,9 @@ class ModelOnSet:
 
     def empty_result(self):
         """The Result of the model, without scores; the maps are there, so their engine is known."""
-        details = {"backbone": self.model.backbone, "size": self.size, "engine": made_by(self.folder)["engine"]}
-        details["sha256"] = self.model.sha256
-        paper = self.model.entry.mae if self.model.entry else {}
-        return Result(self.name, self.model.title, paper=paper, weights=self.model.path, details=details)
+        model, engine = self.model, made_by(self.folder)["engine"]
+        details = {"backbone": model.backbone, "size": self.size, "engine": engine, "sha256": model.sha256}
+        return Result(self.name, model.title, {}, model.entry.mae if model.entry else {}, model.path, details)
 
     def require_ours(self):
         """Raise UserError where there are maps that this model, at this size, did not make."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 
@@ -90,17 +91,15 @@ def pair_up(maps_dir, image_set, empty=False):
     matched, doubtful = pair_names(image_set.names + spare, maps, [(str, bare), (bare, str), (bare, bare)])
     used = set(matched.values()).union(maps[file] for files in doubtful.values() for file in files)
     pairs, problems = [], []
-    for index, name in enumerate(image_set.names):
-        path = matched.get(name)
-        mask = image_set.masks[index]
+    for name, mask, image in itertools.zip_longest(image_set.names, image_set.masks, image_set.images):
         if mask is None:
             problems.append(Problem(MISSING_MASK, name))
         elif name in doubtful:
             problems.append(Problem(AMBIGUOUS, name, _files_that_fit(name, doubtful)))
-        elif path is None:
+        elif name not in matched:
             problems.append(Problem(MISSING_MAP, name))
         else:
-            pairs.append(Pair(name, path, mask, image_set.images[index] if image_set.images else None))
+            pairs.append(Pair(name, matched[name], mask, image))
     for name in spare:
         has_map = name in matched or name in doubtful
         kind, detail = (EXTRA_MAP, "its mask has no image in the set") if has_map else (MISSING_MAP, "its image too")

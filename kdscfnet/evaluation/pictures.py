@@ -21,12 +21,9 @@ _STYLES = ("-", "--", "-.", ":")
 
 def new_figure(width, height):
     """A matplotlib figure that needs no screen and no pyplot state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height))
 
 
 def literal(text):
@@ -75,7 +72,7 @@ def curves(results, name, kind):
 def choose_examples(results, name):
     """The best, median and worst maps of a set by MAE (the mean over the results): {group: [names, best first]}.
 
-    Where there are fewer than 3 · EXAMPLES maps a map is shown once only.
+    A map is in one group only; a group without maps is left out.
     """
     by_image = {}
     for result in results:
@@ -86,13 +83,9 @@ def choose_examples(results, name):
     number = min(EXAMPLES, max(1, len(ranked) // 3))
     middle = max(0, (len(ranked) - number) // 2)
     groups = {"best": ranked[:number], "median": ranked[middle : middle + number], "worst": ranked[-number:]}
-    chosen, used = {}, set()
-    for group, images in groups.items():
-        images = [image for image in images if image not in used]
-        used.update(images)
-        if images:
-            chosen[group] = images
-    return chosen
+    if len(ranked) < 3:
+        groups = {"best": ranked[:1], "worst": ranked[1:]}
+    return {group: images for group, images in groups.items() if images}
 
 
 def grid(results, name):

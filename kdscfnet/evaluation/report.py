@@ -37,14 +37,14 @@ def write_report(results, folder, warnings=()):
     write_text(os.path.join(folder, "maps.csv"), tables.per_image_csv(results))
     write_text(os.path.join(folder, "tables.md"), "\n".join([*map(tables.as_markdown, found), *listed]))
     write_text(os.path.join(folder, "tables.tex"), "\n".join([head, *map(tables.as_latex, found)]))
-    sections = [_section(table, results, *_pictures_of(table.set_name, results, folder)) for table in found[1:]]
+    sections = [_section(table, results, _pictures_of(table.set_name, results, folder)) for table in found[1:]]
     path = os.path.join(folder, "report.html")
     write_text(path, _page(results, found[0], sections, notes))
     return path
 
 
 def _pictures_of(name, results, folder):
-    """Write the pictures of one set to `folder`. Returns them as HTML: [curves], grid or ""."""
+    """Write the pictures of one set to `folder`. Returns a list of HTML: the curves, the grid, where there are any."""
     curves = []
     for kind in pictures.CURVES:
         figure = pictures.curves(results, name, kind)
@@ -52,12 +52,13 @@ def _pictures_of(name, results, folder):
             for form, dpi in (("png", 200), ("pdf", 150)):
                 write_bytes(_picture(folder, name, kind, form), pictures.encoded(figure, form, dpi))
             curves.append(_image(pictures.encoded(figure, "svg"), "svg+xml", "%s of %s" % (kind, name), "curve"))
+    parts = ['<div class="curves">%s</div>' % "".join(curves)] if curves else []
     figure = pictures.grid(results, name)
-    if figure is None:
-        return curves, ""
-    data = pictures.encoded(figure, "png", dpi=130)
-    write_bytes(_picture(folder, name, "maps", "png"), data)
-    return curves, _image(data, "png", "best, median and worst maps of %s" % name, "grid", figure)
+    if figure is not None:
+        data = pictures.encoded(figure, "png", dpi=130)
+        write_bytes(_picture(folder, name, "maps", "png"), data)
+        parts.append(_scrolled(_image(data, "png", "best, median and worst maps of %s" % name, "grid", figure)))
+    return parts
 
 
 def _picture(folder, name, kind, form):
@@ -87,14 +88,10 @@ def _image(data, kind, alt, style, figure=None):
     return '<img class="%s"%s alt="%s" src="data:image/%s;base64,%s">' % (style, width, html.escape(alt), kind, encoded)
 
 
-def _section(table, results, curves, grid):
+def _section(table, results, shown):
     name = table.set_name
     parts = ['<section id="%s">' % html.escape(name), "<h2>%s</h2>" % html.escape(table.title)]
-    parts.append(_scrolled(tables.as_html(table)))
-    if curves:
-        parts.append('<div class="curves">%s</div>' % "".join(curves))
-    if grid:
-        parts.append(_scrolled(grid))
+    parts += [_scrolled(tables.as_html(table)), *shown]
     for result in results:
         scores = result.sets.get(name)
         if scores and (scores.left_out or scores.notes):

@@ -99,7 +99,7 @@ def evaluate(
     return result
 
 
-def score_pairs(pairs, problems=(), scores=ALL_SCORES, resize=False, threads=None, title=None):
+def score_pairs(pairs, problems, scores, resize, threads, title):
     """Score pairs of map and mask on all cores.
 
     Args:
@@ -121,7 +121,7 @@ def score_pairs(pairs, problems=(), scores=ALL_SCORES, resize=False, threads=Non
             scored = outcome()
             if isinstance(scored, Problem):
                 result.left_out.append(scored)
-            elif scored is not None:
+            else:
                 if scored.curves is not None:
                     curves += scored.curves
                 result.per_image.append(replace(scored, curves=None))

@@ -111,20 +111,12 @@ def as_markdown(table):
 
 def as_latex(table):
     """A booktabs table."""
-    header, *rows = (" & ".join(cells) + r" \\" for cells in _cells(table, _LATEX, r"\textbf{%s}", _latex_cell))
-    return "\n".join(
-        [
-            r"\begin{table}[t]",
-            r"\centering",
-            r"\caption{%s}" % _escape_latex(table.title),
-            r"\begin{tabular}{l%s}" % ("r" * (len(table.header) - 1)),
-            r"\toprule",
-            header,
-            r"\midrule",
-            *rows,
-            "\\bottomrule\n\\end{tabular}\n\\end{table}\n",
-        ]
-    )
+    begin = [r"\begin{table}[t]", r"\centering", r"\caption{%s}" % _escape_latex(table.title)]
+    begin += [r"\begin{tabular}{l%s}" % ("r" * (len(table.header) - 1)), r"\toprule"]
+    lines = [" & ".join(cells) + r" \\" for cells in _cells(table, _LATEX, r"\textbf{%s}", _latex_cell)]
+    lines.insert(1, r"\midrule")
+    end = [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join([*begin, *lines, *end]) + "\n"
 
 
 def _latex_cell(cell):
