@@ -27,13 +27,9 @@ def existing_folder(folder):
     return folder
 
 
-def file_sha256(path):
-    """The SHA-256 of a file, in hexadecimal."""
-    return file_digest(path, hashlib.sha256())
-
-
-def file_digest(path, digest):
-    """What a hashlib object says of a file's bytes, in hexadecimal."""
+def file_sha256(path, algorithm="sha256"):
+    """The SHA-256 of a file, or what another algorithm of hashlib says of its bytes, in hexadecimal."""
+    digest = hashlib.new(algorithm)
     with open(str(path), "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
@@ -41,18 +37,17 @@ def file_digest(path, digest):
 
 
 @contextlib.contextmanager
-def atomic_path(path, suffix=None):
+def atomic_path(path):
     """Yield a temporary path beside `path`; when the block ends well it becomes `path`, otherwise it is removed.
 
-    The temporary name starts with `.tmp-`, so that no search for maps or weights takes it for a finished file, and ends
-    in `suffix`; by default in the suffix of `path`, by which writers choose the format. The folder is made where it is
-    missing. A killed process can leave the temporary file, never a part of `path`.
+    The temporary name starts with `.tmp-`, so that no search for maps or weights takes it for a finished file. It ends
+    in the suffix of `path`, by which writers choose the format. The folder is made where it is missing. A killed
+    process can leave the temporary file, never a part of `path`.
     """
     path = os.fspath(path)
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    suffix = os.path.splitext(path)[1] if suffix is None else suffix
-    temporary = os.path.join(folder, ".tmp-%s%s" % (os.urandom(16).hex(), suffix))
+    temporary = os.path.join(folder, ".tmp-%s%s" % (os.urandom(16).hex(), os.path.splitext(path)[1]))
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # not private, as mkstemp's would be
     try:
         yield temporary
@@ -80,22 +75,28 @@ def replace(temporary, path):
         os.unlink(aside)
 
 
-def write_bytes(path, data, sync=True):
-    """Write `data` (bytes) to `path`, whole or not at all.
+@contextlib.contextmanager
+def atomic_file(path, sync=True):
+    """Yield a binary file to write; when the block ends well it becomes `path`, whole and on the disk.
 
     `sync=False` leaves it to the system when the data reaches the disk: a killed process still leaves whole files or
     none, a power cut may not. For results by the thousand that can be made again.
     """
-    with atomic_path(path, suffix=".part") as temporary:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            if sync:
-                file.flush()
-                try:
-                    os.fsync(file.fileno())
-                except OSError as error:  # a file system that has none
-                    if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EPERM):
-                        raise
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        yield file
+        if sync:
+            file.flush()
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:  # a file system that has none
+                if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EPERM):
+                    raise
+
+
+def write_bytes(path, data, sync=True):
+    """Write `data` (bytes) to `path`, whole or not at all; `sync` as in `atomic_file`."""
+    with atomic_file(path, sync) as file:
+        file.write(data)
 
 
 def write_text(path, text):

@@ -70,7 +70,6 @@ def add_arguments(parser):
         texts,
         teacher={"choices": BACKBONES},
         teacher_engine={"choices": ("auto", "paddle", "onnxruntime")},
-        pretrained={"default": "none"},
         val_every=positive,
     )
 
@@ -93,14 +92,13 @@ def add_arguments(parser):
         parser.add_argument_group("the run"),
         texts,
         resume={"nargs": "?", "const": "auto", "default": "no", "choices": ("auto", "no")},
-        device={"default": "auto"},
-        seed={"type": number(int, 0, 2**31 - 1), "default": 0},
+        seed={"type": number(int, 0, 2**31 - 1)},
         workers=not_negative,
-        accumulate=dict(positive, default=1),
-        checkpoint_minutes={"type": number(float, 0), "default": 10.0},
-        checkpoint_steps=dict(not_negative, default=0),
-        keep=dict(positive, default=3),
-        picture_every=dict(positive, default=5),
+        accumulate=positive,
+        checkpoint_minutes={"type": number(float, 0)},
+        checkpoint_steps=not_negative,
+        keep=positive,
+        picture_every=positive,
     )
 
     texts = {
@@ -167,7 +165,8 @@ def run(args):
 
     recipe = ALL_RECIPES[args.recipe]
     words = dict(vars(args), resume=args.resume == "auto", how_to_resume=how_to_resume(args))
-    options = TrainOptions(**{field.name: words[field.name] for field in fields(TrainOptions)})
+    chosen = {field.name: words[field.name] for field in fields(TrainOptions)}
+    options = TrainOptions(**{name: value for name, value in chosen.items() if value is not None})
     numbers = {field.name for field in fields(recipe)} - {"name", "title", "backbone", "data"}
     if not recipe.teacher:  # TrainOptions.check refuses --teacher
         numbers.remove("teacher")

@@ -15,7 +15,7 @@ import re
 import numpy as np
 
 from kdscfnet.errors import UserError, WeightsError
-from kdscfnet.files import atomic_path, open_regular
+from kdscfnet.files import atomic_file, open_regular
 from kdscfnet.text import shown_path
 
 _NAME = re.compile(r"^step_(\d+)\.pdckpt$")
@@ -50,10 +50,8 @@ def write_arrays(path, arrays, header):
     # with the names of the arrays: a zip archive whose directory is damaged may just seem to be shorter
     header = json.dumps(dict(header, arrays=list(arrays))).encode()
     arrays = dict(arrays, **{_HEADER: np.frombuffer(header, np.uint8)})
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with atomic_file(path) as file:
         np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def list_checkpoints(folder, after=-1):

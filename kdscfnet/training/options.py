@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from kdscfnet.errors import UserError
 from kdscfnet.schedule import steps_per_epoch
-from kdscfnet.weights.weightfile import resolve
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,6 @@ class TrainOptions:
         for advice, value in refused.items() if not recipe.teacher else ():
             if value:
                 raise UserError("%s learns from labels: %s" % (recipe.name, advice))
-
-    def resolved(self):
-        """The same with a WeightFile for each name of one. Raises UserError where there is none."""
-        named = {"teacher_weights": self.teacher_weights, "init": self.init}
-        return replace(self, **{flag: resolve(weights) for flag, weights in named.items() if weights})
 
     def fit_batch(self, recipe, images, world, say):
         """The recipe with a batch that is no larger than the data, which is said. world: the number of processes.

@@ -46,10 +46,6 @@ class Parallel:
         # Swin's last norm is in the checkpoints and not in the forward pass
         return paddle.DataParallel(model, find_unused_parameters=model.backbone == "swin_b")
 
-    def no_exchange(self, wrapped):
-        """A block in which gradients stay in this process: those of a turn that is not the step's last."""
-        return wrapped.no_sync() if self.world > 1 else contextlib.nullcontext()
-
     def mean(self, tensor):
         """The mean over the processes; the same on all of them."""
         if self.world == 1:
@@ -78,10 +74,6 @@ class Parallel:
         tensor = paddle.to_tensor(array)
         distributed.all_reduce(tensor)
         return tensor.numpy()
-
-    def barrier(self):
-        # an exchange rather than barrier(), which gloo does not have in every Paddle
-        self.any(False)
 
     @contextlib.contextmanager
     def all_or_none(self):

@@ -19,26 +19,18 @@ _LOG_LINE = re.compile(rb"epoch \d+/\d+  step (\d+)  .*\n$")
 
 
 class RunFolder:
-    """The folder of a run, and what is in it.
-
-    run.json             the settings of the run, which goes on only with the same
-    checkpoints/         the newest whole states, to go on from
-    weights/             an epoch's weights each, of the last third, and best.pdparams by validation MAE
-    losses.csv           a row a step
-    log.txt              a line an epoch
-    final.pdparams       the weights at the end: the run is complete
-    board/               for visualdl --logdir
-    """
+    """The folder of a run, and what is in it."""
 
     def __init__(self, folder):
         self.folder = str(folder)
-        self.checkpoints = os.path.join(self.folder, "checkpoints")
+        self.settings = os.path.join(self.folder, "run.json")  # the run goes on only with the same
+        self.checkpoints = os.path.join(self.folder, "checkpoints")  # the newest whole states, to go on from
+        # an epoch's weights each, of the last third, and best.pdparams by validation MAE
         self.weights = os.path.join(self.folder, "weights")
-        self.board = os.path.join(self.folder, "board")
-        self.losses = os.path.join(self.folder, "losses.csv")
-        self.log = os.path.join(self.folder, "log.txt")
-        self.settings = os.path.join(self.folder, "run.json")
-        self.final = os.path.join(self.folder, "final.pdparams")
+        self.losses = os.path.join(self.folder, "losses.csv")  # a row a step
+        self.log = os.path.join(self.folder, "log.txt")  # a line an epoch
+        self.final = os.path.join(self.folder, "final.pdparams")  # the weights at the end: the run is complete
+        self.board = os.path.join(self.folder, "board")  # for visualdl --logdir
 
     def begin(self, settings, resume):
         """Check the folder before anything is written; returns the checkpoint to go on from, or None.

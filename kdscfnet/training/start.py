@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import warnings
+from dataclasses import replace
 
 import paddle
 
@@ -27,6 +28,7 @@ from kdscfnet.training.training_data import find_training_data
 from kdscfnet.training.validation import picture_maker, validator
 from kdscfnet.weights.fetch import load_backbone
 from kdscfnet.weights.files import load_weights
+from kdscfnet.weights.weightfile import resolve
 
 
 def run_training(recipe, options):
@@ -38,7 +40,8 @@ def run_training(recipe, options):
     data = find_training_data(recipe, options, say)
     recipe = options.fit_batch(recipe, len(data.images), process.world, say)
     options.say_of_the_rate(recipe, len(data.images), process.world, say)
-    options = options.resolved()
+    named = {"teacher_weights": options.teacher_weights, "init": options.init}
+    options = replace(options, **{flag: resolve(weights) for flag, weights in named.items() if weights})
     folder = RunFolder(options.output or os.path.join("runs", recipe.name))
     settings = run_settings(recipe, options, data, process.world)
     checkpoint, finished = begin(folder, settings, options.resume, process)

@@ -106,13 +106,10 @@ def open_teacher(backbone, weights, engine="auto", sizes=()):
     Returns a callable as DistillationStep wants. Raises UserError or WeightsError.
     """
     from kdscfnet.inference.networks import open_network
-    from kdscfnet.weights.files import read_weights
     from kdscfnet.weights.weightfile import resolve
 
     weights = resolve(weights)
-    if weights.kind == "broken":
-        read_weights(weights)  # raises what is wrong
-    if weights.kind == "scfnet" and weights.backbone != backbone:
+    if weights.kind != "exported" and weights.network() != backbone:
         reason = "holds a network with %s, the recipe's teacher has %s" % (weights.backbone, backbone)
         raise WeightsError(weights.path, reason)
     size = None

@@ -154,7 +154,8 @@ class Trainer:
             # dropped paths and the like: a function of the step, so that a run that goes on draws the same
             paddle.seed((self.options.seed * 1_000_003 + step * 1009 + self.process.rank) % (1 << 31))
         turn_is_last = self.finished_turns + 1 == self.options.accumulate
-        with contextlib.nullcontext() if turn_is_last else self.process.no_exchange(forward):
+        # gradients stay in this process until the last turn
+        with contextlib.nullcontext() if turn_is_last or self.process.world == 1 else forward.no_sync():
             with paddle.amp.auto_cast(enable=self.options.amp):
                 total, parts = self.step_function(forward, images, targets, step // self.plan.steps_per_epoch)
             # reshaped, since a scalar is of shape [1] before Paddle 2.5 and of shape [] after
@@ -231,7 +232,7 @@ class Trainer:
             if not is_quiet():
                 self.bar.write(line)
         self.model.train()
-        self.process.barrier()
+        self.process.any(False)  # all go on together; gloo does not have barrier() in every Paddle
 
     def save(self):
         """Save the whole state, to go on from."""

@@ -76,11 +76,10 @@ def _locked(part):
     """While this lasts, no other process downloads the file. The file of the lock stays: to remove it is a race."""
     lock = filelock.FileLock(str(part.with_name(part.name[:-5] + ".lock")))
     try:
-        lock.acquire(timeout=0)
+        with contextlib.suppress(NotImplementedError):  # a file system without locks
+            lock.acquire(timeout=0)
     except filelock.Timeout:
         raise UserError("another process is downloading %s: wait until it is done" % shown_path(part)) from None
-    except NotImplementedError:  # a file system without locks
-        pass
     try:
         yield
     finally:

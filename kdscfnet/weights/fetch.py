@@ -9,7 +9,6 @@ import numpy as np
 
 from kdscfnet.errors import WeightsError
 from kdscfnet.weights import files, networks
-from kdscfnet.weights.networks import shape_tables
 from kdscfnet.weights.release import MIRROR, how_to_get, path_of_ours, release, weights_folders
 from kdscfnet.weights.weightfile import WeightFile, find_weights, verify
 
@@ -42,7 +41,8 @@ def fetch(entry, folder=None, force=False, mirror=None, **options):
 
 def _limit(entry):
     """Bytes that a download of `entry` cannot exceed: float64, at protocol 2, with a classifier."""
-    return (16 << 20) + 12 * sum(int(np.prod(shape)) for shape in shape_tables()[entry.backbone].values())
+    shapes = networks.shape_tables()[entry.backbone].values()
+    return (16 << 20) + 12 * sum(int(np.prod(shape)) for shape in shapes)
 
 
 def find_backbone(backbone, folder=None):
@@ -82,5 +82,4 @@ def load_backbone(model, source, folder=None, **options):
         raise WeightsError(report.path, reason)
     if kind == "backbone" and backbone != model.backbone:
         raise WeightsError(report.path, "holds ImageNet weights of %s, not of %s" % (backbone, model.backbone))
-    unused = networks.CLASSIFIER[model.backbone]
-    return files.put(model.bkbone, arrays, report, "backbone " + model.backbone, unused)
+    return files.put(model.bkbone, arrays, report, "backbone " + model.backbone, networks.CLASSIFIER[model.backbone])

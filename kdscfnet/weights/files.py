@@ -23,9 +23,9 @@ from kdscfnet.weights.release import SUFFIXES
 NAME_TABLE = "StructuredToParameterName@@"  # paddle.save's table from keys to the names of parameters
 MAX_HEADER = 1 << 20  # bytes of a safetensors header; ours have 60 kB
 BFLOAT16 = np.dtype("u2")  # numpy has no bfloat16: Paddle hands out its bits as integers
-_DTYPES = {"BOOL": "b1", "BF16": "u2"}
-for _kind, _sizes in (("F", (2, 4, 8)), ("I", (1, 2, 4, 8)), ("U", (1, 2, 4, 8))):
-    _DTYPES.update({"%s%d" % (_kind, 8 * size): "%s%d" % (_kind.lower(), size) for size in _sizes})
+# by the names in .safetensors files: F32, I64
+_DTYPES = {"%s%d" % (code[0].upper(), 8 * int(code[1])): code for code in DTYPES - {"b1"}}
+_DTYPES.update(BOOL="b1", BF16="u2")
 
 
 @dataclass

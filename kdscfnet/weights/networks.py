@@ -61,29 +61,26 @@ def compare(arrays, shapes, unused=()):
     return missing, unexpected, mismatched, ignored
 
 
+@functools.lru_cache(maxsize=1)
 def _networks():
-    return [(kind, backbone) for kind in ("scfnet", "backbone") for backbone in shape_tables()]
+    """{(kind, backbone): what `expected` says of it}."""
+    names = [(kind, backbone) for kind in ("scfnet", "backbone") for backbone in shape_tables()]
+    return {network: expected(*network) for network in names}
 
 
 def identify(arrays):
     """(kind, backbone) of `arrays` (key → something with .shape): "scfnet"; "backbone" for ImageNet weights, with or
     without the classifier; ("other", "") where it is none of our networks."""
-    for network in _networks():
-        if not any(compare(arrays, *expected(*network))[:3]):
+    for network, (shapes, unused) in _networks().items():
+        if not any(compare(arrays, shapes, unused)[:3]):
             return network
     return "other", ""
 
 
-@functools.lru_cache(maxsize=1)
-def _known():
-    """The keys of all networks and backbones."""
-    return {key for network in _networks() for key in expected(*network)[0]}
-
-
 def prefix_of(keys):
     """What a wrapper put before every key, such as "module." or "model._layers."; None where no key is one of ours."""
-    known, prefix = _known(), ""
-    while not any(key[len(prefix) :] in known for key in keys):
+    known, prefix = [shapes for shapes, _ in _networks().values()], ""
+    while not any(key[len(prefix) :] in shapes for shapes in known for key in keys):
         first = next(iter(keys), "")
         prefix = first[: first.find(".", len(prefix)) + 1]
         if not prefix or not all(key.startswith(prefix) for key in keys):

@@ -20,7 +20,7 @@ import struct
 import numpy as np
 
 from kdscfnet.errors import WeightsError
-from kdscfnet.files import atomic_path
+from kdscfnet.files import atomic_file
 from kdscfnet.text import amount, shown
 
 INLINE = 4096  # bytes; longer texts and data stay in the file until they are needed. The longest key
@@ -298,7 +298,7 @@ def write_arrays(path, arrays):
     Any pickle.load and paddle.load (2.0 and later, with numpy 1 or 2) reads the file. The bytes depend on the values
     only, not on the versions of Python and numpy (whose own picklers spell array types in two ways).
     """
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with atomic_file(path) as file:
         file.write(b"\x80\x04}(")
         for key, array in arrays.items():
             text = key.encode("utf-8", "surrogatepass")
@@ -306,8 +306,6 @@ def write_arrays(path, arrays):
             file.write(text)
             _write_array(file, array)
         file.write(b"u.")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def bare(dtype):

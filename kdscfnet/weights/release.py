@@ -189,10 +189,8 @@ def how_to_get(entry, folder=None):
 def namesake(path):
     """The entry, published or bundled, whose file has the name of `path`, suffix and all, or None. A .safetensors file
     made from it shares its stem only, and not its bytes."""
-    for entry in release().entries:
-        if entry.file.lower() == Path(path).name.lower():
-            return entry
-    return None
+    name = Path(path).name.lower()
+    return next((entry for entry in release().entries if entry.file.lower() == name), None)
 
 
 def described(entry):

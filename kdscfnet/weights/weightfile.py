@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import operator
 import os
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from kdscfnet.errors import UserError, WeightsError
-from kdscfnet.files import file_digest, file_sha256, read_json_object
+from kdscfnet.files import file_sha256, read_json_object
 from kdscfnet.text import shown_path
 from kdscfnet.weights import files, networks, release
 
-DEFAULT_SIZE = {"mobilenetv3": 352, "resnet50": 352, "swin_b": 384}
 LARGEST_SIZE = 8192
 
 
@@ -56,6 +54,7 @@ class WeightFile:
             (`problem` says why, in a line that names the file).
         backbone: of the network in it; "" where there is none.
         entry: the release.Entry that it is, by its name and its network or by its SHA-256, or None.
+        is_named: whether it has the name of its `entry`.
         title: the entry's, else the file's name without its suffix.
         parameters: how many numbers the model has, buffers of Swin that follow from its size not counted.
         sidecar: of an exported network, as a dict; {} where there is none.
@@ -65,7 +64,7 @@ class WeightFile:
         self.path = os.fspath(path)
         self.name = os.path.splitext(os.path.basename(self.path))[0]
         self.backbone, self.entry, self.title, self.problem = "", None, self.name, ""
-        self.parameters, self.sidecar, self._sha256 = 0, {}, None
+        self.is_named, self.parameters, self.sidecar, self._sha256 = False, 0, {}, None
         try:
             self.kind = self._look()
         except UserError as error:
@@ -88,14 +87,12 @@ class WeightFile:
             self.title = release.holding(kind, self.backbone)
         same = (kind, self.backbone)
         entries = [entry for entry in release.release().entries if (entry.kind, entry.backbone) == same]
-        named = [entry for entry in entries if self._has_the_name_of(entry)]
+        named = [entry for entry in entries if os.path.splitext(entry.file)[0].lower() == self.name.lower()]
+        self.is_named = bool(named)
         # a copy under another name
         for entry in named or [one for one in entries if one.sha256 and one.sha256 == self.sha256]:
             self.entry, self.title = entry, entry.title
         return kind
-
-    def _has_the_name_of(self, entry):
-        return os.path.splitext(entry.file)[0].lower() == self.name.lower()
 
     def _read_sidecar(self):
         beside = self.path + ".json"
@@ -115,11 +112,6 @@ class WeightFile:
     @property
     def is_bundled(self):
         return self.is_named and self.entry in release.release().ours
-
-    @property
-    def is_named(self):
-        """Whether it has the name of its `entry`."""
-        return self.entry is not None and self._has_the_name_of(self.entry)
 
     @property
     def home(self):
@@ -154,7 +146,7 @@ class WeightFile:
             self._size_of_run() if self.kind != "exported" else None,
             self.entry.test_size if self.entry else None,
             self.sidecar.get("test_size"),
-            DEFAULT_SIZE.get(self.backbone, 352),
+            384 if self.backbone == "swin_b" else 352,
         )
         return as_size(next(known for known in ranked if known))
 
@@ -275,9 +267,10 @@ def verify(path, entry=None):
         raise WeightsError(name, "holds %s, not %s" % holds)
     if kind == "other":
         # the network it is nearest to says best what is wrong
-        kind = "scfnet"
-        backbone = max(networks.shape_tables(), key=lambda table: _likeness(arrays, networks.shape_tables()[table]))
-        if not _likeness(arrays, networks.shape_tables()[backbone]):
+        found = {key: tuple(array.shape) for key, array in arrays.items()}.items()
+        alike = {name: len(found & table.items()) for name, table in networks.shape_tables().items()}
+        kind, backbone = "scfnet", max(alike, key=alike.get)
+        if not alike[backbone]:
             raise WeightsError(name, "holds %d arrays, none of them of a network of ours" % len(arrays))
     shapes, unused = networks.expected(kind, backbone)
     files.fit(arrays, shapes, report, backbone, unused)
@@ -285,12 +278,8 @@ def verify(path, entry=None):
     entry = entry or release.namesake(path) or (None if weight_file.is_named else weight_file.entry)
     for kind, wanted in (("SHA-256", entry.sha256), ("MD5", entry.md5)) if entry else ():
         if wanted:
-            if wanted != (weight_file.sha256 if kind == "SHA-256" else file_digest(path, hashlib.md5())):
+            if wanted != (weight_file.sha256 if kind == "SHA-256" else file_sha256(path, "md5")):
                 reason = "has the name of %s, but its %s differs: it is another file, or damaged"
                 raise WeightsError(name, reason % (release.described(entry), kind))
             same_as, compared = entry, compared or kind
     return Verified(weight_file, path.stat().st_size, report, same_as, compared)
-
-
-def _likeness(arrays, table):
-    return sum(key in arrays and tuple(arrays[key].shape) == shape for key, shape in table.items())
