@@ -37,17 +37,18 @@ def file_sha256(path, algorithm="sha256"):
 
 
 @contextlib.contextmanager
-def atomic_path(path):
+def atomic_path(path, suffix=None):
     """Yield a temporary path beside `path`; when the block ends well it becomes `path`, otherwise it is removed.
 
-    The temporary name starts with `.tmp-`, so that no search for maps or weights takes it for a finished file. It ends
-    in the suffix of `path`, by which writers choose the format. The folder is made where it is missing. A killed
-    process can leave the temporary file, never a part of `path`.
+    The temporary name starts with `.tmp-`, so that no search for maps or weights takes it for a finished file, and ends
+    in `suffix`; by default in the suffix of `path`, by which writers choose the format. The folder is made where it is
+    missing. A killed process can leave the temporary file, never a part of `path`.
     """
     path = os.fspath(path)
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    temporary = os.path.join(folder, ".tmp-%s%s" % (os.urandom(16).hex(), os.path.splitext(path)[1]))
+    suffix = os.path.splitext(path)[1] if suffix is None else suffix
+    temporary = os.path.join(folder, ".tmp-%s%s" % (os.urandom(16).hex(), suffix))
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # not private, as mkstemp's would be
     try:
         yield temporary
@@ -82,7 +83,7 @@ def atomic_file(path, sync=True):
     `sync=False` leaves it to the system when the data reaches the disk: a killed process still leaves whole files or
     none, a power cut may not. For results by the thousand that can be made again.
     """
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with atomic_path(path, ".part") as temporary, open(temporary, "wb") as file:
         yield file
         if sync:
             file.flush()
