@@ -360,7 +360,7 @@ def test_full_disk_while_saving(data, tmp_path, capsys, monkeypatch):
 
     def full(handle):
         name = os.readlink("/proc/self/fd/%d" % handle)
-        if name.endswith(".pdckpt"):
+        if os.path.basename(os.path.dirname(name)) == "checkpoints":
             calls.append(name)
             if len(calls) == 2:
                 os.truncate(name, 1000)
