@@ -6,5 +6,5 @@ set -euo pipefail
 kdscfnet_setup test dev
 cd "$KDSCFNET_ROOT"
 if [ -n "${CI:-}" ]; then export KDSCFNET_NO_SKIPS=1; fi
-# four workers on two cores: tests of several processes, browsers and downloads wait for much of their time
-exec "$PYTHON" -m pytest -n "${KDSCFNET_TEST_WORKERS:-4}" --dist worksteal "$@"
+# three workers on two cores: tests of several processes, browsers and downloads wait for much of their time
+exec "$PYTHON" -m pytest -n "${KDSCFNET_TEST_WORKERS:-3}" --dist worksteal "$@"

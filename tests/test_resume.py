@@ -81,7 +81,7 @@ def advised(error):
 @pytest.mark.parametrize("flags", [[], ["--resume"], ["--resume=auto"], ["--res", "auto"], ["--res=no"], ["--resum"]])
 @pytest.mark.parametrize("caller", ["shell", "notebook"])
 def test_the_advice_is_the_command_with_one_flag_to_resume(caller, flags, data, tmp_path, monkeypatch, capsys):
-    words = ["train", "fs-m3", "--data", str(data), "--output", str(tmp_path / "a run"), *SMALL]
+    words = ["train", "fs-m3", "--data", str(data), "--output", str(tmp_path / "a run"), *SMALL, "--epochs", "1"]
     monkeypatch.setattr(sys, "argv", {"shell": ["kdscfnet", *words, *flags], "notebook": ["kernel", "-f", "x"]}[caller])
     stop_at(monkeypatch, (1,), signal.SIGTERM)
     assert main(None if caller == "shell" else words + flags) == 130
