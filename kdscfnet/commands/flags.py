@@ -28,8 +28,9 @@ def add_flags(parser, texts, **options):
 
 
 def options_of(kind, args):
-    """A frozen dataclass of options with what the user chose; what the verb has no flag for keeps its default."""
-    return kind(**{field.name: getattr(args, field.name) for field in fields(kind) if hasattr(args, field.name)})
+    """A frozen dataclass of options with what the user chose; what was not given keeps its default there."""
+    chosen = {field.name: getattr(args, field.name, None) for field in fields(kind)}
+    return kind(**{name: value for name, value in chosen.items() if value is not None})
 
 
 def number(kind, low, high=None, low_included=True):

@@ -14,7 +14,7 @@ import sys
 from dataclasses import fields, replace
 
 import kdscfnet
-from kdscfnet.commands.flags import add_flags, number
+from kdscfnet.commands.flags import add_flags, number, options_of
 from kdscfnet.recipes import ALL_RECIPES, BACKBONES
 
 
@@ -164,13 +164,11 @@ def run(args):
     from kdscfnet.training.options import TrainOptions
 
     recipe = ALL_RECIPES[args.recipe]
-    words = dict(vars(args), resume=args.resume == "auto", how_to_resume=how_to_resume(args))
-    chosen = {field.name: words[field.name] for field in fields(TrainOptions)}
-    options = TrainOptions(**{name: value for name, value in chosen.items() if value is not None})
+    options = replace(options_of(TrainOptions, args), resume=args.resume == "auto", how_to_resume=how_to_resume(args))
     numbers = {field.name for field in fields(recipe)} - {"name", "title", "backbone", "data"}
     if not recipe.teacher:  # TrainOptions.check refuses --teacher
         numbers.remove("teacher")
-    given = {name: words[name] for name in numbers if words[name] is not None}
+    given = {name: value for name, value in vars(args).items() if name in numbers and value is not None}
     recipe = replace(recipe, **given)
     # the demo: at its size one thread is as fast as two, and gives the same bits on every machine
     import_paddle(threads=1 if args.demo else None)
