@@ -96,9 +96,31 @@ def header_size(data):
     return None  # lossless, hierarchical and arithmetic JPEG among them
 
 
+def _jpeg_exif(data):
+    """The content of a JPEG's EXIF segment, from its name on, or b""."""
+    for marker, start, length in segments(data):
+        if marker == 0xE1 and data[start : start + 6] == b"Exif\0\0":
+            return data[start : start + length]
+    return b""
+
+
+def _plainly_upright(exif):
+    """Whether the first directory of EXIF data lists its entries well, and none of them turns the picture."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[6:10])
+    if order is None:
+        return False
+    try:
+        (first,) = struct.unpack_from(order + "I", exif, 10)
+        (count,) = struct.unpack_from(order + "H", exif, 6 + first)
+        entries = [struct.unpack_from(order + "HHIH", exif, 8 + first + 12 * index) for index in range(count)]
+    except struct.error:  # cut short
+        return False
+    return all(entry == (0x0112, 3, 1, 1) for entry in entries if entry[0] == 0x0112)
+
+
 def has_exif(data):
     if is_jpeg(data):
-        return any(marker == 0xE1 and data[start : start + 6] == b"Exif\0\0" for marker, start, _ in segments(data))
+        return bool(_jpeg_exif(data))
     if is_png(data):
         return b"eXIf" in data
     return is_extended_webp(data) and bool(data[20] & 8)
@@ -106,7 +128,7 @@ def has_exif(data):
 
 def orientation(data):
     """The EXIF orientation (1 to 8) of a JPEG, PNG or WebP file, wherever in it the EXIF data stand."""
-    if not has_exif(data):
+    if not has_exif(data) or is_jpeg(data) and _plainly_upright(_jpeg_exif(data)):  # Pillow is slow to start
         return 1
     from PIL import Image
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import sys
 import zlib
 
 import cv2
@@ -11,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 from predicting import picture, save
 
-from kdscfnet import images
+from kdscfnet import formats, images
 from kdscfnet.data.names import list_images
 from kdscfnet.errors import BadImageError
 from kdscfnet.images import FIRST_FRAME, read_any, read_image, read_levels, read_mask, size_of
@@ -222,6 +224,29 @@ def test_exif_data_behind_the_pixels_of_a_png_turn_it(tmp_path, image):
     (tmp_path / "a.png").write_bytes(whole.getvalue()[:-12] + chunk + whole.getvalue()[-12:])
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), UPRIGHT[8](image))
     assert size_of(tmp_path / "a.png")[0] == image.shape[:2]
+
+
+def exif_of_entries(order, *values):
+    """EXIF data of one directory; values: (tag, kind, count, content) of its entries."""
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    listed = b"".join(struct.pack(order + "HHI", *value[:3]) + value[3] for value in values)
+    return b"Exif\0\0" + mark + struct.pack(order + "IH", 8, len(values)) + listed + bytes(4)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pillow_is_asked_of_what_is_turned_alone(image, order, orientation, monkeypatch):
+    width = (0x0100, 3, 1, struct.pack(order + "HH", 6, 0))
+    short = (0x0112, 3, 1, struct.pack(order + "HH", orientation, 0))
+    long = (0x0112, 4, 1, struct.pack(order + "I", orientation))
+    of_short, of_long = (with_segments(jpeg_of(image), (0xE1, exif_of_entries(order, width, x))) for x in (short, long))
+    assert formats.orientation(of_short) == formats.orientation(of_long) == orientation
+    monkeypatch.setitem(sys.modules, "PIL", None)  # to load it takes time and memory
+    if orientation == 1:
+        assert formats.orientation(of_short) == 1
+    else:
+        with pytest.raises(ImportError):
+            formats.orientation(of_short)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0II*\0", b"Exif\0\0" + bytes(40), exif_of(9)])
