@@ -294,21 +294,28 @@ def with_chunk(png, kind, data):
     return png[:33] + added + png[33:]
 
 
-def pictures():
-    image = scene(427, 640)
-    turned = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+def photograph():
+    return encode_png(scene(427, 640))
+
+
+def turned():
+    image = cv2.cvtColor(scene(427, 640), cv2.COLOR_RGB2BGR)
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
     exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
-    turned = turned[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + turned[2:]
-    return {
-        "photograph.png": encode_png(image),
-        "grey.png": encode_png(image[..., 1]),
-        # colours of another space are taken as they are stored
-        "gamma.png": with_chunk(encode_png(image), b"gAMA", struct.pack(">I", 100000)),
-        "turned.jpg": turned,
-        "large.png": encode_png(scene(3000, 4000, 1)),
-        "wide.png": encode_png(scene(8, 900, 2)),
-        "one.png": encode_png(scene(1, 1, 3)),
-    }
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+
+
+# made when they are asked for: the large one takes a second
+PICTURES = {
+    "photograph.png": photograph,
+    "grey.png": lambda: encode_png(scene(427, 640)[..., 1]),
+    # colours of another space are taken as they are stored
+    "gamma.png": lambda: with_chunk(photograph(), b"gAMA", struct.pack(">I", 100000)),
+    "turned.jpg": turned,
+    "large.png": lambda: encode_png(scene(3000, 4000, 1)),
+    "wide.png": lambda: encode_png(scene(8, 900, 2)),
+    "one.png": lambda: encode_png(scene(1, 1, 3)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -319,10 +326,10 @@ def predictor():
 
 
 @browser
-@pytest.mark.parametrize("name", sorted(pictures()))
+@pytest.mark.parametrize("name", sorted(PICTURES))
 def test_maps_are_those_of_python(page, downloads, tmp_path, predictor, name):
     path = tmp_path / name
-    path.write_bytes(pictures()[name])
+    path.write_bytes(PICTURES[name]())
     choose(page, path)
     made = saved(page, downloads, "map")
     expected = predictor(str(path))
@@ -478,14 +485,14 @@ def test_camera(page, downloads):
     press(page, "#camera")
     wait_for(lambda: state(page) == "live")
     assert "camera is on" in status(page)
-    wait_for(lambda: frames() >= 60)
+    wait_for(lambda: frames() >= 30)
     assert float(page.execute_script("return document.getElementById('rate').textContent").split()[0]) > 0
     before, first = memory(page), frames()
-    wait_for(lambda: frames() >= first + 300, 300)
+    wait_for(lambda: frames() >= first + 120, 300)
     after = memory(page)
     one = 640 * 480 * 4  # what a picture that is kept by mistake holds, once a frame
-    assert after[0] - before[0] < 10 * one, (before, after)
-    assert after[1] - before[1] < 100 * one, (before, after)  # of 300 frames
+    assert after[0] - before[0] < 4 * one, (before, after)
+    assert after[1] - before[1] < 40 * one, (before, after)  # of 120 frames
     size = page.execute_script("const one = document.getElementById('after'); return [one.width, one.height]")
     assert size == [640, 480]
     press(page, "#shutter")
@@ -550,27 +557,33 @@ def test_words_are_the_same_in_both_languages(page):
 
 
 @browser
-@pytest.mark.parametrize("width", [320, 390, 768, 1280])
 @pytest.mark.parametrize("language", ["en-GB", "zh-CN"])
-def test_widths_and_languages(page, width, language):
+def test_widths_and_languages(page, language):
     agent = page.execute_script("return navigator.userAgent")
     page.execute_cdp_cmd("Network.setUserAgentOverride", {"userAgent": agent, "acceptLanguage": language})
-    metrics = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    chinese = language == "zh-CN"
+
+    def set_width(width):
+        metrics = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600}
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        assert page.execute_script("return innerWidth") == width
+
     try:
+        set_width(320)
         page.refresh()
         loaded(page)
-        chinese = language == "zh-CN"
         assert page.execute_script("return document.documentElement.lang") == ("zh-Hans" if chinese else "en")
         assert ("显著区域" in status(page)) == chinese
-        for kind in ("map", "mask", "background"):
-            press(page, "[name=kind][value=%s]" % kind)
-            press(page, "[name=background][value=picture]")
-            outside = page.execute_script(
-                "return [document.documentElement.scrollWidth, ...[...document.querySelectorAll('body *')]"
-                ".filter(one => !one.closest('.unseen')).map(one => one.getBoundingClientRect().right)]"
-            )
-            assert max(outside) <= width + 0.5, kind
+        for width in (320, 390, 768, 1280):
+            set_width(width)
+            for kind in ("map", "mask", "background"):
+                press(page, "[name=kind][value=%s]" % kind)
+                press(page, "[name=background][value=picture]")
+                outside = page.execute_script(
+                    "return [document.documentElement.scrollWidth, ...[...document.querySelectorAll('body *')]"
+                    ".filter(one => !one.closest('.unseen')).map(one => one.getBoundingClientRect().right)]"
+                )
+                assert max(outside) <= width + 0.5, (width, kind)
         press(page, "#language")
         assert page.execute_script("return document.documentElement.lang") == ("en" if chinese else "zh-Hans")
     finally:
