@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ import golden_inputs
 import numpy as np
 import paddle
 import pytest
+from forked import Forked, of_ranks
 from golden_models import golden_model, tensor
 from kill_training import environment
 from training import SMALL, assert_same_run, losses_of, make_set
@@ -36,69 +36,65 @@ needs_gloo = pytest.mark.skipif(
 )
 
 
-def launch(folder, *words, wait=True):
-    command = [
-        sys.executable,
-        "-m",
-        "paddle.distributed.launch",
-        "--nproc_per_node",
-        "2",
-        "--backend",
-        "gloo",
-        "--log_dir",
-        str(folder / "logs"),
-        str(PROGRAM),
-    ] + [str(w) for w in words]
-    for path in folder.glob("pid-*"):  # of processes that have ended
-        path.unlink()
-    log = open(str(folder / "launch.log"), "ab")
-    process = subprocess.Popen(
-        command,
-        env=environment(),
-        cwd=str(folder),
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    if wait:
+class Two:
+    """Two processes of parallel_program.py, as paddle.distributed.launch starts them; their logs are in folder/logs."""
+
+    def __init__(self, folder, *words):
+        (folder / "logs").mkdir(exist_ok=True)
+        self.logs = [folder / "logs" / ("workerlog.%d" % rank) for rank in (0, 1)]
+        for log in self.logs:
+            log.write_text("")
+        self.processes = [
+            Forked([PROGRAM, *words], log, dict(environment(), **more), folder)
+            for log, more in zip(self.logs, of_ranks())
+        ]
+
+    def said(self):
+        return "".join(log.read_text() for log in self.logs)
+
+    def wait(self):
         try:
-            code = process.wait(timeout=240)
+            codes = [process.wait(240) for process in self.processes]
         finally:
-            if process.returncode is None:
-                kill(process, folder)
-        assert code == 0, (folder / "launch.log").read_text()[-3000:]
-    return process
+            self.kill()
+        assert codes == [0, 0], self.said()[-3000:]
+
+    def kill(self):
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.wait()
 
 
-def kill(process, folder):
-    """SIGKILL to the launcher and the processes that it started, which have groups of their own."""
-    workers = [int(path.name.split("-")[1]) for path in folder.glob("pid-*")]
-    for pid in workers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    process.kill()
-    process.wait()
-    return workers
-
-
-def kill_after_first_checkpoint(process, folder, output):
+def kill_after_first_checkpoint(two, output):
     """Kill what trains in `output` amid its training."""
     deadline = time.time() + 240
     try:
         while not checkpoint.list_checkpoints(str(output / "checkpoints")):
-            assert process.poll() is None, (folder / "launch.log").read_text()[-3000:]
+            assert two.processes[0].poll() is None, two.said()[-3000:]
             assert time.time() < deadline, "no checkpoint in four minutes"
             time.sleep(0.02)
     finally:
-        workers = kill(process, folder)
-    assert len(workers) == 2, workers
+        two.kill()
     assert not (output / "final.pdparams").exists(), "the run was complete before it was killed"
 
 
 @needs_gloo
 def test_two_processes_average_the_gradient_of_one(tmp_path):
-    launch(tmp_path, "gradients", tmp_path)
+    """By the launcher itself; what follows starts the two as it does."""
+    words = ["--nproc_per_node", "2", "--backend", "gloo", "--log_dir", tmp_path / "logs"]
+    command = [sys.executable, "-m", "paddle.distributed.launch", *words, PROGRAM, "gradients", tmp_path]
+    with open(str(tmp_path / "launch.log"), "wb") as log:
+        done = subprocess.run(
+            [str(word) for word in command],
+            env=environment(),
+            cwd=str(tmp_path),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            timeout=240,
+        )
+    assert done.returncode == 0, (tmp_path / "launch.log").read_text()[-3000:]
     model = golden_model("M3_0.5")
     model.eval()
     image, mask = tensor(golden_inputs.image(1, 8, 64, 64)), tensor(golden_inputs.mask(2, 8, 64, 64))
@@ -139,15 +135,15 @@ def test_two_processes_train_one_network_and_resume(tmp_path):
         "--resume",
         "auto",
     ]
-    launch(tmp_path, *words, "--output", "whole")
+    Two(tmp_path, *words, "--output", "whole").wait()
     assert_ranks_agree(tmp_path / "whole")
     assert len(losses_of(tmp_path / "whole")) == 1 + 16 and len(list((tmp_path / "whole" / "board").iterdir())) == 1
     assert len((tmp_path / "whole" / "log.txt").read_text().splitlines()) == 8
 
-    process = launch(tmp_path, *words, "--output", "killed", wait=False)
-    kill_after_first_checkpoint(process, tmp_path, tmp_path / "killed")
-    launch(tmp_path, *words, "--output", "killed")
-    assert "going on with killed after step" in (tmp_path / "logs" / "workerlog.0").read_text()
+    kill_after_first_checkpoint(Two(tmp_path, *words, "--output", "killed"), tmp_path / "killed")
+    two = Two(tmp_path, *words, "--output", "killed")
+    two.wait()
+    assert "going on with killed after step" in two.logs[0].read_text()
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -156,11 +152,11 @@ def test_two_processes_carry_out_one_demo_and_resume(tmp_path):
     words = ["demo", "kd-r50", "--output", "pdemo", "--sizes", "32", "--test-size", "32", "--batch-size", "2"]
     words += ["--device", "cpu", "--teacher-engine", "paddle"]
     output = tmp_path / "pdemo"
-    process = launch(tmp_path, *words, wait=False)
-    kill_after_first_checkpoint(process, tmp_path, output / "student")
+    kill_after_first_checkpoint(Two(tmp_path, *words), output / "student")
     assert (output / "teacher" / "final.pdparams").exists()
-    launch(tmp_path, *words, "--resume", "auto")
-    said = "".join(path.read_text() for path in (tmp_path / "logs").glob("workerlog.*"))
+    two = Two(tmp_path, *words, "--resume", "auto")
+    two.wait()
+    said = two.said()
     assert "the run in pdemo/teacher is complete" in said
     for part in ("teacher", "student", "labels"):
         assert_ranks_agree(output / part)
@@ -174,7 +170,7 @@ def test_two_processes_carry_out_one_demo_and_resume(tmp_path):
 @needs_gloo
 @pytest.mark.parametrize("where", ["look", "make"])
 def test_a_demo_that_fails_in_one_process_ends_in_all(tmp_path, where):
-    launch(tmp_path, "failing", where)
+    Two(tmp_path, "failing", where).wait()
     said = [(tmp_path / ("rank%d" % rank)).read_text() for rank in (0, 1)]
     own, other = (said[1], said[0]) if where == "look" else said
     assert own == "2: kdscfnet train: it fails here"
