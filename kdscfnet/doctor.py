@@ -14,44 +14,35 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import kdscfnet
 from kdscfnet import dependencies
 from kdscfnet.child import Crashed, in_child
 from kdscfnet.diagnosis import PROBED
 from kdscfnet.errors import UserError
-from kdscfnet.files import existing_folder, may_be_written
+from kdscfnet.files import existing_folder, write_error
 from kdscfnet.weights.release import weight_files, weights_folder
 
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 
 @dataclass
-class Probe:
-    """What came of a trial in a process of its own. error: its last line, or what ended it; "" where it went well."""
-
-    info: dict = field(default_factory=dict)
-    error: str = ""
-
-
-@dataclass
 class Facts:
-    """What `look` found. packages: lower-case name → version; absent…: modules that are not there, by package."""
+    """What `look` found. A probe is what a function found in a process of its own, {"error": …} where that failed."""
 
     python: tuple
-    packages: dict
-    probes: dict
-    absent: dict  # of what predicts
+    packages: dict  # lower-case name → version
+    probes: dict  # module → probe of its import
+    absent: dict  # of what predicts: package that is not there → requirement
     absent_training: dict  # of what trains and scores, Paddle included
     absent_export: dict
     gpus: list  # by the driver, whether Paddle can use them or not
     weights: str
     weights_error: str  # why nothing can be written there, "" if it can
     data: str
-    files: Probe
+    files: dict  # probe of `look_at_files`
     free: dict  # folder → bytes
 
     def version(self, *names):
@@ -60,7 +51,7 @@ class Facts:
         return tuple(int(part) for part in re.findall(r"\d+", re.match(r"[\d.]*", text).group()))
 
     def error(self, module):
-        return self.probes.get(module, Probe()).error
+        return self.probes.get(module, {}).get("error", "")
 
     @property
     def paddle(self):
@@ -69,7 +60,7 @@ class Facts:
 
     @property
     def paddle_info(self):
-        return self.probes.get("paddle", Probe()).info
+        return self.probes.get("paddle", {})
 
     @property
     def opencvs(self):
@@ -105,12 +96,11 @@ def look(data="data", weights=None):
 
 
 def probe(function, seconds=180, **arguments):
-    """Call a function of this module in a process of its own. Returns a Probe; never raises."""
+    """Call a function of this module in a process of its own. error: its last line, or what ended it."""
     try:
-        quiet = {"PYTHONWARNINGS": "ignore"}
-        return Probe(in_child("kdscfnet.doctor:" + function, quiet, seconds, **arguments))
+        return in_child("kdscfnet.doctor:" + function, {"PYTHONWARNINGS": "ignore"}, seconds, **arguments)
     except Crashed as crash:
-        return Probe(error=str(crash))
+        return {"error": str(crash)}
 
 
 def try_import(name):
@@ -182,37 +172,24 @@ def nvidia_gpus():
     return done.stdout.decode(errors="replace").split("\n")[:-1] if done.returncode == 0 else []
 
 
-def write_error(folder):
-    """Why no file can be made in the folder (or, if it is not there, in the one it would be in); "" if one can be."""
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        return "is a file"
-    try:
-        with tempfile.TemporaryFile(dir=existing_folder(folder)):
-            pass
-    except OSError as error:
-        return error.strerror or str(error)
-    return "" if may_be_written(existing_folder(folder)) else "permission denied to all but root"
-
-
 def describe(facts):
     """What is there, as (title, text) in the order of printing."""
 
     def version(module, package=None):
-        found = facts.probes.get(module)
-        if found is None:
+        if module not in facts.probes:
             return "-"
-        text = found.info.get("version") or facts.packages.get(package or module, "")
-        return "%s (does not import)" % text if found.error else text or "there"
+        text = facts.probes[module].get("version") or facts.packages.get(package or module, "")
+        return "%s (does not import)" % text if facts.error(module) else text or "there"
 
     paddle = version("paddle", "paddlepaddle-gpu" if "paddlepaddle-gpu" in facts.packages else "paddlepaddle")
     if facts.paddle_info.get("cuda"):
         gpus = "; ".join(facts.paddle_info["gpus"]) or "no GPU that it can use"
         paddle += ", GPU build (CUDA %s): %s" % (facts.paddle_info["cuda_version"], gpus)
-    elif facts.paddle_info:
+    elif "cuda" in facts.paddle_info:
         paddle += ", CPU build"
     opencvs = " (%s)" % ", ".join(facts.opencvs) if facts.opencvs else ""
-    files = facts.files.info
-    not_read = "not looked through: %s" % facts.files.error if facts.files.error else "nothing there"
+    files = facts.files
+    not_read = "not looked through: %s" % files["error"] if "error" in files else "nothing there"
     free = ["%.1f GB free in %s" % (free / 1e9, folder) for folder, free in sorted(facts.free.items())]
     gpus = ", ".join(facts.gpus) or "no NVIDIA GPU"
     return [
