@@ -143,7 +143,7 @@ def test_a_wrong_suffix_does_not_matter(tmp_path, image):
 
 
 def broken_files(folder, image):
-    """Ten files that are no whole images: {name: bytes, or None for a folder}."""
+    """Eleven files that are no whole images: {name: bytes, or None for a folder}."""
     jpeg = cv2.imencode(".jpg", image)[1].tobytes()
     png = cv2.imencode(".png", image)[1].tobytes()
     return {
@@ -156,6 +156,7 @@ def broken_files(folder, image):
         "flipped.png": png[:60] + bytes([png[60] ^ 0xFF]) + png[61:],
         "short.gif": b"GIF89a\x10\x00\x10\x00",
         "short.webp": b"RIFF\x40\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00\x02",
+        "head_only.webp": b"RIFF\x40\x00\x00\x00WEBPVP8X",
         "short.tif": b"II*\x00\x08\x00\x00\x00\x01",
     }
 
