@@ -143,7 +143,7 @@ def test_a_wrong_suffix_does_not_matter(tmp_path, image):
 
 
 def broken_files(folder, image):
-    """Eleven files that are no whole images: {name: bytes, or None for a folder}."""
+    """Ten files that are no whole images: {name: bytes, or None for a folder}."""
     jpeg = cv2.imencode(".jpg", image)[1].tobytes()
     png = cv2.imencode(".png", image)[1].tobytes()
     return {
@@ -156,7 +156,6 @@ def broken_files(folder, image):
         "flipped.png": png[:60] + bytes([png[60] ^ 0xFF]) + png[61:],
         "short.gif": b"GIF89a\x10\x00\x10\x00",
         "short.webp": b"RIFF\x40\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00\x02",
-        "head_only.webp": b"RIFF\x40\x00\x00\x00WEBPVP8X",
         "short.tif": b"II*\x00\x08\x00\x00\x00\x01",
     }
 
@@ -169,6 +168,13 @@ def test_broken_files_are_named_with_a_reason(tmp_path, image, name):
         read_any(path)
     assert caught.value.path == str(path)
     assert caught.value.reason and "\n" not in str(caught.value)
+
+
+def test_a_webp_that_ends_in_its_header_is_no_image(tmp_path):
+    (tmp_path / "a.webp").write_bytes(b"RIFF\x40\x00\x00\x00WEBPVP8X")
+    for read in (read_any, read_mask, size_of):
+        with pytest.raises(BadImageError, match="not an image"):
+            read(tmp_path / "a.webp")
 
 
 def test_missing_files_folders_and_forbidden_files(tmp_path, image):
