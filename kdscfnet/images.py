@@ -61,12 +61,13 @@ def decode_any(data, path):
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), "; ".join(notes) or None
 
 
-def read_mask(path):
-    """Read a mask or a saliency map: its levels, as `read_levels` without the notes."""
-    return read_levels(path)[0]
-
-
 def read_levels(path):
+    """Read the levels of a mask or a saliency map. Returns (uint8 H×W, notes); all else as `read_mask`."""
+    mask, notes = read_mask(path)
+    return rounded_mean(mask), notes
+
+
+def read_mask(path):
     """Read a mask or a saliency map, and what a reader of its figures must know.
 
     Returns (levels, notes). levels: uint8 H×W for a grey file, else uint8 H×W×3 (the mean of the channels is the mask:
