@@ -104,14 +104,10 @@ def probe(function, seconds=180, **arguments):
 
 
 def try_import(name):
-    """Import a module and use a little of it, as what needs it does. Returns what is to be known of it, as a dict."""
+    """Import a module, and compute a little with Paddle. Returns what is to be known of it, as a dict."""
     module = importlib.import_module(name)
     info = {"version": str(getattr(module, "__version__", ""))}
-    if name == "paddleseg":
-        importlib.import_module("paddleseg.models.backbones")
-    elif name == "visualdl":
-        _ = module.LogWriter
-    elif name == "paddle":
+    if name == "paddle":
         info.update(cuda=bool(module.is_compiled_with_cuda()), gpus=[], archs=[], capabilities=[])
         if info["cuda"]:
             info["cuda_version"] = str(module.version.cuda())
