@@ -139,8 +139,9 @@ def read_json_object(path):
     return found if isinstance(found, dict) else {}
 
 
+@contextlib.contextmanager
 def open_regular(path):
-    """Open a regular file for reading; returns (file, size). Raises WeightsError where `path` is something else."""
+    """Open a regular file for reading; yields (file, size). Raises WeightsError where `path` is something else."""
     try:
         # asked before opening: to open a pipe would wait for its other end
         mode = os.stat(path).st_mode
@@ -153,8 +154,8 @@ def open_regular(path):
         raise WeightsError(shown_path(path), "there is no such file")
     except (OSError, ValueError) as error:
         raise WeightsError(shown_path(path), getattr(error, "strerror", None) or error)
-    size = os.fstat(file.fileno()).st_size
-    if not size:
-        file.close()
-        raise WeightsError(shown_path(path), "the file is empty")
-    return file, size
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
+            raise WeightsError(shown_path(path), "the file is empty")
+        yield file, size
