@@ -173,7 +173,7 @@ def _decode_with_opencv(data, path, flags):
     """The pixels; None where OpenCV does not read the file, which Pillow may."""
     real = formats.is_tiff(data) and formats.holds_real_numbers(data)
     if not formats.is_tiff(data):  # OpenCV turns a TIFF as it says, whatever the flags
-        flags = flags | cv2.IMREAD_IGNORE_ORIENTATION if flags >= 0 else flags
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION  # IMREAD_UNCHANGED stays as it is: all of its bits are set
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if real else flags)
     except cv2.error as error:
@@ -309,6 +309,6 @@ def _levels_of_real_numbers(image, path, flags):
     levels = np.rint(np.clip(image.astype(np.float64) * scale, 0, 255)).astype(np.uint8)
     if levels.ndim == 3 and levels.shape[2] == 4 and flags != cv2.IMREAD_UNCHANGED:
         levels = np.ascontiguousarray(levels[..., :3])
-    if levels.ndim == 2 and flags & ~cv2.IMREAD_IGNORE_ORIENTATION == cv2.IMREAD_COLOR:
+    if levels.ndim == 2 and flags == cv2.IMREAD_COLOR:
         levels = cv2.cvtColor(levels, cv2.COLOR_GRAY2BGR)
     return levels
