@@ -121,7 +121,7 @@ def paddle_fails(facts, told):
 
 
 def gpus(facts, told):
-    info, has = facts.paddle_info, "this machine has %s" % ", ".join(facts.gpus)
+    info, has = facts.probes.get("paddle", {}), "this machine has %s" % ", ".join(facts.gpus)
     if info.get("cuda") is False and facts.gpus and "gpu" not in told:
         mend = "%s uninstall -y paddlepaddle && %s" % (pip(), install(*dependencies.read("gpu").values(), NUMPY_1[1]))
         yield Finding("GPU not used", has + ", and Paddle's CPU build is installed", mend, fault=False)

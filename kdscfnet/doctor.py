@@ -59,10 +59,6 @@ class Facts:
         return self.version("paddlepaddle-gpu", "paddlepaddle")
 
     @property
-    def paddle_info(self):
-        return self.probes.get("paddle", {})
-
-    @property
     def opencvs(self):
         return [name for name in OPENCVS if name in self.packages]
 
@@ -178,10 +174,11 @@ def describe(facts):
         return "%s (does not import)" % text if facts.error(module) else text or "there"
 
     paddle = version("paddle", "paddlepaddle-gpu" if "paddlepaddle-gpu" in facts.packages else "paddlepaddle")
-    if facts.paddle_info.get("cuda"):
-        gpus = "; ".join(facts.paddle_info["gpus"]) or "no GPU that it can use"
-        paddle += ", GPU build (CUDA %s): %s" % (facts.paddle_info["cuda_version"], gpus)
-    elif "cuda" in facts.paddle_info:
+    info = facts.probes.get("paddle", {})
+    if info.get("cuda"):
+        gpus = "; ".join(info["gpus"]) or "no GPU that it can use"
+        paddle += ", GPU build (CUDA %s): %s" % (info["cuda_version"], gpus)
+    elif "cuda" in info:
         paddle += ", CPU build"
     opencvs = " (%s)" % ", ".join(facts.opencvs) if facts.opencvs else ""
     files = facts.files
