@@ -131,7 +131,7 @@ def gpus(facts, told):
         yield Finding("Paddle sees no GPU", what, "install the build for your CUDA version " + BY_PAGE)
     # Code for a compute capability runs on GPUs of the same major number and the same or a higher minor one
     archs = [divmod(arch, 10) for arch in info.get("archs", ())]
-    for gpu, (major, minor) in zip(info.get("gpus", ()), info.get("capabilities", ())):
+    for gpu, (major, minor) in info.get("gpus", ()):
         if archs and not any(major == built[0] and minor >= built[1] for built in archs):
             what = "%s has compute capability %d.%d, and this Paddle was built for " % (gpu, major, minor)
             what += ", ".join("%d.%d" % built for built in archs)
@@ -167,7 +167,7 @@ def onnx(facts, told):
 
 
 def does_not_import(facts, told):
-    broken = sorted(name for name in facts.probes if facts.error(name).startswith("zlib.error") and name not in told)
+    broken = sorted(name for name in PROBED if facts.error(name).startswith("zlib.error") and name not in told)
     if broken and facts.python[:2] == (3, 8) and facts.version("charset-normalizer") >= (3,):
         told.update(broken)
         what = "Paddle's zlib and that of charset_normalizer's compiled files clash; does not import: "

@@ -34,7 +34,7 @@ class Facts:
 
     python: tuple
     packages: dict  # lower-case name → version
-    probes: dict  # module → probe of its import
+    probes: dict  # module → probe of its import, and "files" → that of `look_at_files`
     absent: dict  # of what predicts: package that is not there → requirement
     absent_training: dict  # of what trains and scores, Paddle included
     absent_export: dict
@@ -42,7 +42,6 @@ class Facts:
     weights: str
     weights_error: str  # why nothing can be written there, "" if it can
     data: str
-    files: dict  # probe of `look_at_files`
     free: dict  # folder → bytes
 
     def version(self, *names):
@@ -71,14 +70,13 @@ def look(data="data", weights=None):
         weights = str(weights or os.environ["KDSCFNET_WEIGHTS"])
     with ThreadPoolExecutor(2) as pool:
         probes = {name: pool.submit(probe, "try_import", name=name) for name in PROBED if dependencies.is_there(name)}
-        files = pool.submit(probe, "look_at_files", data=data, weights=weights)
-        probes, files = {name: future.result() for name, future in probes.items()}, files.result()
+        probes["files"] = pool.submit(probe, "look_at_files", data=data, weights=weights)
     gpus = nvidia_gpus()
     read, lacking = dependencies.read, dependencies.lacking
     return Facts(
         python=tuple(sys.version_info[:3]),
         packages=installed(),
-        probes=probes,
+        probes={name: future.result() for name, future in probes.items()},
         absent=lacking(read("base")),
         absent_training=lacking(read("evaluate", "train", "gpu" if gpus else "cpu")),
         absent_export=lacking(read("onnx")),
@@ -86,7 +84,6 @@ def look(data="data", weights=None):
         weights=weights,
         weights_error=write_error(weights),
         data=data,
-        files=files,
         free={folder: shutil.disk_usage(folder).free for folder in {existing_folder("."), existing_folder(weights)}},
     )
 
@@ -104,15 +101,15 @@ def try_import(name):
     module = importlib.import_module(name)
     info = {"version": str(getattr(module, "__version__", ""))}
     if name == "paddle":
-        info.update(cuda=bool(module.is_compiled_with_cuda()), gpus=[], archs=[], capabilities=[])
+        info.update(cuda=bool(module.is_compiled_with_cuda()), gpus=[], archs=[])
         if info["cuda"]:
             info["cuda_version"] = str(module.version.cuda())
             info["archs"] = [int(arch) for arch in getattr(module.version, "compiled_cuda_archs", ())]
             try:
                 for index in range(module.device.cuda.device_count()):
                     one = module.device.cuda.get_device_properties(index)
-                    info["gpus"].append("%s, %.0f GB" % (one.name, one.total_memory / 2**30))
-                    info["capabilities"].append([one.major, one.minor])
+                    gpu = "%s, %.0f GB" % (one.name, one.total_memory / 2**30)
+                    info["gpus"].append([gpu, [one.major, one.minor]])
             except Exception as error:
                 info["gpu_error"] = str(error).strip().splitlines()[-1]
         module.set_device("cpu")
@@ -176,12 +173,12 @@ def describe(facts):
     paddle = version("paddle", "paddlepaddle-gpu" if "paddlepaddle-gpu" in facts.packages else "paddlepaddle")
     info = facts.probes.get("paddle", {})
     if info.get("cuda"):
-        gpus = "; ".join(info["gpus"]) or "no GPU that it can use"
+        gpus = "; ".join(name for name, _ in info["gpus"]) or "no GPU that it can use"
         paddle += ", GPU build (CUDA %s): %s" % (info["cuda_version"], gpus)
     elif "cuda" in info:
         paddle += ", CPU build"
     opencvs = " (%s)" % ", ".join(facts.opencvs) if facts.opencvs else ""
-    files = facts.files
+    files = facts.probes["files"]
     not_read = "not looked through: %s" % files["error"] if "error" in files else "nothing there"
     free = ["%.1f GB free in %s" % (free / 1e9, folder) for folder, free in sorted(facts.free.items())]
     gpus = ", ".join(facts.gpus) or "no NVIDIA GPU"

@@ -38,7 +38,7 @@ def healthy(tmp_path):
             "paddleseg": "2.8.0",
             "onnxruntime": "1.23.2",
         },
-        probes={name: {"version": "1", "cuda": False} for name in doctor.PROBED},
+        probes={name: {"version": "1", "cuda": False} for name in (*doctor.PROBED, "files")},
         absent={},
         absent_training={},
         absent_export={},
@@ -46,7 +46,6 @@ def healthy(tmp_path):
         weights="weights",
         weights_error="",
         data="data",
-        files={},
         free={"/": 1 << 40},
     )
 
@@ -202,7 +201,7 @@ def test_gpus(healthy):
     facts.probes["paddle"].update(cuda=True, cuda_version="11.8", gpus=[], gpu_error="driver too old")
     found = the_only(diagnosis.diagnose(facts))
     assert found.name == "Paddle sees no GPU" and found.fault and "driver too old" in found.what
-    facts.probes["paddle"].update(gpus=["Tesla V100, 32 GB"])
+    facts.probes["paddle"].update(gpus=[["Tesla V100, 32 GB", [7, 0]]])
     assert diagnosis.diagnose(facts) == []
 
 
@@ -219,8 +218,8 @@ def test_gpus(healthy):
 )
 def test_a_gpu_build_for_other_gpus(healthy, capability, archs, fits):
     facts = replace(healthy, gpus=["H100"])
-    facts.probes["paddle"].update(cuda=True, cuda_version="11.8", gpus=["H100, 80 GB"])
-    facts.probes["paddle"].update(archs=archs, capabilities=[list(capability)])
+    facts.probes["paddle"].update(cuda=True, cuda_version="11.8", archs=archs)
+    facts.probes["paddle"].update(gpus=[["H100, 80 GB", list(capability)]])
     found = diagnosis.diagnose(facts)
     assert [one.name for one in found] == ["Paddle built for other GPUs"] * (not fits)
     for one in found:
