@@ -43,15 +43,13 @@ def read(*names):
 
     NAME stands for NAME-no-deps.txt, too, where there is one."""
     found = {}
-    for name in names:
-        for path in (os.path.join(folder(), name + suffix) for suffix in (".txt", "-no-deps.txt")):
-            if path.endswith("-no-deps.txt") and not os.path.isfile(path):
-                continue
-            with open(path, encoding="utf-8") as file:
-                for line in file:
-                    requirement, _, marker = line.split("#")[0].strip().partition(";")
-                    if requirement and (not marker or holds(marker)):
-                        found[package_of(requirement)] = requirement.strip()
+    paths = [os.path.join(folder(), name + suffix) for name in names for suffix in (".txt", "-no-deps.txt")]
+    for path in filter(os.path.isfile, paths):
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                requirement, _, marker = line.split("#")[0].strip().partition(";")
+                if requirement and (not marker or holds(marker)):
+                    found[package_of(requirement)] = requirement.strip()
     return found
 
 

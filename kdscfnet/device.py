@@ -88,7 +88,6 @@ def paddle_version(name):
         return ""
     folder = Path(spec.origin).parent
     files = [path for path in (folder / "version.py", folder / "version" / "__init__.py") if path.is_file()]
-    found = (
-        re.search(r"^%s\s*=\s*['\"](.*?)['\"]" % name, files[0].read_text(encoding="utf-8"), re.M) if files else None
-    )
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    found = re.search(r"^%s\s*=\s*['\"](.*?)['\"]" % name, text, re.M)
     return found.group(1) if found else ""

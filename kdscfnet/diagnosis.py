@@ -11,6 +11,7 @@ from kdscfnet.dependencies import install, pip
 
 PROBED = ("numpy", "cv2", "onnxruntime", "paddle2onnx", "visualdl", "paddle", "paddleseg")  # the slowest last
 LOW_DISK = 1 << 30  # bytes: a checkpoint of the largest model with its optimizer state is 0.8 GB
+BY_PAGE = "with the command of Paddle's installation page"
 NUMPY_1 = ("numpy<2", "opencv-python>=4.1.1")  # together, or pip may keep an OpenCV that needs numpy 2
 
 
@@ -50,20 +51,16 @@ def opencv(facts, told):
     if len(facts.opencvs) > 1:
         told.update(("cv2", "paddleseg"))
         what = "%s are installed, and they overwrite each other's files" % _shown_opencvs(facts)
-        wanted = install(*(NUMPY_1 if paddle_2 else NUMPY_1[1:]))
-        yield Finding(
-            "two OpenCV packages", what, "%s uninstall -y %s && %s" % (pip(), " ".join(facts.opencvs), wanted)
-        )
+        mend = "%s uninstall -y %s && " % (pip(), " ".join(facts.opencvs))
+        yield Finding("two OpenCV packages", what, mend + install(*(NUMPY_1 if paddle_2 else NUMPY_1[1:])))
     old = [name for name in facts.opencvs if facts.version(name) < (4, 10)]
     if facts.version("numpy") >= (2,) and old:
         told.update(("cv2", "paddleseg"))
+        what = "numpy %s is installed with %s, which was built for numpy 1 and does not import"
+        what %= facts.packages["numpy"], _shown_opencvs(facts)
         newer = " ".join('"%s>=4.10"' % name for name in old)
-        yield Finding(
-            "numpy 2 with an old OpenCV",
-            "numpy %s is installed with %s, which was built for numpy 1 and does not import"
-            % (facts.packages["numpy"], _shown_opencvs(facts)),
-            install(NUMPY_1[0]) if paddle_2 else "%s install --upgrade %s" % (pip(), newer),
-        )
+        mend = install(NUMPY_1[0]) if paddle_2 else "%s install --upgrade %s" % (pip(), newer)
+        yield Finding("numpy 2 with an old OpenCV", what, mend)
 
 
 def _shown_opencvs(facts):
@@ -76,15 +73,12 @@ def paddle_packages(facts, told):
         told.update(("paddle", "paddleseg", "gpu"))
         mend = "%s uninstall -y paddlepaddle paddlepaddle-gpu" % pip()
         if facts.paddle >= (3,):  # not on the package index
-            mend += ", then install paddlepaddle-gpu %s with the command of Paddle's installation page" % gpu
+            mend += ", then install paddlepaddle-gpu %s %s" % (gpu, BY_PAGE)
         else:
             mend += " && " + install("paddlepaddle-gpu==" + gpu)
-        yield Finding(
-            "CPU Paddle over GPU Paddle",
-            "paddlepaddle %s and paddlepaddle-gpu %s are both installed, and the one that came last has overwritten "
-            "the other" % (cpu, gpu),
-            mend,
-        )
+        what = "paddlepaddle %s and paddlepaddle-gpu %s are both installed" % (cpu, gpu)
+        what += ", and the one that came last has overwritten the other"
+        yield Finding("CPU Paddle over GPU Paddle", what, mend)
     if set(facts.absent_training) & {"paddlepaddle", "paddlepaddle-gpu"} and "paddle" not in told:
         told.update(("paddle", "paddleseg", "paddle2onnx", "training"))
         what = "PaddlePaddle is not installed: exported networks predict, and nothing can be trained or exported"
@@ -127,28 +121,22 @@ def paddle_fails(facts, told):
 
 
 def gpus(facts, told):
-    info, has = facts.paddle_info, "this machine has %s" % ", ".join(facts.gpus)
-    if info and facts.gpus and not info.get("cuda") and "gpu" not in told:
+    info, has = facts.probes.get("paddle", {}), "this machine has %s" % ", ".join(facts.gpus)
+    if info.get("cuda") is False and facts.gpus and "gpu" not in told:
         mend = "%s uninstall -y paddlepaddle && %s" % (pip(), install(*dependencies.read("gpu").values(), NUMPY_1[1]))
         yield Finding("GPU not used", has + ", and Paddle's CPU build is installed", mend, fault=False)
     if info.get("cuda") and facts.gpus and not info.get("gpus"):
         reason = info.get("cuda_version"), info.get("gpu_error", "it finds no device")
-        yield Finding(
-            "Paddle sees no GPU",
-            has + ", and Paddle, built for CUDA %s, cannot use it: %s" % reason,
-            "install the build for your CUDA version with the command of Paddle's installation page",
-        )
+        what = has + ", and Paddle, built for CUDA %s, cannot use it: %s" % reason
+        yield Finding("Paddle sees no GPU", what, "install the build for your CUDA version " + BY_PAGE)
     # Code for a compute capability runs on GPUs of the same major number and the same or a higher minor one
     archs = [divmod(arch, 10) for arch in info.get("archs", ())]
-    for gpu, (major, minor) in zip(info.get("gpus", ()), info.get("capabilities", ())):
+    for gpu, (major, minor) in info.get("gpus", ()):
         if archs and not any(major == built[0] and minor >= built[1] for built in archs):
-            yield Finding(
-                "Paddle built for other GPUs",
-                "%s has compute capability %d.%d, and this Paddle was built for %s"
-                % (gpu, major, minor, ", ".join("%d.%d" % built for built in archs)),
-                "install a build for it with the command of Paddle's installation page (a newer CUDA version has newer "
-                "GPUs), or take the CPU: --device cpu",
-            )
+            what = "%s has compute capability %d.%d, and this Paddle was built for " % (gpu, major, minor)
+            what += ", ".join("%d.%d" % built for built in archs)
+            mend = "install a build for it %s (a newer CUDA version has newer GPUs), or take the CPU: --device cpu"
+            yield Finding("Paddle built for other GPUs", what, mend % BY_PAGE)
             break
 
 
@@ -179,7 +167,7 @@ def onnx(facts, told):
 
 
 def does_not_import(facts, told):
-    broken = sorted(name for name in facts.probes if facts.error(name).startswith("zlib.error") and name not in told)
+    broken = sorted(name for name in PROBED if facts.error(name).startswith("zlib.error") and name not in told)
     if broken and facts.python[:2] == (3, 8) and facts.version("charset-normalizer") >= (3,):
         told.update(broken)
         what = "Paddle's zlib and that of charset_normalizer's compiled files clash; does not import: "
@@ -204,13 +192,9 @@ def remarks(facts, told):
         mend = "leave it; where paddleseg is installed again: " + command
         yield Finding("paddleseg's pin", what % _shown_opencvs(facts), mend, fault=False)
     if facts.paddle[:2] == (3, 3):
-        yield Finding(
-            "oneDNN in Paddle Inference",
-            "Paddle 3.3's oneDNN kernels fail on exported networks in paddle.inference on a CPU; kdscfnet does not use "
-            "them",
-            "in programs of yours: config.disable_mkldnn()",
-            fault=False,
-        )
+        what = "Paddle 3.3's oneDNN kernels fail on exported networks in paddle.inference on a CPU"
+        mend = "in programs of yours: config.disable_mkldnn()"
+        yield Finding("oneDNN in Paddle Inference", what + "; kdscfnet does not use them", mend, fault=False)
 
 
 def folders(facts, told):

@@ -14,44 +14,34 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import kdscfnet
 from kdscfnet import dependencies
 from kdscfnet.child import Crashed, in_child
 from kdscfnet.diagnosis import PROBED
 from kdscfnet.errors import UserError
-from kdscfnet.files import existing_folder, may_be_written
+from kdscfnet.files import existing_folder, write_error
 from kdscfnet.weights.release import weight_files, weights_folder
 
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 
 @dataclass
-class Probe:
-    """What came of a trial in a process of its own. error: its last line, or what ended it; "" where it went well."""
-
-    info: dict = field(default_factory=dict)
-    error: str = ""
-
-
-@dataclass
 class Facts:
-    """What `look` found. packages: lower-case name → version; absent…: modules that are not there, by package."""
+    """What `look` found. A probe is what a function found in a process of its own, {"error": …} where that failed."""
 
     python: tuple
-    packages: dict
-    probes: dict
-    absent: dict  # of what predicts
+    packages: dict  # lower-case name → version
+    probes: dict  # module → probe of its import, and "files" → that of `look_at_files`
+    absent: dict  # of what predicts: package that is not there → requirement
     absent_training: dict  # of what trains and scores, Paddle included
     absent_export: dict
     gpus: list  # by the driver, whether Paddle can use them or not
     weights: str
     weights_error: str  # why nothing can be written there, "" if it can
     data: str
-    files: Probe
     free: dict  # folder → bytes
 
     def version(self, *names):
@@ -60,16 +50,12 @@ class Facts:
         return tuple(int(part) for part in re.findall(r"\d+", re.match(r"[\d.]*", text).group()))
 
     def error(self, module):
-        return self.probes.get(module, Probe()).error
+        return self.probes.get(module, {}).get("error", "")
 
     @property
     def paddle(self):
         """The version of Paddle by the metadata, as numbers; () where it has none."""
         return self.version("paddlepaddle-gpu", "paddlepaddle")
-
-    @property
-    def paddle_info(self):
-        return self.probes.get("paddle", Probe()).info
 
     @property
     def opencvs(self):
@@ -84,14 +70,13 @@ def look(data="data", weights=None):
         weights = str(weights or os.environ["KDSCFNET_WEIGHTS"])
     with ThreadPoolExecutor(2) as pool:
         probes = {name: pool.submit(probe, "try_import", name=name) for name in PROBED if dependencies.is_there(name)}
-        files = pool.submit(probe, "look_at_files", data=data, weights=weights)
-        probes, files = {name: future.result() for name, future in probes.items()}, files.result()
+        probes["files"] = pool.submit(probe, "look_at_files", data=data, weights=weights)
     gpus = nvidia_gpus()
     read, lacking = dependencies.read, dependencies.lacking
     return Facts(
         python=tuple(sys.version_info[:3]),
         packages=installed(),
-        probes=probes,
+        probes={name: future.result() for name, future in probes.items()},
         absent=lacking(read("base")),
         absent_training=lacking(read("evaluate", "train", "gpu" if gpus else "cpu")),
         absent_export=lacking(read("onnx")),
@@ -99,38 +84,32 @@ def look(data="data", weights=None):
         weights=weights,
         weights_error=write_error(weights),
         data=data,
-        files=files,
         free={folder: shutil.disk_usage(folder).free for folder in {existing_folder("."), existing_folder(weights)}},
     )
 
 
 def probe(function, seconds=180, **arguments):
-    """Call a function of this module in a process of its own. Returns a Probe; never raises."""
+    """Call a function of this module in a process of its own. error: its last line, or what ended it."""
     try:
-        quiet = {"PYTHONWARNINGS": "ignore"}
-        return Probe(in_child("kdscfnet.doctor:" + function, quiet, seconds, **arguments))
+        return in_child("kdscfnet.doctor:" + function, {"PYTHONWARNINGS": "ignore"}, seconds, **arguments)
     except Crashed as crash:
-        return Probe(error=str(crash))
+        return {"error": str(crash)}
 
 
 def try_import(name):
-    """Import a module and use a little of it, as what needs it does. Returns what is to be known of it, as a dict."""
+    """Import a module, and compute a little with Paddle. Returns what is to be known of it, as a dict."""
     module = importlib.import_module(name)
     info = {"version": str(getattr(module, "__version__", ""))}
-    if name == "paddleseg":
-        importlib.import_module("paddleseg.models.backbones")
-    elif name == "visualdl":
-        _ = module.LogWriter
-    elif name == "paddle":
-        info.update(cuda=bool(module.is_compiled_with_cuda()), gpus=[], archs=[], capabilities=[])
+    if name == "paddle":
+        info.update(cuda=bool(module.is_compiled_with_cuda()), gpus=[], archs=[])
         if info["cuda"]:
             info["cuda_version"] = str(module.version.cuda())
             info["archs"] = [int(arch) for arch in getattr(module.version, "compiled_cuda_archs", ())]
             try:
                 for index in range(module.device.cuda.device_count()):
                     one = module.device.cuda.get_device_properties(index)
-                    info["gpus"].append("%s, %.0f GB" % (one.name, one.total_memory / 2**30))
-                    info["capabilities"].append([one.major, one.minor])
+                    gpu = "%s, %.0f GB" % (one.name, one.total_memory / 2**30)
+                    info["gpus"].append([gpu, [one.major, one.minor]])
             except Exception as error:
                 info["gpu_error"] = str(error).strip().splitlines()[-1]
         module.set_device("cpu")
@@ -182,37 +161,25 @@ def nvidia_gpus():
     return done.stdout.decode(errors="replace").split("\n")[:-1] if done.returncode == 0 else []
 
 
-def write_error(folder):
-    """Why no file can be made in the folder (or, if it is not there, in the one it would be in); "" if one can be."""
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        return "is a file"
-    try:
-        with tempfile.TemporaryFile(dir=existing_folder(folder)):
-            pass
-    except OSError as error:
-        return error.strerror or str(error)
-    return "" if may_be_written(existing_folder(folder)) else "permission denied to all but root"
-
-
 def describe(facts):
     """What is there, as (title, text) in the order of printing."""
 
     def version(module, package=None):
-        found = facts.probes.get(module)
-        if found is None:
+        if module not in facts.probes:
             return "-"
-        text = found.info.get("version") or facts.packages.get(package or module, "")
-        return "%s (does not import)" % text if found.error else text or "there"
+        text = facts.probes[module].get("version") or facts.packages.get(package or module, "")
+        return "%s (does not import)" % text if facts.error(module) else text or "there"
 
     paddle = version("paddle", "paddlepaddle-gpu" if "paddlepaddle-gpu" in facts.packages else "paddlepaddle")
-    if facts.paddle_info.get("cuda"):
-        gpus = "; ".join(facts.paddle_info["gpus"]) or "no GPU that it can use"
-        paddle += ", GPU build (CUDA %s): %s" % (facts.paddle_info["cuda_version"], gpus)
-    elif facts.paddle_info:
+    info = facts.probes.get("paddle", {})
+    if info.get("cuda"):
+        gpus = "; ".join(name for name, _ in info["gpus"]) or "no GPU that it can use"
+        paddle += ", GPU build (CUDA %s): %s" % (info["cuda_version"], gpus)
+    elif "cuda" in info:
         paddle += ", CPU build"
     opencvs = " (%s)" % ", ".join(facts.opencvs) if facts.opencvs else ""
-    files = facts.files.info
-    not_read = "not looked through: %s" % facts.files.error if facts.files.error else "nothing there"
+    files = facts.probes["files"]
+    not_read = "not looked through: %s" % files["error"] if "error" in files else "nothing there"
     free = ["%.1f GB free in %s" % (free / 1e9, folder) for folder, free in sorted(facts.free.items())]
     gpus = ", ".join(facts.gpus) or "no NVIDIA GPU"
     return [

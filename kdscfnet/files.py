@@ -8,15 +8,11 @@ import hashlib
 import json
 import os
 import stat
+import tempfile
 import time
 
 from kdscfnet.errors import WeightsError
 from kdscfnet.text import shown_path
-
-
-def may_be_written(folder):
-    """Whether files may be made in a folder. Its mode is asked too: root can write where nobody is meant to."""
-    return os.access(str(folder), os.W_OK) and bool(os.stat(str(folder)).st_mode & 0o222)
 
 
 def existing_folder(folder):
@@ -25,6 +21,19 @@ def existing_folder(folder):
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     return folder
+
+
+def write_error(folder):
+    """Why no file can be made in the folder (or, if it is not there, in the one it would be in); "" if one can be."""
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        return "is a file"
+    folder = existing_folder(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if os.stat(folder).st_mode & 0o222 else "permission denied to all but root"
 
 
 def file_sha256(path, algorithm="sha256"):
@@ -130,8 +139,9 @@ def read_json_object(path):
     return found if isinstance(found, dict) else {}
 
 
+@contextlib.contextmanager
 def open_regular(path):
-    """Open a regular file for reading; returns (file, size). Raises WeightsError where `path` is something else."""
+    """Open a regular file for reading; yields (file, size). Raises WeightsError where `path` is something else."""
     try:
         # asked before opening: to open a pipe would wait for its other end
         mode = os.stat(path).st_mode
@@ -144,8 +154,8 @@ def open_regular(path):
         raise WeightsError(shown_path(path), "there is no such file")
     except (OSError, ValueError) as error:
         raise WeightsError(shown_path(path), getattr(error, "strerror", None) or error)
-    size = os.fstat(file.fileno()).st_size
-    if not size:
-        file.close()
-        raise WeightsError(shown_path(path), "the file is empty")
-    return file, size
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
+            raise WeightsError(shown_path(path), "the file is empty")
+        yield file, size

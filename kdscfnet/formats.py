@@ -33,7 +33,7 @@ def png_checksums_hold(data):
 
 
 def is_extended_webp(data):
-    return data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X"
+    return data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X" and len(data) > 20
 
 
 def is_tiff(data):

@@ -36,15 +36,8 @@ _WRITERS = {
     ".webp": ("WebP", 16383, [cv2.IMWRITE_WEBP_QUALITY, 101]),  # beyond 100: lossless
 }
 
-_UPRIGHT = {  # EXIF orientation → what turns the stored pixels upright
-    2: lambda image: cv2.flip(image, 1),
-    3: lambda image: cv2.flip(image, -1),
-    4: lambda image: cv2.flip(image, 0),
-    5: cv2.transpose,
-    6: lambda image: cv2.flip(cv2.transpose(image), 1),
-    7: lambda image: cv2.flip(cv2.transpose(image), -1),
-    8: lambda image: cv2.flip(cv2.transpose(image), 0),
-}
+# EXIF orientation → the flip (of cv2.flip) that turns the stored pixels upright; from 5 on they are transposed before
+_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 
 
 def read_image(path):
@@ -68,12 +61,13 @@ def decode_any(data, path):
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), "; ".join(notes) or None
 
 
-def read_mask(path):
-    """Read a mask or a saliency map: its levels, as `read_levels` without the notes."""
-    return read_levels(path)[0]
-
-
 def read_levels(path):
+    """Read the levels of a mask or a saliency map. Returns (uint8 H×W, notes); all else as `read_mask`."""
+    mask, notes = read_mask(path)
+    return rounded_mean(mask), notes
+
+
+def read_mask(path):
     """Read a mask or a saliency map, and what a reader of its figures must know.
 
     Returns (levels, notes). levels: uint8 H×W for a grey file, else uint8 H×W×3 (the mean of the channels is the mask:
@@ -172,21 +166,14 @@ def _decode(data, path, flags):
     _limit(formats.header_size(data), path)
     for_pillow = data[:4] == b"GIF8" or formats.heif_brand(data) or (formats.is_extended_webp(data) and data[20] & 2)
     image = None if for_pillow else _decode_with_opencv(data, path, flags)
-    if image is None:
-        try:
-            image = _decode_with_pillow(data, path, flags)
-        except BadImageError:
-            if for_pillow:
-                raise
-            raise BadImageError(path, "not an image that OpenCV can decode")
-    return image, notes
+    return _decode_with_pillow(data, path, flags) if image is None else image, notes
 
 
 def _decode_with_opencv(data, path, flags):
     """The pixels; None where OpenCV does not read the file, which Pillow may."""
     real = formats.is_tiff(data) and formats.holds_real_numbers(data)
     if not formats.is_tiff(data):  # OpenCV turns a TIFF as it says, whatever the flags
-        flags = flags | cv2.IMREAD_IGNORE_ORIENTATION if flags >= 0 else flags
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION  # IMREAD_UNCHANGED stays as it is: all of its bits are set
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if real else flags)
     except cv2.error as error:
@@ -197,8 +184,10 @@ def _decode_with_opencv(data, path, flags):
         return None
     if real:
         image = _levels_of_real_numbers(image, path, flags)
-    turn = _UPRIGHT.get(formats.orientation(data))
-    return turn(image) if turn else image
+    orientation = formats.orientation(data)
+    if orientation >= 5:
+        image = cv2.transpose(image)
+    return cv2.flip(image, _FLIPS[orientation]) if orientation in _FLIPS else image
 
 
 def _decode_with_pillow(data, path, flags):
@@ -218,9 +207,10 @@ def _decode_with_pillow(data, path, flags):
     except Image.DecompressionBombError:
         raise BadImageError(path, _TOO_LARGE)
     except Exception as error:
-        raise BadImageError(
-            path, "not an image that OpenCV or Pillow can decode (%s)" % " ".join(str(error).split())[:100]
-        )
+        # "cannot identify" tells no more than the line does
+        known = not isinstance(error, Image.UnidentifiedImageError)
+        reason = " (%s)" % " ".join(str(error).split())[:100] if known else ""
+        raise BadImageError(path, "not an image that OpenCV or Pillow can decode" + reason)
 
 
 def from_pillow(image, path, flags):
@@ -228,10 +218,9 @@ def from_pillow(image, path, flags):
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16") or image.mode == "I":
-        levels = np.asarray(image).astype(np.int64)
-        grey = (np.clip(levels, 0, 65535) >> 8).astype(np.uint8)
-        return cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    if image.mode.startswith("I"):  # integers of 16 or 32 bits
+        levels = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+        return cv2.cvtColor(levels.astype(np.uint8), cv2.COLOR_GRAY2BGR)
     if image.mode == "F":
         raise BadImageError(path, _REAL_NUMBERS)
     if flags == cv2.IMREAD_UNCHANGED and (image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info):
@@ -320,6 +309,6 @@ def _levels_of_real_numbers(image, path, flags):
     levels = np.rint(np.clip(image.astype(np.float64) * scale, 0, 255)).astype(np.uint8)
     if levels.ndim == 3 and levels.shape[2] == 4 and flags != cv2.IMREAD_UNCHANGED:
         levels = np.ascontiguousarray(levels[..., :3])
-    if levels.ndim == 2 and flags & ~cv2.IMREAD_IGNORE_ORIENTATION == cv2.IMREAD_COLOR:
+    if levels.ndim == 2 and flags == cv2.IMREAD_COLOR:
         levels = cv2.cvtColor(levels, cv2.COLOR_GRAY2BGR)
     return levels

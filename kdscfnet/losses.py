@@ -23,10 +23,6 @@ def _dice(prediction, target):
     return (1 - (2 * intersection + 1) / (union + 1)).mean()
 
 
-def _boundary_dice(prediction, target):
-    return _dice(prediction.flatten(1), target.flatten(1))
-
-
 def _max_pool(x, size):
     return F.max_pool2d(x, kernel_size=size, stride=1, padding=(size - 1) // 2)
 
@@ -50,7 +46,7 @@ def dice_loss(logits, target):
 
 def boundary_dice_loss(logits, target, epoch):
     """Dice loss between the widened boundaries of sigmoid(logits) and of target; `epoch` counts from 0. A scalar."""
-    return _boundary_dice(boundary(F.sigmoid(logits), epoch), boundary(target, epoch))
+    return _dice(boundary(F.sigmoid(logits), epoch).flatten(1), boundary(target, epoch).flatten(1))
 
 
 def _weighted_sum(losses):
@@ -71,13 +67,13 @@ def supervised_loss(logits, mask, epoch):
     Returns (total, [L2, L3, L4, L5]), scalars; each L is region Dice plus boundary Dice, and
     total = L2 + L3/2 + L4/4 + L5/8.
     """
-    mask_boundary = boundary(mask, epoch)  # once for the four outputs
+    mask_boundary = boundary(mask, epoch).flatten(1)  # once for the four outputs
     losses = []
     for output in logits:
         region = dice_loss(output, mask)
         # A second sigmoid, not the first one's result: gradients are then added up as in the authors' code, and ten
         # steps give the same bits.
-        edges = _boundary_dice(boundary(F.sigmoid(output), epoch), mask_boundary)
+        edges = _dice(boundary(F.sigmoid(output), epoch).flatten(1), mask_boundary)
         losses.append(region + edges)
     return _weighted_sum(losses), losses
 

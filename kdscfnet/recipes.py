@@ -74,11 +74,11 @@ _DUTS.update(epochs=8, warmup_epochs=0.3, log_every=100)
 _DUTS_2 = dict(_DUTS, early_sizes=(), sizes=(192, 224, 256), test_size=256, epochs=4, warmup_epochs=0.2, max_lr=0.03)
 # A third from the second one's: six epochs more, the first three at small images
 _DUTS_3 = dict(_DUTS_2, early_sizes=((3, (144, 160, 176)),), epochs=6, max_lr=0.04)
-OWN_RECIPES = _by_name(
+ALL_RECIPES = _by_name(
+    *RECIPES.values(),
     Recipe("fs-m3-cpu", "FS-SCFNet, DUTS 4k", "mobilenetv3", **_CPU),
     Recipe("kd-m3-cpu", "KD-SCFNet, DUTS 4k", "mobilenetv3", teacher="mobilenetv3", **_CPU),
     Recipe("fs-m3-duts", "FS-SCFNet, DUTS 10k", "mobilenetv3", **_DUTS),
     Recipe("fs-m3-duts-2", "FS-SCFNet, DUTS 10k", "mobilenetv3", **_DUTS_2),
     Recipe("fs-m3-duts-3", "FS-SCFNet, DUTS 10k", "mobilenetv3", **_DUTS_3),
 )
-ALL_RECIPES = dict(RECIPES, **OWN_RECIPES)

@@ -17,13 +17,11 @@ def progress(iterable=None, **options):
     """
     from tqdm import tqdm
 
-    options.setdefault("unit", " images")
-    options.setdefault("dynamic_ncols", True)
-    options["disable"] = options.get("disable") or is_quiet()
+    usual = {"unit": " images", "dynamic_ncols": True}
     if not sys.stderr.isatty():
-        options.setdefault("mininterval", 30)
-        options.setdefault("maxinterval", 60)
-    return tqdm(iterable, file=sys.stderr, **options)
+        usual.update(mininterval=30, maxinterval=60)
+    options["disable"] = options.get("disable") or is_quiet()
+    return tqdm(iterable, file=sys.stderr, **dict(usual, **options))
 
 
 def begin(quiet=False):

@@ -63,22 +63,18 @@ def one_opencv_thread():
     """
     import cv2
 
-    with _OPENCV_LOCK:
-        if not _OPENCV["inside"]:
-            _OPENCV["before"] = cv2.getNumThreads()
-            cv2.setNumThreads(1)
-        _OPENCV["inside"] += 1
+    with _LOCK:
+        _BEFORE.append(cv2.getNumThreads())
+        cv2.setNumThreads(1)
     try:
         yield
     finally:
-        with _OPENCV_LOCK:
-            _OPENCV["inside"] -= 1
-            if not _OPENCV["inside"]:
-                cv2.setNumThreads(_OPENCV["before"])
+        with _LOCK:
+            cv2.setNumThreads(_BEFORE.pop())
 
 
-_OPENCV_LOCK = threading.Lock()
-_OPENCV = {"inside": 0, "before": 1}  # blocks of `one_opencv_thread` that run now; OpenCV's own number of threads
+_LOCK = threading.Lock()
+_BEFORE = []  # OpenCV's number of threads before each block that runs now: its own, then 1 for every further block
 
 
 class Scratch(threading.local):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kdscfnet import dependencies, diagnosis, doctor
+from kdscfnet import dependencies, diagnosis, doctor, files
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBGL = "ImportError: libGL.so.1: cannot open shared object file: No such file or directory"
@@ -38,7 +38,7 @@ def healthy(tmp_path):
             "paddleseg": "2.8.0",
             "onnxruntime": "1.23.2",
         },
-        probes={name: doctor.Probe({"version": "1", "cuda": False}) for name in doctor.PROBED},
+        probes={name: {"version": "1", "cuda": False} for name in (*doctor.PROBED, "files")},
         absent={},
         absent_training={},
         absent_export={},
@@ -46,7 +46,6 @@ def healthy(tmp_path):
         weights="weights",
         weights_error="",
         data="data",
-        files=doctor.Probe(),
         free={"/": 1 << 40},
     )
 
@@ -55,7 +54,7 @@ def plant(facts, fails=(), packages=(), **changes):
     """The facts with other versions (None: not installed) and modules that fail with an error."""
     versions = dict(facts.packages, **dict(packages))
     changes["packages"] = {name: version for name, version in versions.items() if version}
-    changes["probes"] = dict(facts.probes, **{name: doctor.Probe(error=error) for name, error in dict(fails).items()})
+    changes["probes"] = dict(facts.probes, **{name: {"error": error} for name, error in dict(fails).items()})
     return replace(facts, **changes)
 
 
@@ -199,10 +198,10 @@ def test_gpus(healthy):
     facts = replace(healthy, gpus=["Tesla V100"])
     found = the_only(diagnosis.diagnose(facts))
     assert found.name == "GPU not used" and not found.fault and "paddlepaddle-gpu" in found.mend
-    facts.probes["paddle"].info.update(cuda=True, cuda_version="11.8", gpus=[], gpu_error="driver too old")
+    facts.probes["paddle"].update(cuda=True, cuda_version="11.8", gpus=[], gpu_error="driver too old")
     found = the_only(diagnosis.diagnose(facts))
     assert found.name == "Paddle sees no GPU" and found.fault and "driver too old" in found.what
-    facts.probes["paddle"].info.update(gpus=["Tesla V100, 32 GB"])
+    facts.probes["paddle"].update(gpus=[["Tesla V100, 32 GB", [7, 0]]])
     assert diagnosis.diagnose(facts) == []
 
 
@@ -219,8 +218,8 @@ def test_gpus(healthy):
 )
 def test_a_gpu_build_for_other_gpus(healthy, capability, archs, fits):
     facts = replace(healthy, gpus=["H100"])
-    facts.probes["paddle"].info.update(cuda=True, cuda_version="11.8", gpus=["H100, 80 GB"])
-    facts.probes["paddle"].info.update(archs=archs, capabilities=[list(capability)])
+    facts.probes["paddle"].update(cuda=True, cuda_version="11.8", archs=archs)
+    facts.probes["paddle"].update(gpus=[["H100, 80 GB", list(capability)]])
     found = diagnosis.diagnose(facts)
     assert [one.name for one in found] == ["Paddle built for other GPUs"] * (not fits)
     for one in found:
@@ -321,31 +320,31 @@ def read_only():
 
 
 def test_read_only_weights_folder(healthy, read_only):
-    error = doctor.write_error(read_only)
+    error = files.write_error(read_only)
     found = the_only(diagnosis.diagnose(replace(healthy, weights=read_only, weights_error=error)))
     assert found.name == "weights folder" and read_only in found.what
     assert "chmod u+w %s" % read_only in found.mend and "KDSCFNET_WEIGHTS=" in found.mend
     # a folder yet to be made in there
-    assert doctor.write_error(os.path.join(read_only, "weights")) == error
+    assert files.write_error(os.path.join(read_only, "weights")) == error
 
 
 def test_a_folder_that_only_root_may_write_to_is_named(tmp_path):
     folder = tmp_path / "weights"
     folder.mkdir(mode=0o555)
-    assert "ermission denied" in doctor.write_error(str(folder))
+    assert "ermission denied" in files.write_error(str(folder))
     folder.chmod(0o755)
-    assert doctor.write_error(str(folder)) == ""
+    assert files.write_error(str(folder)) == ""
 
 
 def test_weights_folder_that_can_be_written_is_left_as_it_was(tmp_path):
     before = os.stat(str(tmp_path))
-    assert doctor.write_error(str(tmp_path)) == "" and doctor.write_error(str(tmp_path / "not there yet")) == ""
+    assert files.write_error(str(tmp_path)) == "" and files.write_error(str(tmp_path / "not there yet")) == ""
     assert not list(tmp_path.iterdir()) and stat.S_IMODE(before.st_mode) == stat.S_IMODE(os.stat(str(tmp_path)).st_mode)
 
 
 def test_weights_folder_that_is_a_file(tmp_path):
     (tmp_path / "weights").write_text("")
-    assert doctor.write_error(str(tmp_path / "weights")) == "is a file"
+    assert files.write_error(str(tmp_path / "weights")) == "is a file"
 
 
 # looking
@@ -380,13 +379,13 @@ def test_versions_come_from_metadata(tmp_path):
 def test_a_probe_survives_what_it_tries(tmp_path, monkeypatch, code, error):
     (tmp_path / "broken_module.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert error in doctor.probe("try_import", seconds=1 if "sleep" in code else 60, name="broken_module").error
+    assert error in doctor.probe("try_import", seconds=1 if "sleep" in code else 60, name="broken_module")["error"]
 
 
 def test_a_probe_answers_through_noise(tmp_path, monkeypatch):
     (tmp_path / "noisy_module.py").write_text("print('a banner', end='')\n__version__ = '1.2'")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert doctor.probe("try_import", name="noisy_module").info == {"version": "1.2"}
+    assert doctor.probe("try_import", name="noisy_module") == {"version": "1.2"}
 
 
 def test_this_machine(real):

@@ -107,7 +107,9 @@ def test_strict_lists_everything_and_writes_nothing(place, capsys):
     assert evaluate("--maps", "maps") == 2
     captured = capsys.readouterr()
     assert "first, ECSSD: missing map: 0002\n" in captured.err
-    assert "second, PASCAL-S: unreadable file: 0003.png (not an image that OpenCV can decode)\n" in captured.err
+    assert (
+        "second, PASCAL-S: unreadable file: 0003.png (not an image that OpenCV or Pillow can decode)\n" in captured.err
+    )
     last = captured.err.splitlines()[-1]
     assert last.startswith("kdscfnet evaluate: first, ECSSD: 1 missing map (0002); second, PASCAL-S: 1 unreadable")
     assert last.endswith("--allow-missing scores the rest") and "Traceback" not in captured.err and not captured.out

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from kdscfnet.errors import BadImageError, UserError
-from kdscfnet.images import read_levels, rounded_mean, size_of
+from kdscfnet.images import read_levels, size_of
 from kdscfnet.text import progress, say_once
 from kdscfnet.threads import available_cores, in_order
 
@@ -112,4 +112,4 @@ def _levels_in(path):
         levels, notes = read_levels(path)
     except BadImageError:
         return np.zeros(256, bool), []
-    return np.bincount(rounded_mean(levels).ravel(), minlength=256) > 0, notes
+    return np.bincount(levels.ravel(), minlength=256) > 0, notes

@@ -10,7 +10,7 @@ import numpy as np
 from kdscfnet.errors import BadImageError
 from kdscfnet.evaluation.scores import THRESHOLDS
 from kdscfnet.evaluation.tables import with_coverage
-from kdscfnet.images import read_image, read_mask, rounded_mean
+from kdscfnet.images import read_image, read_levels
 
 EXAMPLES = 3  # of best, of median and of worst maps
 _FIELD = (180, 240)  # pixels: height, width of a picture in the grid
@@ -150,7 +150,7 @@ def _pictures(name, scored, with_image):
 
 
 def _read_grey(path):
-    return cv2.cvtColor(rounded_mean(read_mask(path)), cv2.COLOR_GRAY2RGB)
+    return cv2.cvtColor(read_levels(path)[0], cv2.COLOR_GRAY2RGB)
 
 
 def _thumbnail(path, read):

@@ -16,7 +16,7 @@ from kdscfnet.data.find import find_masks
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.evaluation import measures
 from kdscfnet.evaluation.pairs import OTHER_SIZE, UNREADABLE, MismatchError, Pair, Problem, pair_up, summarise
-from kdscfnet.images import read_levels, rounded_mean
+from kdscfnet.images import read_levels
 from kdscfnet.text import progress
 from kdscfnet.threads import available_cores, in_order, one_opencv_thread
 
@@ -176,7 +176,7 @@ def score_pair(pair, scores, resize, scale):
         levels, notes = read_levels(pair.map)
     except BadImageError as error:
         return Problem(UNREADABLE, _file_of(pair, pair.map), error.reason)
-    levels, mask = rounded_mean(levels), scale(rounded_mean(mask))
+    mask = scale(mask)
     if levels.shape != mask.shape and not resize:
         sizes = levels.shape[1], levels.shape[0], mask.shape[1], mask.shape[0]
         return Problem(OTHER_SIZE, _file_of(pair, pair.map), "%d×%d, its mask %d×%d" % sizes)

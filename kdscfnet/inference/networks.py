@@ -18,7 +18,7 @@ import numpy as np
 from kdscfnet.child import Crashed, in_child
 from kdscfnet.device import import_paddle, paddle_has_gpu
 from kdscfnet.errors import ExportDiffers, UserError
-from kdscfnet.files import file_sha256, may_be_written, read_json_object, replace
+from kdscfnet.files import file_sha256, read_json_object, replace, write_error
 from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, open_session, require_exporter
 from kdscfnet.text import say
 from kdscfnet.threads import available_cores
@@ -185,7 +185,7 @@ def find_or_export(weights, backbone=None, size=None):
             return path, about
     backbone = backbone or weight_file.network()
     installed = Path(__file__).resolve().parents[1] in weights.resolve().parents
-    folder = weights.parent if may_be_written(weights.parent) and not installed else cache_folder()
+    folder = cache_folder() if installed or write_error(weights.parent) else weights.parent
     swin_size = swin_size if backbone == "swin_b" else None
     path = folder / name(swin_size)
     require_exporter()

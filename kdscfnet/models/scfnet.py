@@ -76,9 +76,6 @@ class SCFNet(nn.Layer):
         self.linear2, self.linear3, self.linear4, self.linear5 = (
             nn.Conv2D(channels, 1, 3, padding=1) for _ in range(4)
         )
-        self._init_decoder()
-
-    def _init_decoder(self):
         kaiming, zero = nn.initializer.KaimingNormal(), nn.initializer.Constant(0.0)  # BatchNorm is 1 and 0 already
         for name, layer in self.named_sublayers():
             if not name.startswith("bkbone") and isinstance(layer, nn.Conv2D):

@@ -67,8 +67,7 @@ def read_checkpoint(path):
 
     Raises WeightsError where it is not whole, and UserError where it is of a version that wrote pickles.
     """
-    file, _ = open_regular(path)
-    with file:
+    with open_regular(path) as (file, _):
         return parse_checkpoint(file, shown_path(path))
 
 

@@ -19,7 +19,7 @@ from kdscfnet.data import demo as scenes
 from kdscfnet.data.find import find_image_set
 from kdscfnet.errors import UserError
 from kdscfnet.files import write_text
-from kdscfnet.images import read_image, write_png
+from kdscfnet.images import read_image, read_levels, write_png
 from kdscfnet.inference.onnx_file import require_exporter
 from kdscfnet.models.scfnet import SCFNet
 from kdscfnet.recipes import RECIPES, Recipe
@@ -27,7 +27,7 @@ from kdscfnet.schedule import steps_per_epoch
 from kdscfnet.training import start
 from kdscfnet.training.options import TrainOptions
 from kdscfnet.training.run import NOT_EMPTY, RunFolder, entries_of
-from kdscfnet.training.validation import grid_row, predict_map, read_mask_levels, stack_rows, validator
+from kdscfnet.training.validation import grid_row, predict_map, stack_rows, validator
 from kdscfnet.weights.fetch import load_backbone
 from kdscfnet.weights.files import load_weights
 
@@ -164,7 +164,7 @@ def _compare(parts, root, world):
     """Write and print the table of the demo's networks, and the grid of their maps, on the scenes held out."""
     held_out = find_image_set(os.path.join(root, "data", "DEMO-TE"))
     shown = range(0, len(held_out), max(1, len(held_out) // _PICTURES))[:_PICTURES]
-    grid = [[read_image(held_out.images[i]), read_mask_levels(held_out.masks[i])] for i in shown]
+    grid = [[read_image(held_out.images[i]), read_levels(held_out.masks[i])[0]] for i in shown]
     lines = ["| on %d held-out scenes | MAE | learnt from | steps | weights |" % len(held_out), "|---|---|---|---|---|"]
     for part in parts:
         recipe, weights = part.recipe, RunFolder(part.options.output).final
@@ -203,5 +203,5 @@ def best_constant(image_set):
     It is not stretched, as a constant cannot be. The error of level c is linear in c for each mask, so black or white
     is the best.
     """
-    fraction = float(np.mean([(read_mask_levels(path) >= 128).mean() for path in image_set.masks]))
+    fraction = float(np.mean([(read_levels(path)[0] >= 128).mean() for path in image_set.masks]))
     return min((fraction, 0), (1 - fraction, 255))

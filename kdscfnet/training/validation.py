@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 
 from kdscfnet.evaluation.scores import MAE_SCORES, Scale, score_map
-from kdscfnet.images import read_image, read_mask, rounded_mean
+from kdscfnet.images import read_image, read_levels
 from kdscfnet.processing import prepare_image, to_map
 
 
@@ -16,11 +16,6 @@ def predict_map(model, image, size):
     with paddle.no_grad():
         logits = model(paddle.to_tensor(prepare_image(image, size)[None]))[0]
     return to_map(logits.numpy()[0, 0].astype(np.float32), image.shape[0], image.shape[1])
-
-
-def read_mask_levels(path):
-    """A mask file as uint8 H×W, the mean of its channels."""
-    return rounded_mean(read_mask(path))
 
 
 def validator(image_set, size):
@@ -32,7 +27,7 @@ def validator(image_set, size):
         scores = []
         for image, mask in zip(image_set.images, image_set.masks):
             saliency = predict_map(model, read_image(image), size)
-            values, _, _ = score_map(saliency, scale(read_mask_levels(mask)), MAE_SCORES)
+            values, _, _ = score_map(saliency, scale(read_levels(mask)[0]), MAE_SCORES)
             scores.append([values[name] for name in MAE_SCORES])
         return dict(zip(MAE_SCORES, np.mean(scores, axis=0).tolist()))
 
@@ -50,7 +45,7 @@ def picture_maker(data, size, teacher=None):
 
     def target_of(index, image):
         if data.targets:
-            return read_mask_levels(data.targets[index])
+            return read_levels(data.targets[index])[0]
         logits = teacher(paddle.to_tensor(prepare_image(image, teachers_size)[None]))
         return to_map(logits.numpy()[0, 0], image.shape[0], image.shape[1])
 

@@ -162,8 +162,7 @@ def read_file(path, lazy=False):
     """
     path = os.fspath(path)
     name = shown_path(path)
-    file, size = open_regular(path)
-    with file:
+    with open_regular(path) as (file, size):
         head = file.read(1024)
         file.seek(0)
         if head[:1] == b"\x80":
