@@ -61,22 +61,23 @@ def decode_any(data, path):
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), "; ".join(notes) or None
 
 
-def read_levels(path):
-    """Read the levels of a mask or a saliency map. Returns (uint8 H×W, notes); all else as `read_mask`."""
-    mask, notes = read_mask(path)
-    return rounded_mean(mask), notes
-
-
 def read_mask(path):
-    """Read a mask or a saliency map, and what a reader of its figures must know.
-
-    Returns (levels, notes). levels: uint8 H×W for a grey file, else uint8 H×W×3 (the mean of the channels is the mask:
-    see `rounded_mean`). notes: list of texts.
+    """Read a mask or a saliency map: uint8 H×W for a grey file, else H×W×3, whose mean is the mask (`rounded_mean`).
 
     Alpha is dropped, unless it is what holds the mask: it varies, while the colours are constant, or are those of a
     picture that was cut out. Sixteen bits are brought to 8 by the upper byte, or by the lower where the upper is 0.
     Raises BadImageError like `read_image`.
     """
+    return _mask_and_notes(path)[0]
+
+
+def read_levels(path):
+    """`read_mask`, its mean, and what a reader of its figures must know: returns (uint8 H×W, list of notes)."""
+    mask, notes = _mask_and_notes(path)
+    return rounded_mean(mask), notes
+
+
+def _mask_and_notes(path):
     data = read_bytes(path)
     if formats.may_have_alpha(data):
         pixels, notes = _decode(data, path, cv2.IMREAD_UNCHANGED)

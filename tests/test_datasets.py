@@ -216,9 +216,9 @@ def test_greyscale_images_and_masks_in_colour(tmp_path):
     colour[..., 0], colour[..., 1] = 30, 60  # blue and green as OpenCV writes them
     cv2.imwrite(str(tmp_path / "colour.png"), colour)
     assert (read_image(tmp_path / "colour.png")[0, 0] == [0, 60, 30]).all()  # RGB
-    assert (rounded_mean(read_mask(tmp_path / "colour.png")[0]) == 30).all()
+    assert (rounded_mean(read_mask(tmp_path / "colour.png")) == 30).all()
     cv2.imwrite(str(tmp_path / "mask.png"), np.full((4, 4, 3), 200, np.uint8))
-    assert read_mask(tmp_path / "mask.png")[0].shape == (4, 4)
+    assert read_mask(tmp_path / "mask.png").shape == (4, 4)
 
 
 def test_real_sets(shared):

@@ -220,7 +220,7 @@ def test_a_photograph_is_turned_wherever_its_exif_data_stand(tmp_path, image, wh
     path.write_bytes(with_segments(jpeg_of(image), *LATE_EXIF[where]))
     stored = cv2.imdecode(np.frombuffer(jpeg_of(image), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     np.testing.assert_array_equal(read_image(path), UPRIGHT[6](stored))
-    assert size_of(path)[0] == image.shape[:2] == read_mask(path)[0].shape[1::-1]
+    assert size_of(path)[0] == image.shape[:2] == read_mask(path).shape[1::-1]
 
 
 def test_exif_data_behind_the_pixels_of_a_png_turn_it(tmp_path, image):
@@ -331,7 +331,7 @@ def test_a_jpeg_that_lacks_its_end_marker_alone_is_read_with_a_note(tmp_path, im
         assert note is None
         return
     assert note == images.NO_END_MARKER and size_of(tmp_path / "a.jpg") == (image.shape[1::-1], [note])
-    np.testing.assert_array_equal(read_mask(tmp_path / "a.jpg")[0], read_mask(tmp_path / "whole.jpg")[0])
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.jpg"), read_mask(tmp_path / "whole.jpg"))
 
 
 @pytest.mark.parametrize("missing", [8, 20, 200, 0.5])
@@ -354,7 +354,7 @@ def test_real_numbers_are_scaled_or_refused(tmp_path, image):
     cv2.imwrite(path, unit)  # by itself OpenCV writes logarithms, which overshoot
     assert abs(read_image(path).mean() - image.mean()) < 2 and size_of(path)[0] == image.shape[1::-1]
     cv2.imwrite(path, unit[..., 0], plain)  # a mask
-    assert np.abs(read_mask(path)[0].astype(int) - image[..., 2]).max() <= 1
+    assert np.abs(read_mask(path).astype(int) - image[..., 2]).max() <= 1
     for values in (unit * 3, unit - 1, unit * 1000, unit * np.float32("nan")):
         cv2.imwrite(path, values.astype(np.float32), plain)
         with pytest.raises(BadImageError, match="real numbers"):

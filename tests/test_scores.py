@@ -271,8 +271,8 @@ def test_a_mask_of_one_level_means_what_it_means_in_its_set(folders, low, high, 
     from kdscfnet.images import read_mask
 
     scale = scores_module.Scale([str(path) for path in sorted(masks_dir.glob("*.png"))])
-    assert (scale(read_mask(masks_dir / "0001.png")[0]) > 127).all() == white
-    mixed, _ = read_mask(masks_dir / "0002.png")
+    assert (scale(read_mask(masks_dir / "0001.png")) > 127).all() == white
+    mixed = read_mask(masks_dir / "0002.png")
     assert scale(mixed) is mixed
 
 

@@ -95,7 +95,7 @@ def test_without_arguments_all_weights_on_all_test_sets(place, capsys):
     ]
     maps = sorted(path.relative_to(place).as_posix() for path in (place / "maps").rglob("*.png"))
     assert len(maps) == 3 * 2 * 8 and maps[0] == "maps/FS-SCFNet/ECSSD/0001.png"
-    assert read_mask(place / maps[0])[0].shape == (40, 60)
+    assert read_mask(place / maps[0]).shape == (40, 60)
     scores = json.loads((place / "scores" / "KD-SCFNet_STB.json").read_text())
     assert scores["weights"] == "weights/KD-SCFNet_STB.safetensors" and scores["size"] == 384
     assert list(scores["sets"]) == ["ECSSD", "PASCAL-S"] and scores["sets"]["ECSSD"]["images"] == 8
@@ -383,7 +383,7 @@ def test_twenty_kills_leave_whole_maps_only_and_the_next_run_goes_on(place):
         killed += os.WIFSIGNALED(int(runner.stdout.readline()))
         found = times(folder) if folder.exists() else {}
         for path in folder.glob("*.png"):
-            assert read_mask(path)[0].shape == (120, 160)  # raises for a file that is not whole
+            assert read_mask(path).shape == (120, 160)  # raises for a file that is not whole
         assert seen.items() <= found.items()  # what was finished is not made again
         seen = found
         numbers.append(len(found))
@@ -427,8 +427,8 @@ def test_the_authors_weights_give_the_authors_maps(shared, place, monkeypatch, e
     weights = _few(shared, place)
     assert fast("--weights", str(weights), "--engine", engine) == 0
     for path in (place / "maps" / "scfnet_m3_authors_code" / "ECSSD").glob("*.png"):
-        authors = read_mask(shared / "golden" / "maps" / path.name)[0].astype(int)
-        assert np.abs(read_mask(path)[0] - authors).max() <= 1
+        authors = read_mask(shared / "golden" / "maps" / path.name).astype(int)
+        assert np.abs(read_mask(path) - authors).max() <= 1
     scores = json.loads((place / "scores" / "scfnet_m3_authors_code.json").read_text())
     assert scores["engine"] == engine
     # the mean over the maps of both engines, recorded with the authors' maps

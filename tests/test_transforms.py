@@ -151,7 +151,7 @@ def test_prepare_image_equals_the_recorded(shared, golden):
         assert np.abs(prepared[:, ::16, ::16] - recorded[name + "|image"]).max() <= 1e-4
         assert abs(prepared.mean() - mean) <= 1e-4 and abs(prepared.std() - std) <= 1e-4
         assert image.shape[:2] == (height, width)
-        levels = rounded_mean(read_mask(shared / "data" / "ECSSD" / "mask" / (name + ".png"))[0])
+        levels = rounded_mean(read_mask(shared / "data" / "ECSSD" / "mask" / (name + ".png")))
         assert abs(levels.mean() / 255 - mask) <= 1e-4
 
 

@@ -95,14 +95,14 @@ class TrainingSamples:
         drawn = draw(rng, image.shape[0], image.shape[1])
         target = None
         if self.targets is not None:
-            mask, _ = read_mask(self.targets[index])
+            mask = read_mask(self.targets[index])
             if not self.low_resolution:
                 expect_one_size(self.targets[index], mask.shape[1::-1], image.shape[1::-1])
             if self.table is not None:
                 mask = self.table[rounded_mean(mask)]
             target = apply_to_mask(mask, drawn, size, image.shape[:2])
             if self.maps:
-                beside = apply_to_mask(read_mask(self.maps[index])[0], drawn, size, image.shape[:2])
+                beside = apply_to_mask(read_mask(self.maps[index]), drawn, size, image.shape[:2])
                 target = np.concatenate([target, beside])
         return apply_to_image(image, drawn, size), target
 
