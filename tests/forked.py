@@ -79,6 +79,9 @@ def _start_server():
 def _become(words, log, settings, folder, namespace):
     """The process that was forked becomes the program."""
     os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # of its own children, as in a process of its own
+    # what a shell starts in the background is deaf to Ctrl-C, and hands that on
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if namespace is not None:
         from two_machines import enter
 

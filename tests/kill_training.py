@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
+from forked import Forked  # noqa: E402
 from training import SMALL, assert_same_run, make_set  # noqa: E402
 
 
@@ -67,16 +68,9 @@ def kill_often(data, output, workers, kills, number, epochs, seed=0, say=print):
     rng = random.Random(seed)
     hits = farthest = 0
     while True:
-        process = subprocess.Popen(
-            command(data, output, workers, epochs),
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            # what a shell starts in the background is deaf to Ctrl-C, and hands that on
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+        log = Path("%s.log" % output)
+        log.write_text("")
+        process = Forked(command(data, output, workers, epochs)[1:], log, environment())
         if hits < kills:
             # at a random moment between its first step and a few steps later; now and then while it starts
             target, deadline = farthest + rng.randint(1, 5), time.time() + 120
@@ -90,8 +84,7 @@ def kill_often(data, output, workers, kills, number, epochs, seed=0, say=print):
             if process.poll() is None:
                 hits += 1
                 process.send_signal(number)
-        out = process.communicate(timeout=300)[0].decode("utf-8", "replace")
-        code = process.returncode
+        code, out = process.wait(timeout=300), log.read_text(errors="replace")
         farthest = max(farthest, steps_done(output) - 1)
         if code == 0:
             return hits

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Forked
 from kill_training import command, environment, kill_often, steps_done
 from training import SMALL, assert_same_run, losses_of, run_small, said_by_train
 
@@ -251,17 +252,17 @@ def wait_for_steps(process, output, steps, seconds=240):
 
 def test_a_worker_that_dies_is_said_and_the_run_resumes(data, whole, tmp_path):
     # in a process of its own: Paddle's news of dead workers comes by a signal, at any moment
-    words = command(data, tmp_path / "run", 2, 40)
-    process = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    words, log = command(data, tmp_path / "run", 2, 40)[1:], tmp_path / "log"
+    process = Forked(words, log, environment())
     wait_for_steps(process, tmp_path / "run", 4)
     subprocess.run(["pkill", "-KILL", "-P", str(process.pid)], check=True)
-    out = process.communicate(timeout=120)[0].decode("utf-8", "replace").replace("\r", "\n")
+    code, out = process.wait(timeout=120), log.read_text(errors="replace")
     said = said_by_train(out)
-    assert process.returncode == 1 and len(said) == 1, out[-3000:]
+    assert code == 1 and len(said) == 1, out[-3000:]
     assert "a worker of the loader died" in said[0] and "--resume auto" in said[0]
     step = checkpoint.newest_checkpoint(str(tmp_path / "run" / "checkpoints"))["step"]
     assert step >= 2
-    process = subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Forked(words, log, environment())
     wait_for_steps(process, tmp_path / "run", step + 3)
     process.terminate()
     assert process.wait(timeout=120) == 130

@@ -15,6 +15,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from forked import Forked
 from kill_training import command, environment, steps_done
 from training import assert_same_run, run_small, said_by_train
 
@@ -367,13 +368,13 @@ def test_a_signal_that_ends_a_worker_too_is_a_stop(data, tmp_path, capsys, monke
 
 def test_a_signal_to_the_whole_group_saves_first(data, tmp_path):
     """What schedulers send, with workers at work."""
-    words = command(data, tmp_path / "run", 2, 40)
-    process = subprocess.Popen(
-        words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
+    log = tmp_path / "log"
+    process = Forked(command(data, tmp_path / "run", 2, 40)[1:], log, environment())
     deadline = time.time() + 120
     while steps_done(tmp_path / "run") < 3 and time.time() < deadline:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGTERM)
-    out = process.communicate(timeout=120)[0].decode("utf-8", "replace")  # and no worker holds its output
-    assert process.returncode == 130 and "the state is saved in" in out, out[-3000:]
+    code, out = process.wait(timeout=120), log.read_text(errors="replace")
+    assert code == 130 and "the state is saved in" in out, out[-3000:]
+    with pytest.raises(ProcessLookupError):  # no worker is left
+        os.killpg(process.pid, 0)
