@@ -54,6 +54,8 @@ def _overview():
 def main(argv=None):
     """Run one verb. Returns the exit code: 0 done; 2 wrong use or missing input; 1 anything else; 130 interrupted."""
     _open_missing_streams()
+    if hasattr(sys.stdout, "reconfigure"):  # names of files may hold what its encoding does not: escaped as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _main(list(sys.argv[1:] if argv is None else argv))
     except BrokenPipeError:  # whoever reads has seen enough, as in `kdscfnet weights list | head`

@@ -39,8 +39,7 @@ def add_arguments(parser):
 
 def run(args):
     from kdscfnet.evaluation.methods import score_methods
-    from kdscfnet.evaluation.options import ScoreOptions
-    from kdscfnet.evaluation.publish import publish
+    from kdscfnet.evaluation.publish import ScoreOptions, publish
 
     options = options_of(ScoreOptions, args)
     publish(*score_methods(args.maps, args.data, args.sets, options), options)

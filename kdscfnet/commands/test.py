@@ -32,8 +32,7 @@ def add_arguments(parser):
 def run(args):
     from kdscfnet.data.find import find_sets_to_test
     from kdscfnet.evaluation.model_scores import find_models, test_models
-    from kdscfnet.evaluation.options import ScoreOptions
-    from kdscfnet.evaluation.publish import publish
+    from kdscfnet.evaluation.publish import ScoreOptions, publish
 
     options = options_of(ScoreOptions, args)
     tested = test_models(find_models(args.weights), find_sets_to_test(args.data, args.sets), options)

@@ -34,10 +34,8 @@ def find_models(weights=None):
         if path is None or os.path.isdir(path):
             found += _in_folder(path)
             continue
-        item = resolve(path)  # a name of the release, too, as in predict
-        if item.kind != "scfnet":
-            raise UserError(item.problem or "%s holds %s, not a whole SCFNet" % (path, item.title))
-        found.append(item)
+        found.append(resolve(path))  # a name of the release, too, as in predict
+        found[-1].network()  # raises where it holds no whole SCFNet
     models = {}
     for item in found:
         names = item.name, "%s_%s" % (os.path.basename(item.home), item.name)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import html
 import io
 import re
-from dataclasses import dataclass, field
 
 from kdscfnet.evaluation.results import sets_of
 from kdscfnet.evaluation.scores import ALL_SCORES, MAE_SCORES
@@ -27,15 +27,8 @@ _HEADS = {
 _PLAIN, _HTML, _LATEX = range(3)
 
 
-@dataclass
-class Table:
-    """Cells are strings; `best` holds the (row, column) of figures to set in bold."""
-
-    title: str
-    header: list
-    rows: list
-    best: set = field(default_factory=set)
-    set_name: str = ""  # of a table of one set
+# Cells are strings. best: the (row, column) of figures to set in bold. set_name: of a table of one set, else "".
+Table = collections.namedtuple("Table", ["title", "header", "rows", "best", "set_name"])
 
 
 def mae_table(results):
