@@ -15,7 +15,10 @@ from dataclasses import asdict
 
 from kdscfnet.commands.flags import NETWORK, NETWORK_OPTIONS, add_flags
 from kdscfnet.errors import BadImageError, UserError
+from kdscfnet.files import write_bytes
+from kdscfnet.inference.record import FITS, STALE, Choice, Record, digest, fingerprint
 from kdscfnet.text import progress, say, say_once, shown_path
+from kdscfnet.weights import release
 
 
 def add_arguments(parser):
@@ -75,7 +78,6 @@ def run(args):
 
 def _predict(args, weight_file, made_by, settings, images, videos, left_out):
     """Make the results that are not there, or are not what is asked for any more. Returns the exit code."""
-    from kdscfnet.inference.record import Choice, Record
     from kdscfnet.shares import Meeting, Shares
 
     shares = Shares(args.part)
@@ -102,7 +104,6 @@ def _predict_share(args, weight_file, settings, shares, meeting, record, pending
     Returns the Report; in process 0 of a launch it is of what all have made.
     """
     from kdscfnet.inference.pipeline import Report, predict_files
-    from kdscfnet.inference.record import fingerprint
 
     images, videos = ([job for job in jobs if job.input in mine] for jobs in pending)
     total = len(pending[0]) + len(pending[1])
@@ -165,8 +166,6 @@ def _open(args, weight_file):
 
     predictor = Predictor(weight_file, args.backbone, args.engine, args.size, args.threads, args.device)
     if args.weights is None and weight_file.is_bundled:
-        from kdscfnet.weights import release
-
         say_once(release.bundled_notice())
     return predictor
 
@@ -178,11 +177,8 @@ def _where(predictor):
 
 
 def _video(predictor, job, args, settings, report, record, show_progress):
-    from kdscfnet.inference.record import FITS, STALE, fingerprint
-    from kdscfnet.inference.video import predict_video, remove_frames, say_what_lacks
+    from kdscfnet.inference.video import predict_video, remove_frames
 
-    if not args.frames:
-        say_what_lacks()
     try:
         source = fingerprint(job.input)
         if args.frames:
@@ -204,10 +200,8 @@ def _video(predictor, job, args, settings, report, record, show_progress):
 
 def _stream(args, weight_file, made_by, settings):
     """Standard input to standard output, or to the file that -o names."""
-    from kdscfnet.files import write_bytes
     from kdscfnet.images import decode_any
     from kdscfnet.inference import outputs
-    from kdscfnet.inference.record import STALE, Record, digest
 
     if len(made_by) > 1:
         raise UserError("standard input gives one result: name one kind with --save")

@@ -14,6 +14,7 @@ from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.images import HEIF_SUFFIXES, IMAGE_SUFFIXES, NO_FILE
 from kdscfnet.inference import outputs
 from kdscfnet.inference.pipeline import Job
+from kdscfnet.inference.video import result_suffix
 from kdscfnet.text import is_address
 
 # taken from folders; a file that is named itself may have any suffix
@@ -53,7 +54,7 @@ def plan_results(inputs, output, kinds, frames=False, left_out=None, background=
             raise UserError("%s is a file, and results go to a folder: choose another name for -o" % output)
         jobs = (
             [_job(item, output, {kind: outputs.SUFFIXES[kind] for kind in kinds}) for item in images],
-            [_job(item, output, dict.fromkeys(kinds, _video_suffix(item, frames))) for item in videos],
+            [_job(item, output, dict.fromkeys(kinds, "" if frames else result_suffix(item.path))) for item in videos],
         )
     read_too = [background] if background and os.path.exists(background) else []
     _refuse_overwriting(jobs[0] + jobs[1], jobs[1] if frames else (), read_too)
@@ -173,16 +174,14 @@ def _results_in(folder, output):
     return _real(output) if output and _inside(output, _real(folder)) else None
 
 
+_real_folder = functools.lru_cache(maxsize=1024)(os.path.realpath)
+
+
 def _real(path):
     folder, name = os.path.split(os.path.abspath(path))
     if not name or os.path.islink(path):
         return os.path.realpath(path)
     return os.path.join(_real_folder(folder), name)
-
-
-@functools.lru_cache(maxsize=1024)
-def _real_folder(folder):
-    return os.path.realpath(folder)
 
 
 def _check_single(images, videos, output, kinds, frames, opaque):
@@ -201,12 +200,6 @@ def _check_single(images, videos, output, kinds, frames, opaque):
         )
     else:
         outputs.suffix_of(output, kinds[0], opaque)
-
-
-def _video_suffix(item, frames):
-    from kdscfnet.inference.video import result_suffix
-
-    return "" if frames else result_suffix(item.path)
 
 
 def _job(item, output, suffixes):
