@@ -59,10 +59,9 @@ def run(args):
             raise UserError("there are no images among the inputs")
         for path in images:  # one that cannot be read is named before the first run
             read_any(path)
-        common = {"weights": weights, "backbone": args.backbone, "size": args.size, "device": args.device}
-        requests = [
-            dict(common, engine=engine, threads=number, images=images) for engine in engines for number in threads
-        ]
+        common = {key: getattr(args, key) for key in ("backbone", "size", "device")}
+        common.update(weights=weights, images=images)
+        requests = [dict(common, engine=engine, threads=number) for engine in engines for number in threads]
         results = measure_in_turns(requests, args.rounds)
     packages = installed()
     versions = {name: packages[name] for name in PACKAGES if name in packages}

@@ -22,9 +22,8 @@ SCORING = {
 }
 SCORING_OPTIONS = {
     "data": {"default": "data"},
-    "scores": {"default": "all", "choices": ("all", "mae")},
+    "scores": {"choices": ("all", "mae")},
     "threads": {"type": number(int, 1)},
-    "output": {"default": "."},
 }
 
 

@@ -139,11 +139,7 @@ def _e_of(background, foreground, counts):
 
 
 def s_measure(counts, saliency, levels, foreground, centre):
-    """S-measure with α = 0.5 (Fan et al., ICCV 2017), a float.
-
-    Args:
-        counts: int64 4×2×256, what `count_levels` counts in `levels` and `foreground` around `centre`.
-        saliency: float64 [256].
+    """S-measure with α = 0.5 (Fan et al., ICCV 2017), a float. counts: of `count_levels`, around `centre`.
 
     Where a part is undefined (a foreground of one pixel, an empty quadrant) the result is 0, as in pysodmetrics.
     """

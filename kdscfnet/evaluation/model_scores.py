@@ -31,13 +31,10 @@ def find_models(weights=None):
     """
     found = []
     for path in weights or [None]:
-        if path is None or os.path.isdir(path):
-            found += _in_folder(path)
-            continue
-        found.append(resolve(path))  # a name of the release, too, as in predict
-        found[-1].network()  # raises where it holds no whole SCFNet
+        found += _in_folder(path) if path is None or os.path.isdir(path) else [resolve(path)]
     models = {}
     for item in found:
+        item.network()  # raises where it holds no whole SCFNet
         names = item.name, "%s_%s" % (os.path.basename(item.home), item.name)
         free = [name for name in names if name not in models or os.path.samefile(models[name].path, item.path)]
         if not free:

@@ -100,10 +100,8 @@ def _section(table, results, shown):
             more = len(lines) - _MOST_NOTES
             items = "".join("<li>%s</li>" % html.escape(line) for line in lines[:_MOST_NOTES])
             items += "<li>… and %d more: see maps.csv</li>" % more if more > 0 else ""
-            parts.append(
-                "<details><summary>%s: %d notes on single maps</summary><ul>%s</ul></details>"
-                % (html.escape(result.title), len(lines), items)
-            )
+            listed = html.escape(result.title), len(lines), items
+            parts.append("<details><summary>%s: %d notes on single maps</summary><ul>%s</ul></details>" % listed)
     return "\n".join(parts + ["</section>"])
 
 

@@ -90,15 +90,10 @@ def evaluate(
 
 
 def score_pairs(pairs, problems, scores, resize, threads, title):
-    """Score pairs of map and mask on all cores.
+    """Score Pairs on all cores. Returns a SetScores.
 
-    Args:
-        pairs: list of Pair.
-        problems: what was found before; goes to the result's `left_out`.
-        scores: MAE_SCORES, ALL_SCORES, or () to read everything and only look for problems.
-        title: of the progress bar; None: no bar.
-
-    Returns a SetScores.
+    problems: what was found before; goes to the result's `left_out`. scores: MAE_SCORES, ALL_SCORES, or () to read
+    everything and only look for problems. title: of the progress bar; None: no bar.
     """
     result = SetScores()
     result.per_image, result.notes, result.left_out = [], [], list(problems)

@@ -145,13 +145,11 @@ def _walk(folder, avoid, left_out):
         left_out["linked folder"] += len(linked)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not _inside(os.path.join(parent, f), avoid))
         for name in sorted(name for name in files if not name.startswith(".")):
-            suffix = os.path.splitext(name)[1].lower()
-            if _is_wanted(os.path.join(parent, name)):
-                found.append(os.path.join(parent, name))
-            elif suffix in OTHER_PICTURES:
-                left_out[suffix] += 1
-            elif not suffix:
-                left_out["without suffix"] += 1
+            path, suffix = os.path.join(parent, name), os.path.splitext(name)[1].lower()
+            if _is_wanted(path):
+                found.append(path)
+            elif suffix in (*OTHER_PICTURES, ""):
+                left_out[suffix or "without suffix"] += 1
     return found
 
 
@@ -195,9 +193,8 @@ def _check_single(images, videos, output, kinds, frames, opaque):
         if suffix not in VIDEO_SUFFIXES or frames:
             raise UserError("%s cannot hold a video: name a folder or a file like out.mp4 for -o" % output)
     elif suffix in VIDEO_SUFFIXES:
-        raise UserError(
-            "%s is a video, and the input is an image: name a folder or a file like out.png for -o" % output
-        )
+        what = "%s is a video, and the input is an image: name a folder or a file like out.png for -o"
+        raise UserError(what % output)
     else:
         outputs.suffix_of(output, kinds[0], opaque)
 
@@ -221,14 +218,10 @@ def _refuse_overwriting(jobs, into_folders, read_too):
         for folder in job.outputs.values():
             inside = [path for real, path in inputs.items() if _inside(path, _real(folder))]
             if inside:
-                raise UserError(
-                    "the frames of %s would go to the folder %s, where the input %s is: choose another name for -o"
-                    % (job.input, folder, inside[0])
-                )
+                what = "the frames of %s would go to the folder %s, where the input %s is: choose another name for -o"
+                raise UserError(what % (job.input, folder, inside[0]))
     for job in jobs:
         for path in job.outputs.values():
             if _real(path) in inputs:
-                raise UserError(
-                    "the result %s would overwrite the input %s: choose another name for -o"
-                    % (path, inputs[_real(path)])
-                )
+                names = path, inputs[_real(path)]
+                raise UserError("the result %s would overwrite the input %s: choose another name for -o" % names)

@@ -205,18 +205,11 @@ def export_in_child(formats, weight_file, backbone, prefix, size=None):
     process crashed. Returns [(paths of the files, the sidecar)], one of each format.
     """
     prefix.parent.mkdir(parents=True, exist_ok=True)
+    arguments = {"formats": formats, "weights": weight_file.path, "backbone": backbone, "size": size}
+    on_cpu = {"CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryDirectory(prefix=".export-", dir=str(prefix.parent)) as folder:
         try:
-            made = in_child(
-                "kdscfnet.inference.export:export",
-                {"CUDA_VISIBLE_DEVICES": ""},
-                formats=formats,
-                weights=weight_file.path,
-                backbone=backbone,
-                folder=folder,
-                name=prefix.name,
-                size=size,
-            )
+            made = in_child("kdscfnet.inference.export:export", on_cpu, folder=folder, name=prefix.name, **arguments)
         except Crashed as crash:
             advice = "these versions fit: %s" % install_onnx()
             raise CannotExport("the network could not be exported (%s): %s" % (crash, advice))
