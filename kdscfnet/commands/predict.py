@@ -47,6 +47,7 @@ def run(args):
     warnings.filterwarnings("ignore", module=r"PIL\.")
     from kdscfnet.inference.inputs import plan_results
     from kdscfnet.inference.outputs import Settings, parse_background, parse_threshold
+    from kdscfnet.shares import Meeting, Shares
     from kdscfnet.weights.weightfile import resolve
 
     kinds = _kinds(args)
@@ -73,13 +74,6 @@ def run(args):
     if videos and not args.frames and (args.crop or "box" in kinds):
         what = "--crop gives every frame a size of its own" if args.crop else "boxes differ from frame to frame"
         raise UserError("%s: add --frames, or leave out %s" % (what, videos[0].input))
-    return _predict(args, weight_file, made_by, settings, images, videos, left_out)
-
-
-def _predict(args, weight_file, made_by, settings, images, videos, left_out):
-    """Make the results that are not there, or are not what is asked for any more. Returns the exit code."""
-    from kdscfnet.shares import Meeting, Shares
-
     shares = Shares(args.part)
     is_file = any(args.output in job.outputs.values() for job in images + videos) and not os.path.isdir(args.output)
     folder = os.path.dirname(args.output) or "." if is_file else args.output  # of the results
@@ -141,8 +135,8 @@ def _predict_share(args, weight_file, settings, shares, meeting, record, pending
         if shares.together and shares.first:
             meeting.reach(1)
             for other in meeting.wait_for_others(show):
-                for kind, items in other.items():  # pairs come as lists by JSON
-                    getattr(report, kind).extend(tuple(item) if isinstance(item, list) else item for item in items)
+                for kind, items in other.items():
+                    getattr(report, kind).extend(items)
             bar.update(bar.total - bar.n)  # the last beats of the others may have been read before their end
     return report
 
@@ -153,8 +147,7 @@ def _kinds(args):
     of_cutouts = next((flag for flag in ("background", "crop") if getattr(args, flag)), None)
     text = ("cutout" if of_cutouts else "map") if args.save is None else args.save
     kinds = list(dict.fromkeys(kind.strip() for kind in text.split(",") if kind.strip()))
-    unknown = [kind for kind in kinds if kind not in outputs.KINDS]
-    if unknown or not kinds:
+    if not kinds or set(kinds) - set(outputs.KINDS):
         raise UserError("--save %s: choose from %s" % (text, ", ".join(outputs.KINDS)))
     if of_cutouts and "cutout" not in kinds:
         raise UserError("--%s is for cut-outs: add cutout to --save %s" % (of_cutouts, text))

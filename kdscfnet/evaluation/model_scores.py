@@ -144,6 +144,8 @@ def _expect_masks(image_sets, options):
 
 def _make_together(runs, shares, meeting, options):
     """Make the maps that are lacking, each process its share of every run. Yields a run when its share is made."""
+    from kdscfnet.inference.predictor import Predictor
+
     threads = shares.threads(options.threads)
     predictor = opened = None
     for stage, run in enumerate(runs, 1):
@@ -153,7 +155,10 @@ def _make_together(runs, shares, meeting, options):
         if run.todo():
             if opened != (run.name, run.engine):
                 predictor = None  # the network before goes before the next one comes
-                predictor, opened = _open(run, options.device, threads), (run.name, run.engine)
+                model, opened = run.model, (run.name, run.engine)
+                predictor = Predictor(model, model.backbone, run.engine, run.size, threads, options.device)
+                how = *predictor.size[::-1], predictor.engine, predictor.threads
+                say_once("%s: %s, %s at %d×%d, %s on %d threads" % (model.title, model.path, model.backbone, *how))
             if shares.first:
                 run.prepare(predictor)
             lacking, mine, before = run.lacking(), set(shares.mine(run.set.images)), meeting.done_by_all()
@@ -172,16 +177,6 @@ def _make_together(runs, shares, meeting, options):
             say_once("%s: all %d maps are there already (%s)" % (run.where, len(run.set), run.folder))
             meeting.reach(stage)
         yield run
-
-
-def _open(run, device, threads):
-    from kdscfnet.inference.predictor import Predictor
-
-    model = run.model
-    predictor = Predictor(model, model.backbone, run.engine, run.size, threads, device)
-    what = model.title, model.path, model.backbone, *predictor.size[::-1], predictor.engine, predictor.threads
-    say_once("%s: %s, %s at %d×%d, %s on %d threads" % what)
-    return predictor
 
 
 class ModelOnSet:
