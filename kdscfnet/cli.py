@@ -14,7 +14,7 @@ from kdscfnet.errors import MachineError, UserError
 from kdscfnet.text import begin
 
 # verb -> what `kdscfnet --help` says of it; the module is kdscfnet.commands.<verb>,
-# with add_arguments(parser) and run(args) -> exit code
+# with add_arguments(parser) and run(args) -> exit code, or None for 0
 VERBS = {
     "train": "train one of the paper's five systems, or the demo",
     "test": "weights and test sets to maps, scores and the paper's table",

@@ -71,7 +71,6 @@ def run(args):
     print(table(figures))
     if args.json:
         write_json(args.json, figures)
-    return 0
 
 
 def _engines(text, weights):

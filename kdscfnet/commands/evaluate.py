@@ -42,4 +42,3 @@ def run(args):
 
     options = options_of(ScoreOptions, args)
     publish(*score_methods(args.maps, args.data, args.sets, options), options)
-    return 0

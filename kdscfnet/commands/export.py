@@ -53,7 +53,6 @@ def run(args):
         print("  N × C × H × W       greatest difference to dygraph, of the logits' range")
         for row in sidecar["difference"]["measured"]:
             print("  %-18s  %.1e" % (" × ".join(map(str, row["shape"])), row["relative"]))
-    return 0
 
 
 def _prefix(output, name, formats):

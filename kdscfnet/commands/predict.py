@@ -45,12 +45,13 @@ def run(args):
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    from kdscfnet.data.names import counted
     from kdscfnet.inference.inputs import plan_results
-    from kdscfnet.inference.outputs import Settings, parse_background, parse_threshold
+    from kdscfnet.inference.outputs import KINDS, Settings, parse_background, parse_threshold
     from kdscfnet.shares import Meeting, Shares
     from kdscfnet.weights.weightfile import resolve
 
-    kinds = _kinds(args)
+    kinds = _kinds(args, KINDS)
     background = None if args.background is None else parse_background(args.background)
     settings = Settings(parse_threshold(args.threshold), background, args.crop, args.refine)
     if args.output == "":
@@ -89,7 +90,7 @@ def run(args):
             meeting.end(asdict(report))
             return 0  # process 0 tells for all: an exit code of 1 would let the launcher end it
         report.skipped += chosen.kept
-        return _summary(report, args, chosen, left_out)
+        return _summary(report, args, chosen, counted(left_out))
 
 
 def _predict_share(args, weight_file, settings, shares, meeting, record, pending, mine):
@@ -141,14 +142,12 @@ def _predict_share(args, weight_file, settings, shares, meeting, record, pending
     return report
 
 
-def _kinds(args):
-    from kdscfnet.inference import outputs
-
+def _kinds(args, known):
     of_cutouts = next((flag for flag in ("background", "crop") if getattr(args, flag)), None)
     text = ("cutout" if of_cutouts else "map") if args.save is None else args.save
     kinds = list(dict.fromkeys(kind.strip() for kind in text.split(",") if kind.strip()))
-    if not kinds or set(kinds) - set(outputs.KINDS):
-        raise UserError("--save %s: choose from %s" % (text, ", ".join(outputs.KINDS)))
+    if not kinds or set(kinds) - set(known):
+        raise UserError("--save %s: choose from %s" % (text, ", ".join(known)))
     if of_cutouts and "cutout" not in kinds:
         raise UserError("--%s is for cut-outs: add cutout to --save %s" % (of_cutouts, text))
     return kinds
@@ -239,8 +238,6 @@ def _stream(args, weight_file, made_by, settings):
 
 
 def _summary(report, args, chosen, left_out):
-    from kdscfnet.data.names import counted
-
     for path, note in report.notes:
         print("  %s: %s" % (shown_path(path), note), file=sys.stderr)
     for path, reason in report.failed:
@@ -254,6 +251,6 @@ def _summary(report, args, chosen, left_out):
     if chosen.unknown:
         parts.append("%d results of unknown weights and settings kept" % chosen.unknown)
     say("%s; results: %s" % (", ".join(parts), shown_path(args.output)), failure=bool(report.failed))
-    if any(left_out.values()):
-        say("left out: " + counted(left_out))
+    if left_out:
+        say("left out: " + left_out)
     return 1 if report.failed else 0

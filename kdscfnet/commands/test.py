@@ -38,4 +38,3 @@ def run(args):
     tested = test_models(find_models(args.weights), find_sets_to_test(args.data, args.sets), options)
     if tested is not None:  # None in the processes that made maps for the first one
         publish(*tested, options)
-    return 0
