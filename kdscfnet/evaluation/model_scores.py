@@ -9,7 +9,7 @@ from kdscfnet.data.find import no_masks
 from kdscfnet.data.names import list_images
 from kdscfnet.errors import UserError
 from kdscfnet.evaluation.pairs import MISSING_MAP, MISSING_MASK, UNREADABLE, Problem, pair_up
-from kdscfnet.evaluation.publish import check, with_scores
+from kdscfnet.evaluation.publish import check
 from kdscfnet.evaluation.results import Result, made_by, write_scores
 from kdscfnet.evaluation.scores import SCORES, score_pairs
 from kdscfnet.files import remove_leftovers, write_json
@@ -117,9 +117,7 @@ def test_models(models, image_sets, options):
                 run.failed.update(failed)
     for run in runs if shares.together else ():
         score(run)
-    check(problems, options)
-    if any(image_set.masks for image_set in image_sets):
-        with_scores(list(results.values()))
+    check(problems, options, results.values() if any(image_set.masks for image_set in image_sets) else ())
     return list(results.values()), remarks
 
 

@@ -36,16 +36,12 @@ class ScoreOptions:
     overwrite: bool = False
 
 
-def with_scores(results):
-    """The results; raises UserError where nothing at all was scored."""
-    if not any(scores["images"] for result in results for scores in result.sets.values()):
-        raise UserError("nothing could be scored: see the list above")
-    return results
-
-
-def check(problems, options):
+def check(problems, options, results=()):
     """List the problems on standard error, many of a kind in output/report/problems.txt; raise MismatchError unless
-    allow_missing. `problems`: {what was scored: list of Problem}; `options`: ScoreOptions."""
+    allow_missing, and UserError where there are `results` and nothing at all was scored.
+
+    problems: {what was scored: list of Problem}. options: ScoreOptions.
+    """
     cut, path = False, os.path.normpath(os.path.join(options.output, "report", "problems.txt"))
     for where, of_set in problems.items():
         for kind in dict.fromkeys(problem.kind for problem in of_set):
@@ -63,6 +59,8 @@ def check(problems, options):
         os.unlink(path)  # of an earlier run
     if problems and not options.allow_missing:
         raise MismatchError(problems)
+    if results and not any(scores["images"] for result in results for scores in result.sets.values()):
+        raise UserError("nothing could be scored: see the list above")
 
 
 def publish(results, warnings, options):
