@@ -145,7 +145,7 @@ def published(name):
 def _result_of(method, folders):
     """An empty Result of a method's maps, with what made them where `kdscfnet test` recorded one thing for all."""
     entry = published(method)
-    result = Result(method, entry.title if entry else "", paper=entry.mae if entry else {})
+    result = Result(method, entry.title if entry else method, paper=entry.mae if entry else {})
     result.details["maps"] = os.path.dirname(next(iter(folders.values()))) or "."
     records = [made_by(folder) for folder in folders.values()]
     if all(records[0].get(key) and records[0][key] == r.get(key) for r in records for key in ("sha256", "size")):

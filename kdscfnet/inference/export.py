@@ -148,11 +148,10 @@ def _load(weights, backbone):
         def forward(self, image):
             return self.model(image)[0]
 
-    model = SCFNet(backbone)
-    load_weights(model, weights)
-    model = Finest(model)
-    model.eval()
-    return model
+    network = Finest(SCFNet(backbone))
+    load_weights(network.model, weights)
+    network.eval()
+    return network
 
 
 def _save_static(network, prefix, size):
