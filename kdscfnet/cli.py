@@ -14,7 +14,7 @@ from kdscfnet.errors import MachineError, UserError
 from kdscfnet.text import begin
 
 # verb -> what `kdscfnet --help` says of it; the module is kdscfnet.commands.<verb>,
-# with add_arguments(parser) and run(args) -> exit code
+# with add_arguments(parser) and run(args) -> exit code, or None for 0
 VERBS = {
     "train": "train one of the paper's five systems, or the demo",
     "test": "weights and test sets to maps, scores and the paper's table",
@@ -54,6 +54,8 @@ def _overview():
 def main(argv=None):
     """Run one verb. Returns the exit code: 0 done; 2 wrong use or missing input; 1 anything else; 130 interrupted."""
     _open_missing_streams()
+    if hasattr(sys.stdout, "reconfigure"):  # names of files may hold what its encoding does not: escaped as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _main(list(sys.argv[1:] if argv is None else argv))
     except BrokenPipeError:  # whoever reads has seen enough, as in `kdscfnet weights list | head`

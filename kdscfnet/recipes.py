@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BACKBONES = ("mobilenetv3", "resnet50", "swin_b")
+ENGINES = ("auto", "onnxruntime", "paddle")  # what runs a network
 
 
 def all_sizes(sizes, early_sizes):

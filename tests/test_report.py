@@ -23,6 +23,7 @@ def results(tmp_path_factory):
     good, poor = (
         Result(
             "FS-SCFNet",
+            "FS-SCFNet",
             paper={"ECSSD": 0.039, "HKU-IS": 0.031},
             weights="weights/FS-SCFNet.pdparams",
             details={"size": 352, "sha256": "ab" * 32},
@@ -124,7 +125,7 @@ def test_examples_are_the_best_the_median_and_the_worst(results):
 def test_few_maps_make_a_small_grid(tmp_path, number):
     masks = scored_set.make_data(tmp_path / "ECSSD", scored_set.NAMES[:number])
     scored_set.make_maps(tmp_path / "maps", masks)
-    result = Result("few", sets={"ECSSD": kdscfnet.evaluate(tmp_path / "maps", tmp_path / "ECSSD" / "mask")})
+    result = Result("few", "few", sets={"ECSSD": kdscfnet.evaluate(tmp_path / "maps", tmp_path / "ECSSD" / "mask")})
     chosen = pictures.choose_examples([result], "ECSSD")
     names = sum(chosen.values(), [])
     assert len(set(names)) == len(names) == min(number, 3)
@@ -142,7 +143,7 @@ def test_curves_show_every_method_and_the_thresholds_the_right_way_round(results
     assert y.max() == scores["maxF"] and x[np.argmax(y)] not in (0, 255)
     everything_salient = list(x).index(0)  # at threshold 0 every pixel is: precision is the share of the foreground
     assert scores.curves["recall"][everything_salient] == 1
-    assert pictures.curves([Result("mae", sets={"ECSSD": _mae_only(results)})], "ECSSD", "pr") is None
+    assert pictures.curves([Result("mae", "mae", sets={"ECSSD": _mae_only(results)})], "ECSSD", "pr") is None
 
 
 def _mae_only(results):
@@ -155,7 +156,7 @@ def test_pictures_of_an_earlier_report_go(results, tmp_path):
     write_report(results, str(tmp_path))
     for name in ("notes-f.png", "notes.txt"):  # somebody else's
         (tmp_path / name).write_bytes(b"mine")
-    write_report([Result("mae", sets={"ECSSD": _mae_only(results)})], str(tmp_path))
+    write_report([Result("mae", "mae", sets={"ECSSD": _mae_only(results)})], str(tmp_path))
     pictures_left = sorted(path.name for path in tmp_path.iterdir() if path.suffix in (".png", ".pdf"))
     assert pictures_left == ["ECSSD-maps.png", "notes-f.png"] and (tmp_path / "notes.txt").exists()
 
@@ -168,7 +169,7 @@ def test_dollar_signs_in_names_are_no_formulas(tmp_path):
     results = []
     for method in ("_m$_$", "other$^$"):
         scored_set.make_maps(tmp_path / method, masks)
-        results.append(Result(method, sets={"S$_$": kdscfnet.evaluate(tmp_path / method, root)}))
+        results.append(Result(method, method, sets={"S$_$": kdscfnet.evaluate(tmp_path / method, root)}))
     (tmp_path / "other$^$" / "plain.png").unlink()
     results[1].sets["S$_$"] = kdscfnet.evaluate(tmp_path / "other$^$", root, allow_missing=True)
     write_report(results, str(tmp_path / "report"))  # draws all of them

@@ -22,9 +22,8 @@ SCORING = {
 }
 SCORING_OPTIONS = {
     "data": {"default": "data"},
-    "scores": {"default": "all", "choices": ("all", "mae")},
+    "scores": {"choices": ("all", "mae")},
     "threads": {"type": number(int, 1)},
-    "output": {"default": "."},
 }
 
 
@@ -39,9 +38,7 @@ def add_arguments(parser):
 
 def run(args):
     from kdscfnet.evaluation.methods import score_methods
-    from kdscfnet.evaluation.options import ScoreOptions
-    from kdscfnet.evaluation.publish import publish
+    from kdscfnet.evaluation.publish import ScoreOptions, publish
 
     options = options_of(ScoreOptions, args)
     publish(*score_methods(args.maps, args.data, args.sets, options), options)
-    return 0

@@ -33,9 +33,7 @@ def run(args):
     from kdscfnet.inference.networks import export_in_child
     from kdscfnet.weights.weightfile import as_size, resolve
 
-    size = None
-    if args.size:
-        size = as_size("x".join(args.size), "--size")  # height and width may also stand apart
+    size = as_size("x".join(args.size), "--size") if args.size else None  # height and width may also stand apart
     formats = ("onnx", "paddle") if args.format == "both" else (args.format,)
     weights = resolve(args.weights)
     if weights.kind == "exported":
@@ -55,7 +53,6 @@ def run(args):
         print("  N × C × H × W       greatest difference to dygraph, of the logits' range")
         for row in sidecar["difference"]["measured"]:
             print("  %-18s  %.1e" % (" × ".join(map(str, row["shape"])), row["relative"]))
-    return 0
 
 
 def _prefix(output, name, formats):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 
-from kdscfnet.recipes import BACKBONES
+from kdscfnet.recipes import BACKBONES, ENGINES
 
 
 def add_flags(parser, texts, **options):
@@ -61,7 +61,7 @@ def numbers(text):
 
 
 BACKBONE = {"default": "auto", "choices": ("auto", *BACKBONES)}
-ENGINE = {"default": "auto", "choices": ("auto", "onnxruntime", "paddle")}
+ENGINE = {"default": "auto", "choices": ENGINES}
 
 # What `predict` and `benchmark` let a user choose of the network
 NETWORK = {

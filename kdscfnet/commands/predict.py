@@ -15,7 +15,10 @@ from dataclasses import asdict
 
 from kdscfnet.commands.flags import NETWORK, NETWORK_OPTIONS, add_flags
 from kdscfnet.errors import BadImageError, UserError
+from kdscfnet.files import write_bytes
+from kdscfnet.inference.record import FITS, STALE, Choice, Record, digest, fingerprint
 from kdscfnet.text import progress, say, say_once, shown_path
+from kdscfnet.weights import release
 
 
 def add_arguments(parser):
@@ -42,11 +45,13 @@ def run(args):
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    from kdscfnet.data.names import counted
     from kdscfnet.inference.inputs import plan_results
-    from kdscfnet.inference.outputs import Settings, parse_background, parse_threshold
+    from kdscfnet.inference.outputs import KINDS, Settings, parse_background, parse_threshold
+    from kdscfnet.shares import Meeting, Shares
     from kdscfnet.weights.weightfile import resolve
 
-    kinds = _kinds(args)
+    kinds = _kinds(args, KINDS)
     background = None if args.background is None else parse_background(args.background)
     settings = Settings(parse_threshold(args.threshold), background, args.crop, args.refine)
     if args.output == "":
@@ -70,14 +75,6 @@ def run(args):
     if videos and not args.frames and (args.crop or "box" in kinds):
         what = "--crop gives every frame a size of its own" if args.crop else "boxes differ from frame to frame"
         raise UserError("%s: add --frames, or leave out %s" % (what, videos[0].input))
-    return _predict(args, weight_file, made_by, settings, images, videos, left_out)
-
-
-def _predict(args, weight_file, made_by, settings, images, videos, left_out):
-    """Make the results that are not there, or are not what is asked for any more. Returns the exit code."""
-    from kdscfnet.inference.record import Choice, Record
-    from kdscfnet.shares import Meeting, Shares
-
     shares = Shares(args.part)
     is_file = any(args.output in job.outputs.values() for job in images + videos) and not os.path.isdir(args.output)
     folder = os.path.dirname(args.output) or "." if is_file else args.output  # of the results
@@ -93,7 +90,7 @@ def _predict(args, weight_file, made_by, settings, images, videos, left_out):
             meeting.end(asdict(report))
             return 0  # process 0 tells for all: an exit code of 1 would let the launcher end it
         report.skipped += chosen.kept
-        return _summary(report, args, chosen, left_out)
+        return _summary(report, args, chosen, counted(left_out))
 
 
 def _predict_share(args, weight_file, settings, shares, meeting, record, pending, mine):
@@ -102,7 +99,6 @@ def _predict_share(args, weight_file, settings, shares, meeting, record, pending
     Returns the Report; in process 0 of a launch it is of what all have made.
     """
     from kdscfnet.inference.pipeline import Report, predict_files
-    from kdscfnet.inference.record import fingerprint
 
     images, videos = ([job for job in jobs if job.input in mine] for jobs in pending)
     total = len(pending[0]) + len(pending[1])
@@ -140,21 +136,18 @@ def _predict_share(args, weight_file, settings, shares, meeting, record, pending
         if shares.together and shares.first:
             meeting.reach(1)
             for other in meeting.wait_for_others(show):
-                for kind, items in other.items():  # pairs come as lists by JSON
-                    getattr(report, kind).extend(tuple(item) if isinstance(item, list) else item for item in items)
+                for kind, items in other.items():
+                    getattr(report, kind).extend(items)
             bar.update(bar.total - bar.n)  # the last beats of the others may have been read before their end
     return report
 
 
-def _kinds(args):
-    from kdscfnet.inference import outputs
-
+def _kinds(args, known):
     of_cutouts = next((flag for flag in ("background", "crop") if getattr(args, flag)), None)
     text = ("cutout" if of_cutouts else "map") if args.save is None else args.save
     kinds = list(dict.fromkeys(kind.strip() for kind in text.split(",") if kind.strip()))
-    unknown = [kind for kind in kinds if kind not in outputs.KINDS]
-    if unknown or not kinds:
-        raise UserError("--save %s: choose from %s" % (text, ", ".join(outputs.KINDS)))
+    if not kinds or set(kinds) - set(known):
+        raise UserError("--save %s: choose from %s" % (text, ", ".join(known)))
     if of_cutouts and "cutout" not in kinds:
         raise UserError("--%s is for cut-outs: add cutout to --save %s" % (of_cutouts, text))
     return kinds
@@ -165,8 +158,6 @@ def _open(args, weight_file):
 
     predictor = Predictor(weight_file, args.backbone, args.engine, args.size, args.threads, args.device)
     if args.weights is None and weight_file.is_bundled:
-        from kdscfnet.weights import release
-
         say_once(release.bundled_notice())
     return predictor
 
@@ -178,11 +169,8 @@ def _where(predictor):
 
 
 def _video(predictor, job, args, settings, report, record, show_progress):
-    from kdscfnet.inference.record import FITS, STALE, fingerprint
-    from kdscfnet.inference.video import predict_video, remove_frames, say_what_lacks
+    from kdscfnet.inference.video import predict_video, remove_frames
 
-    if not args.frames:
-        say_what_lacks()
     try:
         source = fingerprint(job.input)
         if args.frames:
@@ -204,10 +192,8 @@ def _video(predictor, job, args, settings, report, record, show_progress):
 
 def _stream(args, weight_file, made_by, settings):
     """Standard input to standard output, or to the file that -o names."""
-    from kdscfnet.files import write_bytes
     from kdscfnet.images import decode_any
     from kdscfnet.inference import outputs
-    from kdscfnet.inference.record import STALE, Record, digest
 
     if len(made_by) > 1:
         raise UserError("standard input gives one result: name one kind with --save")
@@ -252,8 +238,6 @@ def _stream(args, weight_file, made_by, settings):
 
 
 def _summary(report, args, chosen, left_out):
-    from kdscfnet.data.names import counted
-
     for path, note in report.notes:
         print("  %s: %s" % (shown_path(path), note), file=sys.stderr)
     for path, reason in report.failed:
@@ -267,6 +251,6 @@ def _summary(report, args, chosen, left_out):
     if chosen.unknown:
         parts.append("%d results of unknown weights and settings kept" % chosen.unknown)
     say("%s; results: %s" % (", ".join(parts), shown_path(args.output)), failure=bool(report.failed))
-    if any(left_out.values()):
-        say("left out: " + counted(left_out))
+    if left_out:
+        say("left out: " + left_out)
     return 1 if report.failed else 0

@@ -32,11 +32,9 @@ def add_arguments(parser):
 def run(args):
     from kdscfnet.data.find import find_sets_to_test
     from kdscfnet.evaluation.model_scores import find_models, test_models
-    from kdscfnet.evaluation.options import ScoreOptions
-    from kdscfnet.evaluation.publish import publish
+    from kdscfnet.evaluation.publish import ScoreOptions, publish
 
     options = options_of(ScoreOptions, args)
     tested = test_models(find_models(args.weights), find_sets_to_test(args.data, args.sets), options)
     if tested is not None:  # None in the processes that made maps for the first one
         publish(*tested, options)
-    return 0

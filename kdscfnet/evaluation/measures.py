@@ -139,11 +139,7 @@ def _e_of(background, foreground, counts):
 
 
 def s_measure(counts, saliency, levels, foreground, centre):
-    """S-measure with α = 0.5 (Fan et al., ICCV 2017), a float.
-
-    Args:
-        counts: int64 4×2×256, what `count_levels` counts in `levels` and `foreground` around `centre`.
-        saliency: float64 [256].
+    """S-measure with α = 0.5 (Fan et al., ICCV 2017), a float. counts: of `count_levels`, around `centre`.
 
     Where a part is undefined (a foreground of one pixel, an empty quadrant) the result is 0, as in pysodmetrics.
     """
@@ -198,8 +194,6 @@ def _ssim(counts, saliency, levels, foreground):
 _KERNEL = np.exp(-(np.arange(-3.0, 4.0) ** 2) / (2 * 5**2))  # the 7×7 Gaussian, σ = 5, is the product of two of these
 _KERNEL /= _KERNEL.sum()
 _FAR = 265**2  # squared distance in pixels: 0.5^(265 / 5) is 2^-53, nothing beside 2
-
-
 # float64: how much an error on the background weighs, by its squared distance from the foreground
 _IMPORTANCE = 2 - np.exp(np.log(0.5) / 5 * np.sqrt(np.arange(_FAR + 1)))
 _workspace = Scratch(most=1 << 26)  # new arrays of these sizes would cost as much as the work: page faults

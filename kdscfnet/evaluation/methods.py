@@ -12,7 +12,7 @@ from kdscfnet.data.names import bare, is_image, list_images, sub_folders
 from kdscfnet.data.sets import KNOWN_SETS, canonical_name
 from kdscfnet.errors import UserError
 from kdscfnet.evaluation.pairs import pair_up
-from kdscfnet.evaluation.publish import check, with_scores
+from kdscfnet.evaluation.publish import check
 from kdscfnet.evaluation.results import Result, made_by
 from kdscfnet.evaluation.scores import SCORES, score_pairs
 from kdscfnet.text import say
@@ -119,8 +119,8 @@ def score_methods(maps_folders, data, sets, options):
         if scored.left_out and image_set.masks:
             problems[where] = scored.left_out
         results[method].add(image_set, scored)
-    check(problems, options)
-    return with_scores(list(results.values())), warnings
+    check(problems, options, results.values())
+    return list(results.values()), warnings
 
 
 def _maps_without_masks(methods, image_sets, allow_missing):
@@ -145,7 +145,7 @@ def published(name):
 def _result_of(method, folders):
     """An empty Result of a method's maps, with what made them where `kdscfnet test` recorded one thing for all."""
     entry = published(method)
-    result = Result(method, entry.title if entry else "", paper=entry.mae if entry else {})
+    result = Result(method, entry.title if entry else method, paper=entry.mae if entry else {})
     result.details["maps"] = os.path.dirname(next(iter(folders.values()))) or "."
     records = [made_by(folder) for folder in folders.values()]
     if all(records[0].get(key) and records[0][key] == r.get(key) for r in records for key in ("sha256", "size")):

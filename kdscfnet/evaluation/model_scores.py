@@ -9,7 +9,7 @@ from kdscfnet.data.find import no_masks
 from kdscfnet.data.names import list_images
 from kdscfnet.errors import UserError
 from kdscfnet.evaluation.pairs import MISSING_MAP, MISSING_MASK, UNREADABLE, Problem, pair_up
-from kdscfnet.evaluation.publish import check, with_scores
+from kdscfnet.evaluation.publish import check
 from kdscfnet.evaluation.results import Result, made_by, write_scores
 from kdscfnet.evaluation.scores import SCORES, score_pairs
 from kdscfnet.files import remove_leftovers, write_json
@@ -31,15 +31,10 @@ def find_models(weights=None):
     """
     found = []
     for path in weights or [None]:
-        if path is None or os.path.isdir(path):
-            found += _in_folder(path)
-            continue
-        item = resolve(path)  # a name of the release, too, as in predict
-        if item.kind != "scfnet":
-            raise UserError(item.problem or "%s holds %s, not a whole SCFNet" % (path, item.title))
-        found.append(item)
+        found += _in_folder(path) if path is None or os.path.isdir(path) else [resolve(path)]
     models = {}
     for item in found:
+        item.network()  # raises where it holds no whole SCFNet
         names = item.name, "%s_%s" % (os.path.basename(item.home), item.name)
         free = [name for name in names if name not in models or os.path.samefile(models[name].path, item.path)]
         if not free:
@@ -85,53 +80,44 @@ def test_models(models, image_sets, options):
     Processes of paddle.distributed.launch make a share of the maps each. The first one scores all of them; the others
     return None.
     """
-    allow_missing, overwrite = options.allow_missing, options.overwrite
     remarks = _expect_masks(image_sets, options)
     runs = [ModelOnSet(name, model, image_set, options) for name, model in models.items() for image_set in image_sets]
     for run in runs:
         run.require_ours()
+    shares, results, problems = Shares(), {}, {}
 
-    shares = Shares()
-    if shares.together:
-        with Meeting(shares, options.output) as meeting:
-            _make_together(runs, shares, meeting, options.device, shares.threads(options.threads))
-        if not shares.first:
-            return None
-        overwrite = False  # every map is made, but of images that cannot be read, which are told below
-
-    results, problems = {}, {}
-    predictor = opened = None
-    for run in runs:
-        unread = {}
-        if run.todo or overwrite:
-            if opened != (run.name, run.engine):
-                predictor = None  # the network before goes before the next one comes
-                predictor, opened = _open(run, options.device, options.threads), (run.name, run.engine)
-            jobs = run.prepare(predictor)
-            lacking = _lacking(jobs)
-            if 0 < len(lacking) < len(jobs):
-                say("%s: %d maps were there already" % (run.where, len(jobs) - len(lacking)))
-            report = predict_files(predictor, lacking, title=run.where)
-            of_image = dict(zip(run.set.images, run.set.names))
-            for image, reason in report.failed:
-                unread[of_image[image]] = Problem(UNREADABLE, os.path.basename(image), reason)
-        else:
-            say("%s: all %d maps are there already (%s)" % (run.where, len(run.set), run.folder))
-        result = results.get(run.name) or results.setdefault(run.name, run.empty_result())
+    def score(run):
         pairs, misfits = pair_up(run.folder, run.set, empty=True)
+        unread = {
+            name: Problem(UNREADABLE, os.path.basename(image), run.failed[image])
+            for name, image in zip(run.set.names, run.set.images)
+            if image in run.failed
+        }
         told = MISSING_MAP if run.set.masks else MISSING_MASK  # by what is wrong with the image
         misfits = [unread.get(problem.name, problem) if problem.kind == told else problem for problem in misfits]
-        wanted = SCORES[options.scores] if allow_missing or not misfits else ()
+        wanted = SCORES[options.scores] if options.allow_missing or not misfits else ()
         scored = score_pairs(pairs, misfits, wanted, options.resize, options.threads, run.where if pairs else None)
         found = scored.left_out if run.set.masks else list(unread.values())  # all outputs say of sets without masks
         if found:
             problems[run.where] = found
-        if allow_missing or not scored.left_out:
+        result = results.setdefault(run.name, run.empty_result())
+        if options.allow_missing or not scored.left_out:
             result.add(run.set, scored)
             write_scores(result, os.path.join(options.output, "scores"))  # what is there stays if a later model fails
-    check(problems, options)
-    if any(image_set.masks for image_set in image_sets):
-        with_scores(list(results.values()))
+
+    with Meeting(shares, options.output) as meeting:
+        for run in _make_together(runs, shares, meeting, options):
+            if not shares.together:
+                score(run)
+        if not shares.first:
+            meeting.end([run.failed for run in runs])
+            return None
+        for failures in meeting.wait_for_others():
+            for run, failed in zip(runs, failures):
+                run.failed.update(failed)
+    for run in runs if shares.together else ():
+        score(run)
+    check(problems, options, results.values() if any(image_set.masks for image_set in image_sets) else ())
     return list(results.values()), remarks
 
 
@@ -154,49 +140,41 @@ def _expect_masks(image_sets, options):
     return remarks
 
 
-def _make_together(runs, shares, meeting, device, threads):
-    """Make the maps that are lacking, each process its share of every run; process 0 returns once all have."""
-    for stage, run in enumerate(runs, 1):
-        meeting.wait_for_first(stage)
-        if shares.first and not (run.todo or run.overwrite):
-            meeting.reach(stage)
-            continue
-        if not shares.first:
-            run.engine = made_by(run.folder).get("engine", run.engine)
-            if not shares.mine(run.set.names):
-                continue
-        predictor = _open(run, device, threads, shares.first)
-        jobs = shares.mine(run.prepare(predictor) if shares.first else run.jobs())
-        run.overwrite = False
-        with progress(total=len(run.lacking()), desc=run.where, disable=not shares.first) as bar:
-            before = meeting.done_by_all()
-            meeting.reach(stage)
-
-            def each(bar=bar, before=before):
-                meeting.done += 1
-                bar.update(min(meeting.done_by_all() - before, bar.total) - bar.n)
-
-            predict_files(predictor, _lacking(jobs), show_progress=False, each=each)
-        del predictor  # before the next network comes
-    if shares.first:
-        meeting.wait_for_others()
-    else:
-        meeting.end({})
-
-
-def _lacking(jobs):
-    return [job for job in jobs if not os.path.exists(job.outputs["map"])]
-
-
-def _open(run, device, threads, aloud=True):
+def _make_together(runs, shares, meeting, options):
+    """Make the maps that are lacking, each process its share of every run. Yields a run when its share is made."""
     from kdscfnet.inference.predictor import Predictor
 
-    model = run.model
-    predictor = Predictor(model, model.backbone, run.engine, run.size, threads, device)
-    if aloud:
-        what = model.title, model.path, model.backbone, *predictor.size[::-1], predictor.engine, predictor.threads
-        say("%s: %s, %s at %d×%d, %s on %d threads" % what)
-    return predictor
+    threads = shares.threads(options.threads)
+    predictor = opened = None
+    for stage, run in enumerate(runs, 1):
+        meeting.wait_for_first(stage)
+        if not shares.first:  # the first process has removed what is made again, and recorded the engine
+            run.overwrite, run.engine = False, made_by(run.folder).get("engine", run.engine)
+        if run.todo():
+            if opened != (run.name, run.engine):
+                predictor = None  # the network before goes before the next one comes
+                model, opened = run.model, (run.name, run.engine)
+                predictor = Predictor(model, model.backbone, run.engine, run.size, threads, options.device)
+                how = *predictor.size[::-1], predictor.engine, predictor.threads
+                say_once("%s: %s, %s at %d×%d, %s on %d threads" % (model.title, model.path, model.backbone, *how))
+            if shares.first:
+                run.prepare(predictor)
+            lacking, mine, before = run.lacking(), set(shares.mine(run.set.images)), meeting.done_by_all()
+            if len(lacking) < len(run.set):
+                say_once("%s: %d maps were there already" % (run.where, len(run.set) - len(lacking)))
+            meeting.reach(stage)
+            with progress(total=len(lacking), desc=run.where, disable=not shares.first) as bar:
+
+                def each(bar=bar, before=before):
+                    meeting.done += 1
+                    bar.update(min(meeting.done_by_all() - before, bar.total) - bar.n)
+
+                jobs = [job for job in lacking if job.input in mine]
+                run.failed.update(predict_files(predictor, jobs, show_progress=False, each=each).failed)
+        else:
+            say_once("%s: all %d maps are there already (%s)" % (run.where, len(run.set), run.folder))
+            meeting.reach(stage)
+        yield run
 
 
 class ModelOnSet:
@@ -212,6 +190,7 @@ class ModelOnSet:
         self.folder = os.path.normpath(os.path.join(options.output, "maps", name, image_set.name))
         self.size = plain_size(model.test_size(options.size))
         self.overwrite, self.engine = options.overwrite, options.engine
+        self.failed = {}  # path of an image that cannot be read -> why
         # an interrupted run goes on with the engine it began with
         if self.engine == "auto" and not self.overwrite:
             self.engine = made_by(self.folder).get("engine", "auto")
@@ -220,11 +199,10 @@ class ModelOnSet:
         """{name: path} of the maps that are there."""
         return list_images(self.folder) if os.path.isdir(self.folder) else {}
 
-    @property
     def todo(self):
-        """Whether maps are lacking, or are another engine's."""
+        """Whether maps are lacking, are another engine's, or are all made again."""
         others = self.engine != "auto" and made_by(self.folder).get("engine", self.engine) != self.engine
-        return others or bool(self.lacking())
+        return self.overwrite or others or bool(self.lacking())
 
     def empty_result(self):
         """The Result of the model, without scores; the maps are there, so their engine is known."""
@@ -248,18 +226,14 @@ class ModelOnSet:
         advice = "--overwrite makes them anew, --output DIR puts the new ones elsewhere"
         raise UserError("%s holds maps %s%s" % (self.folder, other, advice))
 
-    def jobs(self):
-        """What is to be predicted: a Job for every image, in their order."""
-        names_and_images = zip(self.set.names, self.set.images)
-        return [Job(image, {"map": os.path.join(self.folder, name + ".png")}) for name, image in names_and_images]
-
     def lacking(self):
-        """The names of the images without a map."""
-        present = self.present()
-        return [name for name in self.set.names if name not in present]
+        """What is to be predicted: a Job for every image without a map, in their order."""
+        present, names_and_images = self.present(), zip(self.set.names, self.set.images)
+        missing = [(name, image) for name, image in names_and_images if name not in present]
+        return [Job(image, {"map": os.path.join(self.folder, name + ".png")}) for name, image in missing]
 
     def prepare(self, predictor):
-        """Record what makes the maps, and remove those of another engine or run. Returns `jobs`."""
+        """Record what makes the maps, and remove those of another engine or run."""
         maker = {"sha256": self.model.sha256, "size": self.size, "engine": predictor.engine}
         recorded, present = made_by(self.folder), self.present()
         if self.overwrite or any(recorded.get(key) != value for key, value in maker.items()):
@@ -272,4 +246,3 @@ class ModelOnSet:
             write_json(self.folder + ".json", dict(weights=self.model.path, **maker))
         # temporary files of the last hour may be another process's
         remove_leftovers([parent for parent, _, _ in os.walk(self.folder)], 3600)
-        return self.jobs()

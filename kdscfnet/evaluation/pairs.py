@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import os
 from dataclasses import dataclass
@@ -21,14 +22,8 @@ _KINDS = {
 MISSING_MAP, MISSING_MASK, EXTRA_MAP, AMBIGUOUS, UNREADABLE, OTHER_SIZE = _KINDS
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One map and its mask: paths. `image` is None where there is none."""
-
-    name: str
-    map: str
-    mask: str
-    image: str = None
+# One map and its mask, and their image, None where there is none: paths.
+Pair = collections.namedtuple("Pair", ["name", "map", "mask", "image"])
 
 
 @dataclass(frozen=True)

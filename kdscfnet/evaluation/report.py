@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import datetime
 import html
 import os
+import re
 from string import Template
 
 import kdscfnet
@@ -50,21 +52,20 @@ def _pictures_of(name, results, folder):
         figure = pictures.curves(results, name, kind)
         if figure is not None:
             for form, dpi in (("png", 200), ("pdf", 150)):
-                write_bytes(_picture(folder, name, kind, form), pictures.encoded(figure, form, dpi))
+                write_bytes(_picture(folder, name, "%s.%s" % (kind, form)), pictures.encoded(figure, form, dpi))
             curves.append(_image(pictures.encoded(figure, "svg"), "svg+xml", "%s of %s" % (kind, name), "curve"))
     parts = ['<div class="curves">%s</div>' % "".join(curves)] if curves else []
     figure = pictures.grid(results, name)
     if figure is not None:
         data = pictures.encoded(figure, "png", dpi=130)
-        write_bytes(_picture(folder, name, "maps", "png"), data)
+        write_bytes(_picture(folder, name, "maps.png"), data)
         parts.append(_scrolled(_image(data, "png", "best, median and worst maps of %s" % name, "grid", figure)))
     return parts
 
 
-def _picture(folder, name, kind, form):
+def _picture(folder, name, ending):
     """The path of one of a set's pictures: `ECSSD-pr.png`."""
-    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-    return os.path.join(folder, "%s-%s.%s" % (name, kind, form))
+    return os.path.join(folder, "%s-%s" % (re.sub(r"[^\w.-]", "_", name), ending))
 
 
 def _remove_pictures(folder):
@@ -75,10 +76,9 @@ def _remove_pictures(folder):
     except (OSError, ValueError, csv.Error):
         return
     for name in names:
-        for kind, form in (("pr", "png"), ("pr", "pdf"), ("f", "png"), ("f", "pdf"), ("maps", "png")):
-            path = _picture(folder, name, kind, form)
-            if os.path.isfile(path):
-                os.unlink(path)
+        for ending in ("pr.png", "pr.pdf", "f.png", "f.pdf", "maps.png"):
+            with contextlib.suppress(OSError):  # it may have had no such picture
+                os.unlink(_picture(folder, name, ending))
 
 
 def _image(data, kind, alt, style, figure=None):
@@ -100,10 +100,8 @@ def _section(table, results, shown):
             more = len(lines) - _MOST_NOTES
             items = "".join("<li>%s</li>" % html.escape(line) for line in lines[:_MOST_NOTES])
             items += "<li>… and %d more: see maps.csv</li>" % more if more > 0 else ""
-            parts.append(
-                "<details><summary>%s: %d notes on single maps</summary><ul>%s</ul></details>"
-                % (html.escape(result.title), len(lines), items)
-            )
+            listed = html.escape(result.title), len(lines), items
+            parts.append("<details><summary>%s: %d notes on single maps</summary><ul>%s</ul></details>" % listed)
     return "\n".join(parts + ["</section>"])
 
 

@@ -15,14 +15,11 @@ class Result:
     """Scores of one model (or of somebody's maps) on some sets."""
 
     name: str  # of its files and folders
-    title: str = ""  # for people; default: the name
+    title: str  # for people
     sets: dict = field(default_factory=dict)  # set -> SetScores; last those of which nothing could be scored
     paper: dict = field(default_factory=dict)  # set -> the paper's MAE; {} where it is not a released model
     weights: str = None  # path; None where only maps are known
     details: dict = field(default_factory=dict)  # "size", "engine", "sha256", …
-
-    def __post_init__(self):
-        self.title = self.title or self.name
 
     def add(self, image_set, scores):
         """Put the scores of one set, an ImageSet, in."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import os
 import threading
-from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ from kdscfnet.data.check import target_levels
 from kdscfnet.data.find import find_masks
 from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.evaluation import measures
-from kdscfnet.evaluation.pairs import OTHER_SIZE, UNREADABLE, MismatchError, Pair, Problem, pair_up, summarise
+from kdscfnet.evaluation.pairs import OTHER_SIZE, UNREADABLE, MismatchError, Problem, pair_up, summarise
 from kdscfnet.images import read_levels
 from kdscfnet.text import progress
 from kdscfnet.threads import available_cores, in_order, one_opencv_thread
@@ -31,25 +31,15 @@ BLACK_MASK = "the mask is all black: F and weighted F are 0"
 WHITE_MASK = "the mask is all white"
 
 
-@dataclass(frozen=True)
-class MapScores:
-    """Scores of one map."""
-
-    pair: Pair
-    values: dict  # score -> float
-    curves: np.ndarray = None  # float64 4×256: precision, recall, F, E by THRESHOLDS; None for MAE alone
-    notes: tuple = ()
-
-    @property
-    def name(self):
-        return self.pair.name
+# Scores of one map. pair: a Pair, whose name it has. values: {score: float}. notes: list of texts.
+MapScores = collections.namedtuple("MapScores", ["name", "pair", "values", "notes"])
 
 
 class SetScores(dict):
     """Scores of one set of maps: {score: float, "images": int}, with more in the attributes.
 
     Attributes:
-        per_image: list of MapScores (without curves), in the set's order.
+        per_image: list of MapScores, in the set's order.
         curves: {"precision", "recall", "F", "E": float64 [256]}, means over the images by threshold, 255 first; {} for
             MAE alone.
         notes: list of (name, text): constant maps, masks of one value and the like, which have defined values.
@@ -100,15 +90,10 @@ def evaluate(
 
 
 def score_pairs(pairs, problems, scores, resize, threads, title):
-    """Score pairs of map and mask on all cores.
+    """Score Pairs on all cores. Returns a SetScores.
 
-    Args:
-        pairs: list of Pair.
-        problems: what was found before; goes to the result's `left_out`.
-        scores: MAE_SCORES, ALL_SCORES, or () to read everything and only look for problems.
-        title: of the progress bar; None: no bar.
-
-    Returns a SetScores.
+    problems: what was found before; goes to the result's `left_out`. scores: MAE_SCORES, ALL_SCORES, or () to read
+    everything and only look for problems. title: of the progress bar; None: no bar.
     """
     result = SetScores()
     result.per_image, result.notes, result.left_out = [], [], list(problems)
@@ -118,13 +103,13 @@ def score_pairs(pairs, problems, scores, resize, threads, title):
     work = functools.partial(score_pair, scores=scores, resize=resize, scale=Scale([pair.mask for pair in pairs]))
     with one_opencv_thread(), progress(total=len(pairs), desc=title, disable=title is None, unit=" maps") as bar:
         for _, outcome in in_order(work, pairs, cores, 16 * cores):
-            scored = outcome()
+            scored, of_map = outcome()
             if isinstance(scored, Problem):
                 result.left_out.append(scored)
             else:
-                if scored.curves is not None:
-                    curves += scored.curves
-                result.per_image.append(replace(scored, curves=None))
+                if of_map is not None:
+                    curves += of_map
+                result.per_image.append(scored)
                 result.notes += [(scored.name, note) for note in scored.notes]
             bar.update()
 
@@ -132,7 +117,7 @@ def score_pairs(pairs, problems, scores, resize, threads, title):
     if number:
         for name in scores:
             result[name] = float(np.mean([scored.values[name] for scored in result.per_image]))
-        if ALL_SCORES[-1] in scores:
+        if scores == ALL_SCORES:
             curves /= number
             result.curves = dict(zip(CURVES, curves))
             # of the mean curve: the best threshold is one for the whole set, not one for each image
@@ -164,27 +149,27 @@ class Scale:
 
 
 def score_pair(pair, scores, resize, scale):
-    """Score one Pair. Returns MapScores, or a Problem where that is not possible. With scores () it reads only.
+    """Score one Pair. With scores () it reads only. scale: of its set, a Scale.
 
-    scale: of its set, a Scale.
+    Returns (MapScores, or a Problem where that is not possible; curves as `score_map` has them).
     """
     try:
         mask, mask_notes = read_levels(pair.mask)
     except BadImageError as error:
-        return Problem(UNREADABLE, _file_of(pair, pair.mask), "mask: %s" % error.reason)
+        return Problem(UNREADABLE, _file_of(pair, pair.mask), "mask: %s" % error.reason), None
     try:
         levels, notes = read_levels(pair.map)
     except BadImageError as error:
-        return Problem(UNREADABLE, _file_of(pair, pair.map), error.reason)
+        return Problem(UNREADABLE, _file_of(pair, pair.map), error.reason), None
     mask = scale(mask)
     if levels.shape != mask.shape and not resize:
         sizes = levels.shape[1], levels.shape[0], mask.shape[1], mask.shape[0]
-        return Problem(OTHER_SIZE, _file_of(pair, pair.map), "%d×%d, its mask %d×%d" % sizes)
+        return Problem(OTHER_SIZE, _file_of(pair, pair.map), "%d×%d, its mask %d×%d" % sizes), None
     if not scores:
-        return MapScores(pair, {})
+        return MapScores(pair.name, pair, {}, []), None
     values, curves, more = score_map(levels, mask, scores)
     notes = ["map: " + note for note in notes] + ["mask: " + note for note in mask_notes] + more
-    return MapScores(pair, values, curves, tuple(notes))
+    return MapScores(pair.name, pair, values, notes), curves
 
 
 def _file_of(pair, path):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import html
 import io
 import re
-from dataclasses import dataclass, field
 
 from kdscfnet.evaluation.results import sets_of
 from kdscfnet.evaluation.scores import ALL_SCORES, MAE_SCORES
@@ -25,17 +25,12 @@ _HEADS = {
     "adpE": ("adpE", "E<sub>φ</sub> adp", r"$E_\phi^\mathrm{adp}$"),
 }
 _PLAIN, _HTML, _LATEX = range(3)
+_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # in LaTeX
+_ESCAPED = str.maketrans(dict(_SPECIAL, **{c: "\\" + c for c in "#$%&_{}"}))
 
 
-@dataclass
-class Table:
-    """Cells are strings; `best` holds the (row, column) of figures to set in bold."""
-
-    title: str
-    header: list
-    rows: list
-    best: set = field(default_factory=set)
-    set_name: str = ""  # of a table of one set
+# Cells are strings. best: the (row, column) of figures to set in bold. set_name: of a table of one set, else "".
+Table = collections.namedtuple("Table", ["title", "header", "rows", "best", "set_name"])
 
 
 def mae_table(results):
@@ -111,7 +106,7 @@ def as_markdown(table):
 
 def as_latex(table):
     """A booktabs table."""
-    begin = [r"\begin{table}[t]", r"\centering", r"\caption{%s}" % _escape_latex(table.title)]
+    begin = [r"\begin{table}[t]", r"\centering", r"\caption{%s}" % table.title.translate(_ESCAPED)]
     begin += [r"\begin{tabular}{l%s}" % ("r" * (len(table.header) - 1)), r"\toprule"]
     lines = [" & ".join(cells) + r" \\" for cells in _cells(table, _LATEX, r"\textbf{%s}", _latex_cell)]
     lines.insert(1, r"\midrule")
@@ -122,12 +117,7 @@ def as_latex(table):
 def _latex_cell(cell):
     if re.match(r"[+-]\d", cell):  # a difference: the sign is set as one
         return "$%s$%s" % (cell[0], cell[1:])
-    return "--" if cell == "-" else _escape_latex(cell)
-
-
-def _escape_latex(text):
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(c, "\\" + c if c in "#$%&_{}" else c) for c in text)
+    return "--" if cell == "-" else cell.translate(_ESCAPED)
 
 
 def as_html(table):

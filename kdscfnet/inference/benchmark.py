@@ -10,7 +10,17 @@ import sys
 import tempfile
 import time
 
+import cv2
 import numpy as np
+
+from kdscfnet.child import Crashed, in_child
+from kdscfnet.errors import UserError
+from kdscfnet.images import read_any
+from kdscfnet.inference import outputs
+from kdscfnet.inference.pipeline import predict_files
+from kdscfnet.inference.predictor import Predictor
+from kdscfnet.processing import prepare_image, to_map
+from kdscfnet.text import columns, progress
 
 STAGES = ("read", "prepare", "network", "finish", "write")
 
@@ -21,12 +31,6 @@ def measure(weights, backbone, engine, threads, size, images, device=None):
     Returns milliseconds per image for each of STAGES (medians), images per second one by one and overlapped, the
     engine's start in seconds, and the peak memory of the process in MB.
     """
-    from kdscfnet.images import read_any
-    from kdscfnet.inference import outputs
-    from kdscfnet.inference.pipeline import predict_files
-    from kdscfnet.inference.predictor import Predictor
-    from kdscfnet.processing import prepare_image, to_map
-
     start = time.perf_counter()
     predictor = Predictor(weights, backbone, engine, size, threads, device)
     predictor(np.zeros((64, 64, 3), np.uint8))
@@ -83,10 +87,40 @@ def median(results):
     return round(float(np.median(results)), 3) if isinstance(first, float) else first
 
 
+def measure_in_turns(requests, rounds):
+    """A row of medians for each request; the rounds take turns, each run is a process of its own."""
+    results = [[] for _ in requests]
+    with progress(total=rounds * len(requests), desc="benchmark", unit=" runs") as bar:
+        for _ in range(rounds):
+            for request, measured in zip(requests, results):
+                try:
+                    measured.append(in_child("kdscfnet.inference.benchmark:measure", **request))
+                except Crashed as crash:
+                    raise UserError("the run with %s failed: %s" % (request["engine"], crash))
+                bar.update()
+    return [median(measured) for measured in results]
+
+
+def table(figures):
+    """The figures as text: a row of medians for each engine and number of threads."""
+    rows = [
+        ("engine", "threads", *STAGES, "one by one", "overlapped", "memory", "start"),
+        ("", "", *("ms",) * len(STAGES), "images/s", "images/s", "MB", "s"),
+    ]
+    for row in figures["results"]:
+        memory = row["peak_memory_mb"]
+        speeds = "%.1f" % row["one_by_one_per_s"], "%.1f" % row["overlapped_per_s"]
+        times = ("%.2f" % row["milliseconds"][stage] for stage in STAGES)
+        last = "%.0f" % memory if memory else "-", "%.2f" % row["start_s"]
+        rows.append((row["engine"], "%d" % row["threads"], *times, *speeds, *last))
+    first, machine = figures["results"][0], figures["machine"]
+    what = figures["images"], figures["rounds"], first["backbone"], first["size"][1], first["size"][0]
+    summary = "%d images, %d rounds, medians; %s at %d×%d; %s, %d cores"
+    return "\n".join([*columns(rows), summary % (*what, machine["processor"], machine["cores"])])
+
+
 def make_photographs(folder, count):
     """Made-up pictures of 400×300, as hard to decode as photographs: blurred noise over soft shapes. Returns paths."""
-    import cv2
-
     rng = np.random.RandomState(0)
     paths = []
     for number in range(count):

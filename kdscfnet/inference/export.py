@@ -14,6 +14,7 @@ from kdscfnet.device import import_paddle
 from kdscfnet.errors import ExportDiffers
 from kdscfnet.files import file_sha256, write_json
 from kdscfnet.inference.onnx_file import FORMAT, CannotExport, open_session, require_exporter
+from kdscfnet.processing import MEAN, STD
 from kdscfnet.weights.weightfile import resolve
 
 OPSET = 14
@@ -64,8 +65,6 @@ def export(formats, weights, backbone, folder, name, size=None):
 
 def describe(weights, backbone, size, differences):
     """The sidecar: everything a program in another language needs to make the same maps."""
-    from kdscfnet.processing import MEAN, STD
-
     weights, resize = resolve(weights), {"step": "resize", "interpolation": "bilinear"}
     input_size = list(size or weights.test_size())
     return {
@@ -149,11 +148,10 @@ def _load(weights, backbone):
         def forward(self, image):
             return self.model(image)[0]
 
-    model = SCFNet(backbone)
-    load_weights(model, weights)
-    model = Finest(model)
-    model.eval()
-    return model
+    network = Finest(SCFNet(backbone))
+    load_weights(network.model, weights)
+    network.eval()
+    return network
 
 
 def _save_static(network, prefix, size):

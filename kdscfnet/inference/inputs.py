@@ -14,6 +14,7 @@ from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.images import HEIF_SUFFIXES, IMAGE_SUFFIXES, NO_FILE
 from kdscfnet.inference import outputs
 from kdscfnet.inference.pipeline import Job
+from kdscfnet.inference.video import result_suffix
 from kdscfnet.text import is_address
 
 # taken from folders; a file that is named itself may have any suffix
@@ -53,7 +54,7 @@ def plan_results(inputs, output, kinds, frames=False, left_out=None, background=
             raise UserError("%s is a file, and results go to a folder: choose another name for -o" % output)
         jobs = (
             [_job(item, output, {kind: outputs.SUFFIXES[kind] for kind in kinds}) for item in images],
-            [_job(item, output, dict.fromkeys(kinds, _video_suffix(item, frames))) for item in videos],
+            [_job(item, output, dict.fromkeys(kinds, "" if frames else result_suffix(item.path))) for item in videos],
         )
     read_too = [background] if background and os.path.exists(background) else []
     _refuse_overwriting(jobs[0] + jobs[1], jobs[1] if frames else (), read_too)
@@ -144,13 +145,11 @@ def _walk(folder, avoid, left_out):
         left_out["linked folder"] += len(linked)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not _inside(os.path.join(parent, f), avoid))
         for name in sorted(name for name in files if not name.startswith(".")):
-            suffix = os.path.splitext(name)[1].lower()
-            if _is_wanted(os.path.join(parent, name)):
-                found.append(os.path.join(parent, name))
-            elif suffix in OTHER_PICTURES:
-                left_out[suffix] += 1
-            elif not suffix:
-                left_out["without suffix"] += 1
+            path, suffix = os.path.join(parent, name), os.path.splitext(name)[1].lower()
+            if _is_wanted(path):
+                found.append(path)
+            elif suffix in (*OTHER_PICTURES, ""):
+                left_out[suffix or "without suffix"] += 1
     return found
 
 
@@ -173,16 +172,14 @@ def _results_in(folder, output):
     return _real(output) if output and _inside(output, _real(folder)) else None
 
 
+_real_folder = functools.lru_cache(maxsize=1024)(os.path.realpath)
+
+
 def _real(path):
     folder, name = os.path.split(os.path.abspath(path))
     if not name or os.path.islink(path):
         return os.path.realpath(path)
     return os.path.join(_real_folder(folder), name)
-
-
-@functools.lru_cache(maxsize=1024)
-def _real_folder(folder):
-    return os.path.realpath(folder)
 
 
 def _check_single(images, videos, output, kinds, frames, opaque):
@@ -196,17 +193,10 @@ def _check_single(images, videos, output, kinds, frames, opaque):
         if suffix not in VIDEO_SUFFIXES or frames:
             raise UserError("%s cannot hold a video: name a folder or a file like out.mp4 for -o" % output)
     elif suffix in VIDEO_SUFFIXES:
-        raise UserError(
-            "%s is a video, and the input is an image: name a folder or a file like out.png for -o" % output
-        )
+        what = "%s is a video, and the input is an image: name a folder or a file like out.png for -o"
+        raise UserError(what % output)
     else:
         outputs.suffix_of(output, kinds[0], opaque)
-
-
-def _video_suffix(item, frames):
-    from kdscfnet.inference.video import result_suffix
-
-    return "" if frames else result_suffix(item.path)
 
 
 def _job(item, output, suffixes):
@@ -228,14 +218,10 @@ def _refuse_overwriting(jobs, into_folders, read_too):
         for folder in job.outputs.values():
             inside = [path for real, path in inputs.items() if _inside(path, _real(folder))]
             if inside:
-                raise UserError(
-                    "the frames of %s would go to the folder %s, where the input %s is: choose another name for -o"
-                    % (job.input, folder, inside[0])
-                )
+                what = "the frames of %s would go to the folder %s, where the input %s is: choose another name for -o"
+                raise UserError(what % (job.input, folder, inside[0]))
     for job in jobs:
         for path in job.outputs.values():
             if _real(path) in inputs:
-                raise UserError(
-                    "the result %s would overwrite the input %s: choose another name for -o"
-                    % (path, inputs[_real(path)])
-                )
+                names = path, inputs[_real(path)]
+                raise UserError("the result %s would overwrite the input %s: choose another name for -o" % names)

@@ -16,16 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from kdscfnet.child import Crashed, in_child
-from kdscfnet.device import import_paddle, paddle_has_gpu
+from kdscfnet.device import import_paddle, paddle_has_gpu, select_device
 from kdscfnet.errors import ExportDiffers, UserError
 from kdscfnet.files import file_sha256, read_json_object, replace, write_error
 from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, open_session, require_exporter
+from kdscfnet.recipes import ENGINES
 from kdscfnet.text import say
 from kdscfnet.threads import available_cores
 from kdscfnet.weights.release import cache_folder
 from kdscfnet.weights.weightfile import resolve
 
-ENGINES = ("auto", "onnxruntime", "paddle")
 _CHUNK = 4  # images per call of ONNX Runtime
 
 
@@ -96,7 +96,6 @@ class PaddleNetwork:
             os.environ["FLAGS_paddle_num_threads"] = str(threads)
             os.environ.pop("OMP_NUM_THREADS", None)
         paddle = import_paddle(threads)
-        from kdscfnet.device import select_device
         from kdscfnet.models.scfnet import SCFNet
         from kdscfnet.weights.files import load_weights
 
@@ -206,18 +205,11 @@ def export_in_child(formats, weight_file, backbone, prefix, size=None):
     process crashed. Returns [(paths of the files, the sidecar)], one of each format.
     """
     prefix.parent.mkdir(parents=True, exist_ok=True)
+    arguments = {"formats": formats, "weights": weight_file.path, "backbone": backbone, "size": size}
+    on_cpu = {"CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryDirectory(prefix=".export-", dir=str(prefix.parent)) as folder:
         try:
-            made = in_child(
-                "kdscfnet.inference.export:export",
-                {"CUDA_VISIBLE_DEVICES": ""},
-                formats=formats,
-                weights=weight_file.path,
-                backbone=backbone,
-                folder=folder,
-                name=prefix.name,
-                size=size,
-            )
+            made = in_child("kdscfnet.inference.export:export", on_cpu, folder=folder, name=prefix.name, **arguments)
         except Crashed as crash:
             advice = "these versions fit: %s" % install_onnx()
             raise CannotExport("the network could not be exported (%s): %s" % (crash, advice))

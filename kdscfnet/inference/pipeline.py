@@ -32,13 +32,7 @@ class Report:
 
 
 def predict_files(
-    predictor,
-    jobs,
-    settings=outputs.USUAL,
-    title="predict",
-    show_progress=True,
-    made=lambda job: None,
-    each=lambda: None,
+    predictor, jobs, settings=outputs.USUAL, show_progress=True, made=lambda job: None, each=lambda: None
 ):
     """Make the results of many image files.
 
@@ -46,7 +40,7 @@ def predict_files(
         predictor: a Predictor; `predictor.threads` images are worked on at a time.
         jobs: Jobs, or (input path, {kind: output path}) pairs; kinds are outputs.KINDS.
         settings: how results are made of maps (outputs.Settings).
-        title, show_progress: the progress bar.
+        show_progress: whether there is a progress bar.
         made: called with a job when its results are whole, from any thread.
         each: called after every image that was done or has failed.
 
@@ -61,7 +55,7 @@ def predict_files(
         made(job)
         return note
 
-    with progress(total=len(jobs), desc=title, disable=not show_progress) as bar:
+    with progress(total=len(jobs), desc="predict", disable=not show_progress) as bar:
         for job, remark, note, failure in predict_stream(
             predictor, jobs, lambda job: read_any(job.input), finish, keep_image
         ):

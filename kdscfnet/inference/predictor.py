@@ -63,9 +63,8 @@ class Predictor:
         self.network.usual = self.size
         self.backbone, self.engine = self.network.backbone, self.network.name
         if self.network.size not in (None, self.size):
-            raise UserError(
-                "%s was exported for a size of %d×%d, not %d×%d" % ((self.weights,) + self.network.size + self.size)
-            )
+            sizes = *self.network.size, *self.size
+            raise UserError("%s was exported for a size of %d×%d, not %d×%d" % (self.weights, *sizes))
 
     def __call__(self, image: Any) -> np.ndarray:
         image = as_rgb_array(image)

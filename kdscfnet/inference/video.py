@@ -13,7 +13,6 @@ import math
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import tempfile
 
@@ -27,6 +26,10 @@ from kdscfnet.text import progress, say_once
 
 DEFAULT_RATE = 25.0  # frames a second, where a video does not say
 SAMPLE = 120  # frames whose times are looked at first
+NO_FFMPEG = (
+    "videos are written without ffmpeg: without sound, and browsers may not play them; install ffmpeg with libx264 "
+    "(apt install ffmpeg, brew install ffmpeg, conda install ffmpeg)"
+)
 # of ffmpeg, by the suffix of the result
 _CODECS = {
     **dict.fromkeys(
@@ -89,6 +92,8 @@ def predict_video(predictor, job, overwrite=False, settings=outputs.USUAL, frame
         pictures = outputs.render(job.outputs, image, saliency, settings)
         return {kind: _frame(picture) for kind, picture in pictures.items()}
 
+    if not frames and not ffmpeg():
+        say_once(NO_FFMPEG)
     with contextlib.ExitStack() as stack:
         capture = stack.enter_context(_opened(job.input))
         expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -179,7 +184,7 @@ def _measured_rate(capture, count):
     if len(times) < 3 or times[-1] <= times[0]:
         return 0.0, False
     steps = np.diff(times)
-    usual = statistics.median(steps)
+    usual = np.median(steps)
     # times in whole milliseconds, or a recorder that doubles one, are no varying rate
     varies = bool(usual > 0 and np.percentile(np.abs(steps - usual), 90) > max(0.3 * usual, 0.002))
     return (len(times) - 1) / (times[-1] - times[0]), varies
@@ -209,15 +214,6 @@ def ffmpeg():
         return None
     listed = subprocess.run([path, "-hide_banner", "-encoders"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return path if b" libx264 " in listed.stdout else None
-
-
-def say_what_lacks():
-    """Say, once, what results lack where there is no ffmpeg."""
-    if not ffmpeg():
-        say_once(
-            "videos are written without ffmpeg: without sound, and browsers may not play them; install ffmpeg with "
-            "libx264 (apt install ffmpeg, brew install ffmpeg, conda install ffmpeg)"
-        )
 
 
 class _Sink:
