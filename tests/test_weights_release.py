@@ -20,8 +20,8 @@ import kdscfnet
 from kdscfnet import cli, recipes
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.files import file_sha256
-from kdscfnet.weights import fetch, files, networks, release
-from kdscfnet.weights.fetch import load_backbone
+from kdscfnet.weights import download, files, networks, release
+from kdscfnet.weights.backbone import load_backbone
 from kdscfnet.weights.files import write_weights
 from kdscfnet.weights.weightfile import WeightFile, as_size, bundled, count_parameters, find_weights, resolve, verify
 
@@ -243,7 +243,7 @@ def test_backbone_auto(folder, model, imagenet, monkeypatch):
     it, fetched = folder.parent / "it.pdparams", folder.parent / "fetched.pdparams"
     write_weights(it, imagenet)
     shutil.copy(str(it), str(fetched))
-    monkeypatch.setattr(fetch, "fetch", lambda entry, *_, **__: asked.append(entry.file) or fetched)
+    monkeypatch.setattr(download, "fetch", lambda entry, *_, **__: asked.append(entry.file) or fetched)
     # the download comes last
     cleared()
     load_backbone(model, "auto")

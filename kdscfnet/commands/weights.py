@@ -8,7 +8,7 @@ import sys
 from kdscfnet.commands.flags import add_flags
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.text import amount, columns, shown_path
-from kdscfnet.weights import fetch, files, networks, release
+from kdscfnet.weights import backbone, files, networks, release
 from kdscfnet.weights.weightfile import WeightFile, bundled, verify
 
 
@@ -73,7 +73,7 @@ def print_list(args):
     rows.append(("",) * 8)
     for entry in published.backbones:
         known = state(entry)
-        cached = fetch.find_backbone(entry.backbone, args.weights_folder) if known != "here" else None
+        cached = backbone.find_backbone(entry.backbone, args.weights_folder) if known != "here" else None
         if cached:
             known = "found"
             notes.append("%s is found as %s" % (entry.file, shown_path(cached)))
@@ -110,6 +110,8 @@ def _what(item):
 
 def download(args):
     """Download entries of the release by name; goes on after a failure and reports all of them at the end."""
+    from kdscfnet.weights.download import fetch
+
     published = release.release()
     entries = []
     for name in args.names:
@@ -118,7 +120,7 @@ def download(args):
     problems = []
     for entry in entries:
         try:
-            path = fetch.fetch(entry, args.weights_folder, args.overwrite, args.mirror)
+            path = fetch(entry, args.weights_folder, args.overwrite, args.mirror)
         except WeightsError as error:
             problems.append(str(error))
             if len(entries) > 1:

@@ -1,6 +1,6 @@
 """The release as data: which weights exist, where they go, what is in the weights folder, and how to get the rest.
 
-Opens no weight file: kdscfnet/weights/weightfile.py says what one is, kdscfnet/weights/fetch.py downloads.
+Opens no weight file: kdscfnet/weights/weightfile.py says what one is, kdscfnet/weights/download.py downloads.
 """
 
 from __future__ import annotations
