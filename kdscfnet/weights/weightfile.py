@@ -67,7 +67,7 @@ class WeightFile:
         self.is_named, self.parameters, self.sidecar, self._sha256 = False, 0, {}, None
         try:
             self.kind = self._look()
-        except UserError as error:
+        except (UserError, OSError) as error:
             self.kind, self.problem = "broken", str(error)
 
     def __fspath__(self):
