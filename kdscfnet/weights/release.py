@@ -186,13 +186,6 @@ def how_to_get(entry, folder=None):
     return "get it from %s or from Baidu, %s (code %s), and %s" % (*links, where)
 
 
-def namesake(path):
-    """The entry, published or bundled, whose file has the name of `path`, suffix and all, or None. A .safetensors file
-    made from it shares its stem only, and not its bytes."""
-    name = Path(path).name.lower()
-    return next((entry for entry in release().entries if entry.file.lower() == name), None)
-
-
 def described(entry):
     """An entry for a message: `the published KD-SCFNet (R50)`."""
     return "the %s %s" % ("bundled" if entry in release().ours else "published", entry.title)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,27 +19,19 @@ LARGEST_SIZE = 8192
 
 def as_size(size, name="size is", smallest=1):
     """352, "352", "320x256" or (320, 256) → (height, width), integers. Raises UserError, which begins with `name`."""
-    parts = [size, size]
-    if isinstance(size, str):
-        parts = size.lower().replace("×", "x").split("x")
+    parts = size
+    if not isinstance(size, (list, tuple)):
+        parts = str(size).lower().replace("×", "x").split("x")
         parts = parts * 2 if len(parts) == 1 else parts
-    elif isinstance(size, (list, tuple)):
-        parts = size
     try:
-        sides = [int(side) if isinstance(side, str) else operator.index(side) for side in parts]
-    except (TypeError, ValueError):
+        sides = [int(str(side)) for side in parts]
+    except ValueError:
         sides = []
     if len(sides) != 2 or not smallest <= min(sides) <= max(sides) <= LARGEST_SIZE:
         most = " to %d" % LARGEST_SIZE if sides and max(sides) > LARGEST_SIZE else " or more"
         shown = size if name.startswith("-") else repr(size)  # a flag's text as it was given
         raise UserError("%s %s: %d%s, or HEIGHTxWIDTH" % (name, shown, smallest, most))
     return sides[0], sides[1]
-
-
-def plain_size(size):
-    """(height, width) as files and people write it: 352 for a square, [320, 256] otherwise."""
-    height, width = size
-    return height if height == width else [height, width]
 
 
 class WeightFile:
@@ -142,19 +133,11 @@ class WeightFile:
         run of `kdscfnet train` that wrote the file; the release; the sidecar of an exported network; the backbone."""
         if size is not None:
             return as_size(size)
-        ranked = (
-            self._size_of_run() if self.kind != "exported" else None,
-            self.entry.test_size if self.entry else None,
-            self.sidecar.get("test_size"),
-            384 if self.backbone == "swin_b" else 352,
-        )
-        return as_size(next(known for known in ranked if known))
-
-    def _size_of_run(self):
-        """The test size in run.json of the run in whose folder the file lies; None outside of one."""
-        size = read_json_object(os.path.join(self.home, "run.json")).get("test_size")
-        with contextlib.suppress(UserError):
-            return as_size(size) if type(size) in (int, list) else None
+        if self.kind != "exported":
+            with contextlib.suppress(UserError):  # outside of a run there is none
+                return as_size(read_json_object(os.path.join(self.home, "run.json")).get("test_size"))
+        published, usual = self.entry and self.entry.test_size, 384 if self.backbone == "swin_b" else 352
+        return as_size(published or self.sidecar.get("test_size") or usual)
 
 
 def resolve(weights=None):
@@ -222,17 +205,17 @@ def find_weights(folder=None, backbone=None, kind="scfnet"):
     return sorted(found, key=lambda item: order.index(item.entry) if item.entry in order else len(order))
 
 
-def bundled(whole=True):
+def bundled():
     """The student that comes with the package, or None where it was taken away.
 
     This project trained it on 10,353 photographs (weights/scfnet_mobilenetv3_duts10k.md); it is not the authors'.
-    Raises UserError where it is damaged, unless `whole` is False.
+    Raises UserError where it is damaged.
     """
     path = release.path_of_ours(release.release().bundled.file)
     if path is None:
         return None
     student = WeightFile(path)
-    if whole and student.kind == "broken":
+    if student.kind == "broken":
         advice = "the bundled student is damaged: install kdscfnet again, or name other weights by --weights"
         raise UserError("%s: %s" % (student.problem, advice))
     return student
@@ -249,9 +232,8 @@ class Verified:
 
     weight_file: WeightFile
     size: int  # bytes
-    report: object  # files.LoadReport
-    same_as: object = None  # the Entry that it is by its checksum
-    checksum: str = ""  # "SHA-256" or "MD5": by which
+    report: files.LoadReport
+    same_as: str = ""  # the entry that it is by its checksum, to be read
 
 
 def verify(path, entry=None):
@@ -274,12 +256,14 @@ def verify(path, entry=None):
             raise WeightsError(name, "holds %d arrays, none of them of a network of ours" % len(arrays))
     shapes, unused = networks.expected(kind, backbone)
     files.fit(arrays, shapes, report, backbone, unused)
-    weight_file, same_as, compared = WeightFile(path), None, ""
-    entry = entry or release.namesake(path) or (None if weight_file.is_named else weight_file.entry)
+    weight_file, same_as = WeightFile(path), ""
+    # a .safetensors file made from a published one has its stem only, and not its bytes
+    namesakes = (each for each in release.release().entries if each.file.lower() == path.name.lower())
+    entry = entry or next(namesakes, None if weight_file.is_named else weight_file.entry)
     for kind, wanted in (("SHA-256", entry.sha256), ("MD5", entry.md5)) if entry else ():
         if wanted:
             if wanted != (weight_file.sha256 if kind == "SHA-256" else file_sha256(path, "md5")):
                 reason = "has the name of %s, but its %s differs: it is another file, or damaged"
                 raise WeightsError(name, reason % (release.described(entry), kind))
-            same_as, compared = entry, compared or kind
-    return Verified(weight_file, path.stat().st_size, report, same_as, compared)
+            same_as = "%s, byte for byte (by its %s)" % (release.described(entry), kind)
+    return Verified(weight_file, path.stat().st_size, report, same_as)
