@@ -1,8 +1,4 @@
-"""Files of the release, downloaded and verified. Imported where a download begins.
-
-A download resumes, and gets its name only when it is what it should be. requests and urllib3 repeat a request that
-fails; what is here goes on in the middle of a file.
-"""
+"""Files of the release, downloaded: taken up where they broke off, and verified. Imported where a download begins."""
 
 from __future__ import annotations
 
@@ -27,7 +23,6 @@ from kdscfnet.weights.weightfile import verify
 CHUNK = 1 << 14  # bytes; what has come of a piece when the connection breaks off is lost
 PROGRESS = 1 << 18  # bytes that make an attempt worth another one
 LONGEST_WAIT = 60  # seconds that a server may ask for before it is called unavailable
-_REPEATED = (408, 429, 500, 502, 503, 504)  # a server that answers so may answer otherwise a little later
 _WEB_PAGE = "the server sent a web page instead of the file"
 
 
@@ -127,26 +122,22 @@ class _Download:
         with requests.Session() as session:
             # Byte offsets must be those of the file, not of a compressed stream.
             session.headers.update({"Accept-Encoding": "identity", "User-Agent": "Mozilla/5.0 (kdscfnet)"})
-            for adapter in session.adapters.values():
-                adapter.max_retries = _Retries(
-                    attempts - 1, redirect=10, backoff_factor=pause, status_forcelist=_REPEATED, raise_on_status=False
-                )
             while True:
                 before = self.size()
                 try:
                     return self.attempt(session, timeout)
+                except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
+                    problem = _problem(error)
+                except requests.exceptions.RequestException as error:  # such as a wrong address
+                    raise _Failed(_problem(error))
                 except _BrokeOff as error:
-                    # a connection that breaks off often but gets on is as good as a slow one
-                    failures = 1 if self.size() - before >= PROGRESS else failures + 1
-                    if failures >= attempts:
-                        raise self.given_up(error)
-                except requests.exceptions.RequestException as error:
-                    raise self.given_up(_problem(error))
+                    problem = error
+                # a connection that breaks off often but gets on is as good as a slow one
+                failures = 1 if self.size() - before >= PROGRESS else failures + 1
+                if failures >= attempts:
+                    here = "(%s are here: the same command goes on from there)" % amount(self.size())
+                    raise _Failed("%s %s" % (problem, here) if self.size() else problem)
                 time.sleep(min(pause * 2 ** (failures - 1), 30))
-
-    def given_up(self, problem):
-        here = " (%s are here: the same command goes on from there)" % amount(self.size()) if self.size() else ""
-        return _Failed("%s%s" % (problem, here))
 
     def size(self):
         return self.file.seek(0, os.SEEK_END)
@@ -184,9 +175,13 @@ class _Download:
             if not offset or (span.split("-")[0] if status == 206 else total) != str(offset):
                 self.file.truncate(0)
                 raise _BrokeOff("the server has another file than the one that was begun")
-        elif status in _REPEATED or status >= 500:
-            busy = "too many downloads (429): try again later"
-            raise self.given_up(busy if status == 429 else "the server has a problem (%d)" % status)
+        elif status in (408, 429) or status >= 500:  # it may answer otherwise a little later
+            what = "too many downloads" if status == 429 else "the server has a problem"
+            wait = Retry().get_retry_after(response.raw) or 0
+            if wait > LONGEST_WAIT:
+                raise _Failed("%s (%d): the server asks to wait %d minutes" % (what, status, -(-wait // 60)))
+            time.sleep(wait)
+            raise _BrokeOff("%s (%d)%s" % (what, status, ": try again later" if status == 429 else ""))
         elif status != 200:
             refuses = "does not have the file" if status in (404, 410) else "refuses"
             raise _Failed("the server %s (%d)" % (refuses, status))
@@ -211,16 +206,6 @@ class _Download:
             raise _BrokeOff("the connection broke off at %s of %s" % (amount(received), amount(total)))
         if not received:
             raise _BrokeOff("the server sent nothing")
-
-
-class _Retries(Retry):
-    def get_retry_after(self, response):
-        seconds = super().get_retry_after(response)
-        if seconds and seconds > LONGEST_WAIT:
-            what = "too many downloads" if response.status == 429 else "the server is busy"
-            minutes = -(-int(seconds) // 60)
-            raise _Failed("%s (%d): the server asks to wait %d minutes" % (what, response.status, minutes))
-        return seconds
 
 
 def _problem(error):
