@@ -42,7 +42,7 @@ class _Span:
 
 
 class _DType:
-    def __init__(self, unpickler, code, *_):
+    def __init__(self, code, *_):
         if type(code) is not str or code.lstrip("<>|=") not in DTYPES or len(code) > 3:
             holds = "Python objects" if str(code)[:1] == "O" else "no plain numbers"
             raise Refused("an array in it holds %s (dtype %s)" % (holds, shown(code)))
@@ -98,6 +98,12 @@ class Array:
 
 
 class Dict(dict):
+    def __init__(self, pairs=None):
+        for key, value in pairs or ():
+            self[key] = value
+        if pairs:
+            pairs.clear()  # a list is moved: a file could ask for a copy of it again and again
+
     def __setitem__(self, key, value):
         if type(key) is not str:  # nor one that is longer than INLINE
             raise Refused("a dict in it has a key that is no text, or a very long one")
@@ -106,18 +112,10 @@ class Dict(dict):
         super().__setitem__(key, value)
 
 
-def _bytes_of(unpickler, text, encoding):
+def _bytes_of(text, encoding):
     if encoding not in ("latin1", "latin-1"):
         raise Refused("an array in it has data in the encoding %s" % shown(encoding))
     return text  # Array.read encodes it, once: a file can ask for the same text again and again
-
-
-def _dict_of(unpickler, pairs=()):
-    unpickler.source.count(len(pairs))
-    result = Dict()
-    for key, value in pairs:
-        result[key] = value
-    return result
 
 
 # Names that a file may use, and the functions of ours that a call of them calls
@@ -125,15 +123,15 @@ _NAMES = {
     "numpy.ndarray": Array,  # an argument of _reconstruct; nothing calls it
     "numpy.dtype": _DType,
     "_codecs.encode": _bytes_of,  # Python 3 writes bytes so at protocol 2
-    "collections.OrderedDict": _dict_of,
+    "collections.OrderedDict": Dict,
 }
 for _module in ("__builtin__", "builtins"):
-    _NAMES[_module + ".bytes"] = lambda unpickler: b""  # empty bytes at protocol 2
+    _NAMES[_module + ".bytes"] = lambda: b""  # empty bytes at protocol 2
     # Paddle 2.1 and later: tuple((name, array)). A copy of a long list again and again would cost memory
-    _NAMES[_module + ".tuple"] = lambda unpickler, items: items if type(items) is tuple else ()
+    _NAMES[_module + ".tuple"] = lambda items: items if type(items) is tuple else ()
 for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
-    _NAMES[_core + ".multiarray._reconstruct"] = lambda unpickler, *_: Array()
-    _NAMES[_core + ".numeric._frombuffer"] = lambda unpickler, data, dtype, shape, order: Array().set_state(
+    _NAMES[_core + ".multiarray._reconstruct"] = lambda *_: Array()
+    _NAMES[_core + ".numeric._frombuffer"] = lambda data, dtype, shape, order: Array().set_state(
         (1, shape, dtype, order == "F", data)
     )
 
@@ -236,7 +234,7 @@ class _Unpickler(pickle._Unpickler):
         function = self.stack.pop()  # all that can be called here comes from _NAMES
         if not callable(function) or function is Array or type(arguments) is not tuple:
             raise Refused("it calls something that is no array: it may run code elsewhere")
-        self.append(function(self, *arguments))
+        self.append(function(*arguments))
 
     def load_build(self):
         state = self.stack.pop()
