@@ -7,7 +7,6 @@ in it.
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,8 +169,8 @@ def read_file(path, lazy=False):
             file.seek(0)
             if head[:1] == b"\x80":
                 arrays = _read_pdparams(file, size, report, lazy)
-            elif head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8:
-                if struct.unpack("<Q", head[:8])[0] > MAX_HEADER:
+            elif head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
+                if int.from_bytes(head[:8], "little") > MAX_HEADER:
                     raise Refused("its header is larger than any weight file's: it is damaged")
                 arrays, report.format = _read_safetensors(path, lazy), "safetensors"
             else:

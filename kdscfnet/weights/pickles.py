@@ -168,13 +168,11 @@ class _Source:
         return line
 
 
-_OPCODES = [
-    getattr(pickle, name)[0]
-    for name in (
-        "STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINFLOAT EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 "
-        "EMPTY_LIST APPEND APPENDS SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL"
-    ).split()
-]
+_OPCODES = (  # with Python's own handlers
+    "STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINFLOAT SHORT_BINBYTES SHORT_BINUNICODE SHORT_BINSTRING "
+    "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE "
+    "BINGET LONG_BINGET GLOBAL STACK_GLOBAL"
+).split()
 
 
 class _Handlers(dict):
@@ -184,11 +182,11 @@ class _Handlers(dict):
         raise Refused("it has %s, which %s" % (what, _CODE))
 
 
-def _data(layout, kind):
-    """The handler of an opcode that a length and that many bytes follow: text in the encoding `kind`, or data."""
+def _data(size, kind):
+    """The handler of an opcode with a length, of `size` bytes, and data: text in the encoding `kind`, or bytes."""
 
     def load(self):
-        (length,) = struct.unpack(layout, self.read(struct.calcsize(layout)))
+        length = int.from_bytes(self.read(size), "little")
         if length > INLINE:
             self.append(_Span(self.source.position, length, kind == "utf-8"))
             self.source.skip(length)
@@ -201,16 +199,17 @@ def _data(layout, kind):
 
 
 class _Unpickler(pickle._Unpickler):
-    dispatch = _Handlers((code, pickle._Unpickler.dispatch[code]) for code in _OPCODES)
-    for _code, _layout, _kind in (
-        *((0x43, "<B", None), (0x42, "<I", None), (0x8E, "<Q", None), (0x96, "<Q", None)),
-        *((0x8C, "<B", "utf-8"), (0x58, "<I", "utf-8"), (0x8D, "<Q", "utf-8")),
-        *((0x55, "<B", "latin-1"), (0x54, "<I", "latin-1")),  # of Python 2: text, or data
+    dispatch = _Handlers()
+    for _name in _OPCODES:
+        dispatch[getattr(pickle, _name)[0]] = pickle._Unpickler.dispatch[getattr(pickle, _name)[0]]
+    for _code, _size, _kind in (
+        *((pickle.BINBYTES, 4, None), (pickle.BINBYTES8, 8, None), (b"\x96", 8, None)),  # BYTEARRAY8, not in Python 3.7
+        *((pickle.BINUNICODE, 4, "utf-8"), (pickle.BINUNICODE8, 8, "utf-8"), (pickle.BINSTRING, 4, "latin-1")),
     ):
-        dispatch[_code] = _data(_layout, _kind)
+        dispatch[_code[0]] = _data(_size, _kind)
 
     def __init__(self, source):
-        super().__init__(source)
+        super().__init__(source, encoding="latin-1")  # of Python 2's texts, which may be data
         self.source = source
 
     def find_class(self, module, name):
@@ -225,7 +224,7 @@ class _Unpickler(pickle._Unpickler):
             raise Refused("pickle protocol %d is not supported: 2 to 5 are" % version)
 
     def load_frame(self):  # a hint for buffering
-        (length,) = struct.unpack("<Q", self.read(8))
+        length = int.from_bytes(self.read(8), "little")
         if length > self.source.size - self.source.position:
             self.source.skip(length)  # says that the file ends early
 
