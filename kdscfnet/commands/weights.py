@@ -9,7 +9,7 @@ from kdscfnet.commands.flags import add_flags
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.text import amount, columns, shown_path
 from kdscfnet.weights import backbone, files, networks, release
-from kdscfnet.weights.weightfile import WeightFile, verify
+from kdscfnet.weights.weightfile import WeightFile
 
 
 def add_arguments(parser):
@@ -134,20 +134,20 @@ def print_verified(args):
     """Check files and print what each is. Exit code 2 where one is bad."""
     bad = 0
     for path in args.files:
+        found = WeightFile(path)
         try:
-            good = verify(path)
+            report, same_as = found.verify()
         except WeightsError as error:
             bad += 1
             print("BAD   %s" % error)
             continue
-        found, report = good.weight_file, good.report
         print("good  %s" % shown_path(path))
-        numbers = f"{found.parameters:,}", report.loaded, report.format, amount(good.size)
+        numbers = f"{found.parameters:,}", report.loaded, report.format, amount(os.path.getsize(path))
         print("      %s, %s parameters, %d entries, %s, %s" % (_what(found), *numbers))
         if found.entry is not None:
             mae = ", published MAE on ECSSD %.3f" % found.entry.mae["ECSSD"] if found.entry.mae else ""
             print("      by its %s: %s%s" % ("name" if found.is_named else "SHA-256", found.title, mae))
-        for line in filter(None, (good.same_as, *report.remarks, "sha256 %s" % found.sha256)):
+        for line in filter(None, (same_as, *report.remarks, "sha256 %s" % found.sha256)):
             print("      %s" % line)
     if bad and len(args.files) > 1:
         print("%d of %d files are bad" % (bad, len(args.files)), file=sys.stderr)

@@ -18,7 +18,7 @@ from kdscfnet.files import read_json_object, write_json
 from kdscfnet.text import amount, progress, shown, shown_path
 from kdscfnet.weights.networks import shape_tables
 from kdscfnet.weights.release import MIRROR, how_to_get, weights_folders
-from kdscfnet.weights.weightfile import verify
+from kdscfnet.weights.weightfile import WeightFile
 
 CHUNK = 1 << 14  # bytes; what has come of a piece when the connection breaks off is lost
 PROGRESS = 1 << 18  # bytes that make an attempt worth another one
@@ -39,8 +39,8 @@ def fetch(entry, folder=None, force=False, mirror=None, timeout=30, attempts=5, 
 
     A file that is there already and is right is kept. The bytes go to `.NAME.part` beside it. A download that breaks
     off is taken up where it stopped, in this call up to `attempts` times without progress, or by a later call; a server
-    that has another file by then sends all of it. Only a file that `verify` finds right gets its name; another one is
-    deleted.
+    that has another file by then sends all of it. A file that WeightFile.verify finds right gets its name; another one
+    is deleted.
 
     Args:
         mirror: (or $KDSCFNET_MIRROR) the address of a folder that has the files under their names in the manifest, to
@@ -56,7 +56,7 @@ def fetch(entry, folder=None, force=False, mirror=None, timeout=30, attempts=5, 
     target = next((path for path in targets if path.exists() and not force), targets[0])
     if target.exists() and not force:
         try:
-            verify(target, entry)
+            WeightFile(target).verify(entry)
         except WeightsError as error:
             raise WeightsError(error.path, "%s; delete it, or say --overwrite to download it again" % error.reason)
         return target
@@ -68,7 +68,7 @@ def fetch(entry, folder=None, force=False, mirror=None, timeout=30, attempts=5, 
                 _Download(url, file, part, _limit(entry)).run(timeout, attempts, pause)
                 file.flush()
                 os.fsync(file.fileno())
-            verify(part, entry)
+            WeightFile(part).verify(entry)
             os.replace(str(part), str(target))
         except WeightsError as error:
             _discard(part)

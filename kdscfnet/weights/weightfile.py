@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -122,11 +120,47 @@ class WeightFile:
     def network(self):
         """The backbone of the SCFNet in the file. Raises WeightsError where it holds none."""
         if self.kind in ("broken", "other"):
-            verify(self)  # raises what is wrong
+            self.verify()  # raises what is wrong
         if self.kind != "scfnet":
             reason = "holds %s, not the weights of a whole SCFNet" % self.title
             raise WeightsError(shown_path(self.path), reason)
         return self.backbone
+
+    def verify(self, entry=None):
+        """Check the file whole: structure, dtypes, finite values, and for an `entry` that it is that one (its network,
+        its checksum where the release has one). Without `entry`, a file that has the very name of one is compared with
+        that one's checksum.
+
+        Returns (files.LoadReport, which entry it is byte for byte, to be read; "" where the release has no checksum).
+        Raises WeightsError with what is wrong.
+        """
+        name = shown_path(self.path)
+        arrays, report = files.read_file(self.path)
+        kind, backbone = networks.identify(arrays)
+        if entry is not None and (kind, backbone) != (entry.kind, entry.backbone):
+            holds = release.holding(kind, backbone), release.holding(entry.kind, entry.backbone)
+            raise WeightsError(name, "holds %s, not %s" % holds)
+        if kind == "other":
+            # the network it is nearest to says best what is wrong
+            found = {key: tuple(array.shape) for key, array in arrays.items()}.items()
+            alike = {name: len(found & table.items()) for name, table in networks.shape_tables().items()}
+            kind, backbone = "scfnet", max(alike, key=alike.get)
+            if not alike[backbone]:
+                raise WeightsError(name, "holds %d arrays, none of them of a network of ours" % len(arrays))
+        shapes, unused = networks.expected(kind, backbone)
+        files.fit(arrays, shapes, report, backbone, unused)
+        # a .safetensors file made from a published one has its stem only, and not its bytes
+        file = os.path.basename(self.path).lower()
+        namesakes = (each for each in release.release().entries if each.file.lower() == file)
+        entry = entry or next(namesakes, None if self.is_named else self.entry)
+        same_as = ""
+        for algorithm, wanted in (("SHA-256", entry.sha256), ("MD5", entry.md5)) if entry else ():
+            if wanted:
+                if wanted != (self.sha256 if algorithm == "SHA-256" else file_sha256(self.path, "md5")):
+                    reason = "has the name of %s, but its %s differs: it is another file, or damaged"
+                    raise WeightsError(name, reason % (release.described(entry), algorithm))
+                same_as = "%s, byte for byte (by its %s)" % (release.described(entry), algorithm)
+        return report, same_as
 
     def test_size(self, size=None):
         """(height, width) of the network's input at test time. The sources, first one first: `size`, the caller's; the
@@ -153,8 +187,8 @@ def resolve(weights=None):
         return weights
     if weights is None:
         students = find_weights(backbone="mobilenetv3")
-        if students:
-            return min(students, key=_preference)
+        if students:  # the best by the paper's MAE, which a copy of ours has not
+            return min(students, key=lambda one: (one.entry.mae.get("ECSSD", 1.0) if one.entry else 1.0, one.path))
     if weights is None or (weights == "bundled" and not os.path.exists(weights)):
         student = bundled()
         if student is None:
@@ -181,11 +215,6 @@ def _of_the_release(name):
             return folder / entry.file
     ways = name, entry.name, release.how_to_get(entry)
     raise UserError("%s is not here yet: kdscfnet weights fetch %s, or %s" % ways)
-
-
-def _preference(student):
-    mae = student.entry.mae.get("ECSSD", 1.0) if student.entry else 1.0  # of the paper; a copy of ours has none
-    return mae, student.path
 
 
 def find_weights(folder=None, backbone=None, kind="scfnet"):
@@ -224,46 +253,3 @@ def bundled():
 def count_parameters(arrays):
     """Numbers in a model: trainable ones and BatchNorm statistics, without derived buffers."""
     return sum(int(np.prod(array.shape)) for key, array in arrays.items() if not networks.is_derived(key))
-
-
-@dataclass
-class Verified:
-    """The outcome of `verify`: what a good file is."""
-
-    weight_file: WeightFile
-    size: int  # bytes
-    report: files.LoadReport
-    same_as: str = ""  # the entry that it is by its checksum, to be read
-
-
-def verify(path, entry=None):
-    """Check a file whole: structure, dtypes, finite values, and for an `entry` that it is that one (its network, its
-    checksum where the release has one). Without `entry`, a file that has the very name of one is compared with that
-    one's checksum. Returns Verified; raises WeightsError with what is wrong."""
-    path = Path(path)
-    name = shown_path(path)
-    arrays, report = files.read_file(path)
-    kind, backbone = networks.identify(arrays)
-    if entry is not None and (kind, backbone) != (entry.kind, entry.backbone):
-        holds = release.holding(kind, backbone), release.holding(entry.kind, entry.backbone)
-        raise WeightsError(name, "holds %s, not %s" % holds)
-    if kind == "other":
-        # the network it is nearest to says best what is wrong
-        found = {key: tuple(array.shape) for key, array in arrays.items()}.items()
-        alike = {name: len(found & table.items()) for name, table in networks.shape_tables().items()}
-        kind, backbone = "scfnet", max(alike, key=alike.get)
-        if not alike[backbone]:
-            raise WeightsError(name, "holds %d arrays, none of them of a network of ours" % len(arrays))
-    shapes, unused = networks.expected(kind, backbone)
-    files.fit(arrays, shapes, report, backbone, unused)
-    weight_file, same_as = WeightFile(path), ""
-    # a .safetensors file made from a published one has its stem only, and not its bytes
-    namesakes = (each for each in release.release().entries if each.file.lower() == path.name.lower())
-    entry = entry or next(namesakes, None if weight_file.is_named else weight_file.entry)
-    for kind, wanted in (("SHA-256", entry.sha256), ("MD5", entry.md5)) if entry else ():
-        if wanted:
-            if wanted != (weight_file.sha256 if kind == "SHA-256" else file_sha256(path, "md5")):
-                reason = "has the name of %s, but its %s differs: it is another file, or damaged"
-                raise WeightsError(name, reason % (release.described(entry), kind))
-            same_as = "%s, byte for byte (by its %s)" % (release.described(entry), kind)
-    return Verified(weight_file, path.stat().st_size, report, same_as)
