@@ -35,8 +35,7 @@ def find_models(weights=None):
             found += _in_folder(path)
             continue
         item = resolve(path)  # a name of the release, too, as in predict
-        if item.kind != "scfnet":
-            raise UserError(item.problem or "%s holds %s, not a whole SCFNet" % (path, item.title))
+        item.network()  # raises where it holds none
         found.append(item)
     models = {}
     for item in found:
