@@ -269,7 +269,9 @@ def test_too_many_requests(server, folder, weights):
     server.plan = [{"do": "status", "status": 429, "Retry_After": "7200"}]
     fails(server, folder, r"too many downloads \(429\): the server asks to wait 120 minutes")
     assert len(server.seen) == 1 and names(folder) == []
-    server.plan = [{"do": "status", "status": 429}]
+    server.plan = [{"do": "status", "status": 429, "Retry_After": "soon"}]
+    fails(server, folder, "Invalid Retry-After header: soon")
+    server.plan, server.seen = [{"do": "status", "status": 429}], [None]
     fails(server, folder, r"too many downloads \(429\): try again later", attempts=3)
     assert len(server.seen) == 4 and names(folder) == []
     server.plan = [{"do": "status", "status": 429, "Retry_After": "1"}, "file"]

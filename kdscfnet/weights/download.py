@@ -11,6 +11,7 @@ from urllib.parse import quote
 import filelock
 import numpy as np
 import requests
+from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from kdscfnet.errors import UserError, WeightsError
@@ -62,23 +63,26 @@ def fetch(entry, folder=None, force=False, mirror=None, timeout=30, attempts=5, 
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(".%s.part" % target.name)
+    notes = part.with_name(part.name + ".json")  # which version of which file it is the beginning of
     with _locked(part):
         try:
             with open(str(part), "a+b") as file:
-                _Download(url, file, part, _limit(entry)).run(timeout, attempts, pause)
+                _Download(url, file, notes, _limit(entry)).run(timeout, attempts, pause)
                 file.flush()
                 os.fsync(file.fileno())
             WeightFile(part).verify(entry)
             os.replace(str(part), str(target))
         except WeightsError as error:
-            _discard(part)
+            os.unlink(str(part))
             reason = "the server sent another file than the one that was published: %s" % error.reason
             raise WeightsError(entry.title, "%s; %s" % (reason, how_to_get(entry, folder)))
         except _Failed as error:
             raise WeightsError(entry.title, "%s; %s" % (error, how_to_get(entry, folder)))
         finally:
             if not part.exists() or not part.stat().st_size:  # nothing to go on from
-                _discard(part)
+                for path in (notes, part):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
     return target
 
 
@@ -102,20 +106,9 @@ def _locked(part):
         lock.release()
 
 
-def _notes(part):
-    """The file beside the unfinished one that says which version of which file it is the beginning of."""
-    return part.with_name(part.name + ".json")
-
-
-def _discard(part):
-    for path in (_notes(part), part):
-        with contextlib.suppress(OSError):
-            os.unlink(str(path))
-
-
 class _Download:
-    def __init__(self, url, file, part, limit):
-        self.url, self.file, self.part, self.limit = url, file, part, limit
+    def __init__(self, url, file, notes, limit):
+        self.url, self.file, self.notes, self.limit = url, file, notes, limit
 
     def run(self, timeout, attempts, pause):
         failures = 0
@@ -128,7 +121,7 @@ class _Download:
                     return self.attempt(session, timeout)
                 except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
                     problem = _problem(error)
-                except requests.exceptions.RequestException as error:  # such as a wrong address
+                except (requests.exceptions.RequestException, InvalidHeader) as error:  # such as a wrong address
                     raise _Failed(_problem(error))
                 except _BrokeOff as error:
                     problem = error
@@ -144,7 +137,7 @@ class _Download:
 
     def attempt(self, session, timeout):
         """One request for what is not here yet. Raises _BrokeOff where a further one may go on."""
-        notes = read_json_object(_notes(self.part))
+        notes = read_json_object(self.notes)
         if notes.get("url") != self.url:
             self.file.truncate(0)
         offset = self.size()
@@ -164,7 +157,7 @@ class _Download:
                 self.file.truncate(0)
                 tag = response.headers.get("ETag", "")
                 tag = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
-                write_json(str(_notes(self.part)), {"url": self.url, "validator": tag})
+                write_json(str(self.notes), {"url": self.url, "validator": tag})
             self.receive(response, offset, total)
 
     def judge(self, response, offset):
@@ -189,7 +182,8 @@ class _Download:
 
     def receive(self, response, offset, total):
         received = offset
-        with progress(total=total, initial=offset, desc=self.part.name[1:-5], unit="B", unit_scale=True) as bar:
+        name = os.path.basename(self.file.name)[1:-5]
+        with progress(total=total, initial=offset, desc=name, unit="B", unit_scale=True) as bar:
             try:
                 for chunk in response.iter_content(CHUNK):
                     if received == 0 and chunk.lstrip()[:1] == b"<":
