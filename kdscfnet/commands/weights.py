@@ -8,7 +8,8 @@ import sys
 from kdscfnet.commands.flags import add_flags
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.text import amount, columns, shown_path
-from kdscfnet.weights import backbone, files, networks, release
+from kdscfnet.weights import files, networks, release
+from kdscfnet.weights.backbone import find_backbone
 from kdscfnet.weights.weightfile import WeightFile
 
 
@@ -57,7 +58,7 @@ def print_list(args):
     def state(entry):
         item, known = have.get(entry.file), "here"
         if item is None and entry.kind == "backbone":
-            item, known = backbone.find_backbone(entry.backbone, args.weights_folder), "found"
+            item, known = find_backbone(entry.backbone, args.weights_folder), "found"
         if item is not None:
             if item.path != str(folders[0] / entry.file):
                 notes.append("%s is found as %s" % (entry.file, shown_path(item)))
@@ -75,13 +76,9 @@ def print_list(args):
     rows.append(("",) * 8)
     for entry in published.backbones:
         rows.append((entry.backbone, "ImageNet", entry.backbone, "-", "-", "-", state(entry), entry.file))
-    change = "(change it: --weights-folder, or %s)" % release.ENVIRONMENT
-    lines = [
-        *columns(rows, left=range(8)),
-        *notes,
-        "",
-        "Weights folder: %s %s" % (os.path.abspath(str(folders[0])), change),
-    ]
+    where = os.path.abspath(str(folders[0])), release.ENVIRONMENT
+    lines = [*columns(rows, left=range(8)), *notes, ""]
+    lines.append("Weights folder: %s (change it: --weights-folder, or %s)" % where)
     ours = release.path_of_ours(published.bundled.file)
     if ours is not None:
         what = WeightFile(ours).problem or "MAE %s" % published.bundled.scores

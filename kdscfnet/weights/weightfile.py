@@ -153,14 +153,13 @@ class WeightFile:
         file = os.path.basename(self.path).lower()
         namesakes = (each for each in release.release().entries if each.file.lower() == file)
         entry = entry or next(namesakes, None if self.is_named else self.entry)
-        same_as = ""
-        for algorithm, wanted in (("SHA-256", entry.sha256), ("MD5", entry.md5)) if entry else ():
-            if wanted:
-                if wanted != (self.sha256 if algorithm == "SHA-256" else file_sha256(self.path, "md5")):
-                    reason = "has the name of %s, but its %s differs: it is another file, or damaged"
-                    raise WeightsError(name, reason % (release.described(entry), algorithm))
-                same_as = "%s, byte for byte (by its %s)" % (release.described(entry), algorithm)
-        return report, same_as
+        if entry is None or not (entry.sha256 or entry.md5):
+            return report, ""
+        digest = self.sha256 if entry.sha256 else file_sha256(self.path, "md5")
+        names = release.described(entry), "SHA-256" if entry.sha256 else "MD5"
+        if digest != (entry.sha256 or entry.md5):
+            raise WeightsError(name, "has the name of %s, but its %s differs: it is another file, or damaged" % names)
+        return report, "%s, byte for byte (by its %s)" % names
 
     def test_size(self, size=None):
         """(height, width) of the network's input at test time. The sources, first one first: `size`, the caller's; the
