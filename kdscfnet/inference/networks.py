@@ -182,9 +182,9 @@ def find_or_export(weights, backbone=None, size=None):
     for path in (weights.with_suffix(".onnx"), *kept):  # the bundled student comes with the first
         about = WeightFile(path).sidecar
         is_of_weights = about.get("format") == FORMAT and about.get("weights", {}).get("sha256") == digest
-        if is_of_weights and backbone in (None, about.get("backbone")):
-            if about["input"]["shape"][2:] in ([None, None], list(swin_size)):
-                return path, about
+        is_of_backbone = backbone in (None, about.get("backbone"))
+        if is_of_weights and is_of_backbone and about["input"]["shape"][2:] in ([None, None], list(swin_size)):
+            return path, about
     backbone = backbone or weight_file.network()
     installed = Path(__file__).resolve().parents[1] in weights.resolve().parents
     folder = weights.parent if may_be_written(weights.parent) and not installed else cache_folder()

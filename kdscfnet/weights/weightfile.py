@@ -166,9 +166,10 @@ class WeightFile:
         run of `kdscfnet train` that wrote the file; the release; the sidecar of an exported network; the backbone."""
         if size is not None:
             return as_size(size)
-        if self.kind != "exported":
-            with contextlib.suppress(UserError):  # outside of a run there is none
-                return as_size(read_json_object(os.path.join(self.home, "run.json")).get("test_size"))
+        of_run = read_json_object(os.path.join(self.home, "run.json")).get("test_size")
+        if self.kind != "exported" and type(of_run) in (int, list):
+            with contextlib.suppress(UserError):
+                return as_size(of_run)
         published, usual = self.entry and self.entry.test_size, 384 if self.backbone == "swin_b" else 352
         return as_size(published or self.sidecar.get("test_size") or usual)
 
@@ -221,14 +222,12 @@ def find_weights(folder=None, backbone=None, kind="scfnet"):
 
     Without a `folder` that is named, and where the weights folder has none: those in the user's. The bundled ones,
     which a clone has there, are not among them. `backbone`: only weights with this one. `kind`: or else "backbone"."""
-    paths = [release.path_of_ours(entry.file) for entry in release.release().ours]
-    found, ours = [], {os.path.realpath(path) for path in paths if path}
+    found, ours = [], [os.path.splitext(entry.file)[0].lower() for entry in release.release().ours]
     for each in release.weights_folders(folder):
         if not found:
-            # what lies where it came is not even read: it takes a part of the time to the first map
-            others = [path for path in release.weight_files(each) if os.path.realpath(path) not in ours]
-            found = [item for item in map(WeightFile, others) if item.kind == kind and not item.is_bundled]
-            found = [item for item in found if backbone in (None, item.backbone)]
+            # ours are not even read: it takes a part of the time to the first map
+            paths = [path for path in release.weight_files(each) if path.stem.lower() not in ours]
+            found = [item for item in map(WeightFile, paths) if item.kind == kind and backbone in (None, item.backbone)]
     order = list(release.release())
     return sorted(found, key=lambda item: order.index(item.entry) if item.entry in order else len(order))
 
