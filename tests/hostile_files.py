@@ -234,6 +234,9 @@ def refused_pickles():
     padding = b"B" + struct.pack("<I", 3000000) + bytes(3000000)
     encode = b"c_codecs\nencode\nq\x00X" + struct.pack("<I", 4096) + b"a" * 4096 + b"\x8c\x06latin1\x86q\x01"
     yield "encoded-flood", four + b"(" + encode + b"h\x00h\x01R" * 50000 + padding + b"l.", "memory"
+    pairs = b"".join(b"](\x8c\x04%04xNe" % number for number in range(9000))
+    ordered = b"ccollections\nOrderedDict\nq\x00](" + pairs + b"e\x85q\x01R"
+    yield "ordered-flood", four + b"(" + ordered + b"h\x00h\x01R" * 5000 + padding + b"l.", "LIST"
     yield "wide-tuple", four + b"(" + b"N" * 400000 + b"t" + padding + b"\x86.", "memory"
     # keys whose hashes are all 0, so that each is compared with all before it: seconds for these
     zeros = [b"\x8a\x0a" + (i * (2**61 - 1)).to_bytes(10, "little") + b"N" for i in range(8000)]

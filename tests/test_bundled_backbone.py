@@ -13,7 +13,7 @@ from training import make_set, run_small
 from kdscfnet.cli import main
 from kdscfnet.files import file_sha256
 from kdscfnet.models.scfnet import SCFNet
-from kdscfnet.weights import fetch, files, networks, release
+from kdscfnet.weights import backbone, files, networks, release
 
 ROOT = Path(__file__).resolve().parent.parent
 START = release.release().starts[0]
@@ -31,7 +31,7 @@ def test_the_file_is_the_manifests(capsys):
 
 def test_a_model_takes_it_by_name():
     model = SCFNet("mobilenetv3")
-    report = fetch.load_backbone(model, "ppocrv3")
+    report = backbone.load_backbone(model, "ppocrv3")
     arrays = files.read_weights(str(PATH))
     assert report.loaded == len(arrays) == 262
     for key, tensor in model.bkbone.state_dict().items():
@@ -40,16 +40,16 @@ def test_a_model_takes_it_by_name():
 
 def test_another_backbone_refuses_it():
     with pytest.raises(files.WeightsError, match="of mobilenetv3, not of resnet50"):
-        fetch.load_backbone(SCFNet("resnet50"), "ppocrv3")
+        backbone.load_backbone(SCFNet("resnet50"), "ppocrv3")
 
 
 def test_auto_means_imagenet(tmp_path, monkeypatch):
     """The bundled backbone is never taken for the published ImageNet weights, whatever folder it lies in."""
     (tmp_path / START.file).write_bytes(PATH.read_bytes())
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert fetch.find_backbone("mobilenetv3", tmp_path) is None
+    assert backbone.find_backbone("mobilenetv3", tmp_path) is None
     (tmp_path / "mine.safetensors").write_bytes(PATH.read_bytes())
-    assert fetch.find_backbone("mobilenetv3", tmp_path).path == str(tmp_path / "mine.safetensors")
+    assert backbone.find_backbone("mobilenetv3", tmp_path).path == str(tmp_path / "mine.safetensors")
 
 
 def test_a_run_says_where_it_started(tmp_path, capsys):

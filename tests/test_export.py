@@ -50,7 +50,7 @@ def no_export(monkeypatch):
 
 def test_the_exported_network_is_beside_the_weights_and_named_by_their_hash(student, no_export):
     path, about = networks.find_or_export(student)
-    digest = networks.file_sha256(student)
+    digest = file_sha256(student)
     assert path == student.parent / ("golden_mobilenetv3.%s.onnx" % digest[:16])
     assert about["backbone"] == "mobilenetv3" and about["weights"]["sha256"] == digest
     assert networks.find_or_export(str(student), "mobilenetv3")[0] == path
@@ -161,7 +161,7 @@ def test_where_nothing_can_be_written_paddle_runs_the_network(student, monkeypat
 
 
 def test_a_read_only_folder_gets_nothing(student, monkeypatch, tmp_path):
-    digest = networks.file_sha256(student)
+    digest = file_sha256(student)
     for path in list(student.parent.iterdir()):
         if path != student:
             path.unlink()

@@ -19,7 +19,8 @@ from kdscfnet.errors import UserError
 from kdscfnet.evaluation.model_scores import find_models
 from kdscfnet.schedule import learning_rate
 from kdscfnet.training.options import TrainOptions
-from kdscfnet.weights import fetch, networks, release
+from kdscfnet.weights import download, networks, release
+from kdscfnet.weights.backbone import find_backbone
 from kdscfnet.weights.files import read_weights, write_weights
 from kdscfnet.weights.weightfile import WeightFile, bundled, find_weights, resolve
 
@@ -75,19 +76,18 @@ def test_weights_fetched_once_are_found_from_every_folder(place, monkeypatch, ca
     sent = place / "mirror.pdparams"
     write_weights(sent, ZEROS)
 
-    def download(url, target, check, limit):
-        target.parent.mkdir(parents=True)
-        shutil.copy(str(sent), str(target))
-        check(target)
+    class Sent(download._Download):
+        def run(self, *_):
+            self.file.write(sent.read_bytes())
 
-    monkeypatch.setattr("kdscfnet.weights.download.download", download)
+    monkeypatch.setattr(download, "_Download", Sent)
     users = place / "home" / ".cache" / "kdscfnet" / "weights" / entry.file
-    assert fetch.fetch(entry) == users
+    assert download.fetch(entry) == users
     for name in ("a", "b"):
         (place / name).mkdir()
         monkeypatch.chdir(place / name)
         assert resolve("kd-stb").path == str(users) == resolve(None).path
-        assert fetch.fetch(entry) == users
+        assert download.fetch(entry) == users
         assert [item.path for item in find_weights()] == [str(users)]
         assert not os.listdir(".")
 
@@ -113,12 +113,12 @@ def test_the_projects_own_weights_come_before_the_users(place, capsys):
 
 def test_a_backbone_in_the_users_folder_is_found(place):
     entry = next(item for item in release.release().backbones if item.backbone == "mobilenetv3")
-    assert fetch.find_backbone("mobilenetv3") is None
+    assert find_backbone("mobilenetv3") is None
     path = release.users_folder() / entry.file
     path.parent.mkdir(parents=True)
     shapes = networks.expected("backbone", "mobilenetv3")[0]
     write_weights(path, {key: np.zeros(shape, "f4") for key, shape in shapes.items()})
-    assert fetch.find_backbone("mobilenetv3").path == str(path)
+    assert find_backbone("mobilenetv3").path == str(path)
 
 
 # Names of runs -------------------------------------------------------------------------------------------------------

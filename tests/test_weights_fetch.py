@@ -18,7 +18,6 @@ import pytest
 from kdscfnet import cli
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.weights import download, networks, release
-from kdscfnet.weights import fetch as fetching
 from kdscfnet.weights.files import write_weights
 
 NAME = "KD-SCFNet_R50.pdparams"
@@ -141,7 +140,7 @@ def folder(tmp_path):
 
 def fetch(server, folder, **options):
     options = dict({"pause": 0.01, "timeout": 5}, **options)
-    return fetching.fetch(release.release().find("kd-r50"), folder, mirror=options.pop("mirror", server.url), **options)
+    return download.fetch(release.release().find("kd-r50"), folder, mirror=options.pop("mirror", server.url), **options)
 
 
 def fails(server, folder, says, **options):
@@ -270,7 +269,9 @@ def test_too_many_requests(server, folder, weights):
     server.plan = [{"do": "status", "status": 429, "Retry_After": "7200"}]
     fails(server, folder, r"too many downloads \(429\): the server asks to wait 120 minutes")
     assert len(server.seen) == 1 and names(folder) == []
-    server.plan = [{"do": "status", "status": 429}]
+    server.plan = [{"do": "status", "status": 429, "Retry_After": "soon"}]
+    fails(server, folder, "Invalid Retry-After header: soon")
+    server.plan, server.seen = [{"do": "status", "status": 429}], [None]
     fails(server, folder, r"too many downloads \(429\): try again later", attempts=3)
     assert len(server.seen) == 4 and names(folder) == []
     server.plan = [{"do": "status", "status": 429, "Retry_After": "1"}, "file"]
@@ -335,7 +336,7 @@ def test_another_file(server, folder, weights, tmp_path, monkeypatch):
 
 def test_more_than_the_file(server, folder, monkeypatch):
     server.plan = ["endless"]
-    monkeypatch.setattr(fetching, "_limit", lambda entry: 5 << 20)
+    monkeypatch.setattr(download, "_limit", lambda entry: 5 << 20)
     fails(server, folder, "the server sends more than the file")
     server.data, server.plan = bytes(6 << 20), ["file"]
     fails(server, folder, "sends another file: 6.3 MB, where at most 5.2 MB can be right")

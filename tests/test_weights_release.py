@@ -20,10 +20,10 @@ import kdscfnet
 from kdscfnet import cli, recipes
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.files import file_sha256
-from kdscfnet.weights import fetch, files, networks, release
-from kdscfnet.weights.fetch import load_backbone
+from kdscfnet.weights import download, files, networks, release
+from kdscfnet.weights.backbone import load_backbone
 from kdscfnet.weights.files import write_weights
-from kdscfnet.weights.weightfile import WeightFile, as_size, bundled, count_parameters, find_weights, resolve, verify
+from kdscfnet.weights.weightfile import WeightFile, as_size, bundled, count_parameters, find_weights, resolve
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -243,7 +243,7 @@ def test_backbone_auto(folder, model, imagenet, monkeypatch):
     it, fetched = folder.parent / "it.pdparams", folder.parent / "fetched.pdparams"
     write_weights(it, imagenet)
     shutil.copy(str(it), str(fetched))
-    monkeypatch.setattr(fetch, "fetch", lambda entry, *_, **__: asked.append(entry.file) or fetched)
+    monkeypatch.setattr(download, "fetch", lambda entry, *_, **__: asked.append(entry.file) or fetched)
     # the download comes last
     cleared()
     load_backbone(model, "auto")
@@ -308,28 +308,29 @@ def test_the_resnet_of_paddle_vision_is_ours():
 def test_verify(folder, student):
     path = folder / "a.pdparams"
     write_weights(path, student)
-    good = verify(path)
-    assert good.weight_file.backbone == "mobilenetv3" and good.report.loaded == 354 and good.size == path.stat().st_size
-    assert good.weight_file.sha256 == file_sha256(path) and len(good.weight_file.sha256) == 64
+    good = WeightFile(path)
+    report, same_as = good.verify()
+    assert good.backbone == "mobilenetv3" and report.loaded == 354 and same_as == ""
+    assert good.sha256 == file_sha256(path) and len(good.sha256) == 64
     entry = release.release().find("fs-m3")
-    verify(path, dataclasses.replace(entry, sha256=good.weight_file.sha256))
+    WeightFile(path).verify(dataclasses.replace(entry, sha256=good.sha256))
     for wrong in (dataclasses.replace(entry, sha256="0" * 64), dataclasses.replace(entry, md5="0" * 32)):
         with pytest.raises(
             WeightsError, match="has the name of the published FS-SCFNet, but its (SHA-256|MD5) differs"
         ):
-            verify(path, wrong)
+            WeightFile(path).verify(wrong)
     with pytest.raises(
         WeightsError, match="holds SCFNet with the backbone mobilenetv3, not SCFNet with the backbone resnet50"
     ):
-        verify(path, release.release().find("fs-r50"))
+        WeightFile(path).verify(release.release().find("fs-r50"))
     with pytest.raises(
         WeightsError, match="holds SCFNet with the backbone mobilenetv3, not the ImageNet backbone mobilenetv3"
     ):
-        verify(path, release.release().find("mobilenetv3"))
+        WeightFile(path).verify(release.release().find("mobilenetv3"))
     # what is nearly a network is compared with that network
     write_weights(path, dict(list(student.items())[5:]))
     with pytest.raises(WeightsError, match="missing bkbone.conv.conv.weight, .* and 2 more"):
-        verify(path)
+        WeightFile(path).verify()
 
 
 def run(capsys, *arguments):
@@ -387,9 +388,8 @@ def test_verify_compares_a_file_with_its_namesake(folder, student, capsys, monke
     assert code == 2 and "good" not in out
     says = "BAD   %s: has the name of the bundled %s, but its SHA-256 differs: it is another file, or damaged\n"
     assert out == says % (path, title)
-    # under another name, or in the other format, it is nobody's namesake
+    # under another name it is nobody's namesake
     write_weights(folder / "mine.pdparams", student)
-    assert release.namesake(path.with_suffix(".safetensors")) is None
     code, out, err = run(capsys, "verify", folder / "mine.pdparams")
     assert code == 0 and "byte for byte" not in out
     # an MD5 is as good; an entry without a checksum promises nothing
@@ -482,8 +482,8 @@ def test_the_bundled_student_is_what_the_manifest_says():
     found, entry = bundled(), release.release().bundled
     assert found.is_bundled and Path(found.path).stat().st_size < 4e6
     assert (found.backbone, found.test_size()) == (entry.backbone, (entry.test_size, entry.test_size))
-    verified = verify(found.path, entry)  # structure, finite values, SHA-256
-    assert verified.weight_file.title == entry.title
+    found.verify(entry)  # structure, finite values, SHA-256
+    assert found.title == entry.title
     card = Path(found.path).with_suffix(".md").read_text(encoding="utf-8")
     assert "not the authors" in card.splitlines()[0] + card.splitlines()[2]
     for name, mae in entry.measured.items():

@@ -8,8 +8,9 @@ import sys
 from kdscfnet.commands.flags import add_flags
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.text import amount, columns, shown_path
-from kdscfnet.weights import fetch, files, networks, release
-from kdscfnet.weights.weightfile import WeightFile, bundled, verify
+from kdscfnet.weights import files, networks, release
+from kdscfnet.weights.backbone import find_backbone
+from kdscfnet.weights.weightfile import WeightFile
 
 
 def add_arguments(parser):
@@ -51,20 +52,22 @@ def print_list(args):
     """Print the release, what of it is in the weights folder, and what else is there."""
     published, folders = release.release(), release.weights_folders(args.weights_folder)
     found = [WeightFile(path) for each in folders for path in release.weight_files(each)]
-    have = {}
-    for item in found:
-        if item.entry is not None and not item.is_bundled:
-            have.setdefault(item.entry.file, item)
-    elsewhere = {str(path) for each in folders[1:] for path in release.weight_files(each)}
-    moved = [(file, item) for file, item in have.items() if not item.is_named or item.path in elsewhere]
-    notes = ["%s is found as %s" % (file, shown_path(item.path)) for file, item in moved]
+    have = {item.entry.file: item for item in reversed(found) if item.entry in published}
+    notes = []
 
     def state(entry):
-        for other in found if entry.file not in have else ():  # there under the right name, but something else
+        item, known = have.get(entry.file), "here"
+        if item is None and entry.kind == "backbone":
+            item, known = find_backbone(entry.backbone, args.weights_folder), "found"
+        if item is not None:
+            if item.path != str(folders[0] / entry.file):
+                notes.append("%s is found as %s" % (entry.file, shown_path(item)))
+            return known
+        for other in found:  # under the right name, but something else
             if os.path.basename(other.path) == entry.file:
                 notes.append("%s is %s" % (entry.file, _what(other)))
                 return "WRONG"
-        return "here" if entry.file in have else "missing"
+        return "missing"
 
     rows = [("name", "model", "backbone", "taught by", "size", "ECSSD MAE", "", "file")]
     for model in published.models:
@@ -72,25 +75,16 @@ def print_list(args):
         rows.append((model.name, model.title, model.backbone, model.teacher or "-", *numbers, state(model), model.file))
     rows.append(("",) * 8)
     for entry in published.backbones:
-        known = state(entry)
-        cached = fetch.find_backbone(entry.backbone, args.weights_folder) if known != "here" else None
-        if cached:
-            known = "found"
-            notes.append("%s is found as %s" % (entry.file, shown_path(cached)))
-        rows.append((entry.backbone, "ImageNet", entry.backbone, "-", "-", "-", known, entry.file))
-    change = "(change it: --weights-folder, or %s)" % release.ENVIRONMENT
-    lines = [
-        *columns(rows, left=range(8)),
-        *notes,
-        "",
-        "Weights folder: %s %s" % (os.path.abspath(str(folders[0])), change),
-    ]
-    ours = bundled(whole=False)
+        rows.append((entry.backbone, "ImageNet", entry.backbone, "-", "-", "-", state(entry), entry.file))
+    where = os.path.abspath(str(folders[0])), release.ENVIRONMENT
+    lines = [*columns(rows, left=range(8)), *notes, ""]
+    lines.append("Weights folder: %s (change it: --weights-folder, or %s)" % where)
+    ours = release.path_of_ours(published.bundled.file)
     if ours is not None:
-        what = ours.problem or "MAE %s" % published.bundled.scores
+        what = WeightFile(ours).problem or "MAE %s" % published.bundled.scores
         lines.append("Bundled, ours and not the authors', for want of another (%s):" % what)
-        lines.append("  " + shown_path(ours.path))
-    others = [item for item in found if item.entry is None or not (item.is_named or item.entry.file in have)]
+        lines.append("  " + shown_path(ours))
+    others = [item for item in found if item.entry not in published and not item.is_bundled]
     others = ["  %s: %s" % (shown_path(item.path), _what(item)) for item in others]
     lines += ["Also there:", *others] if others else []
     if args.links:
@@ -110,24 +104,26 @@ def _what(item):
 
 def download(args):
     """Download entries of the release by name; goes on after a failure and reports all of them at the end."""
+    from kdscfnet.weights.download import fetch
+
     published = release.release()
     entries = []
     for name in args.names:
         group = {"all": list(published), "models": published.models, "backbones": published.backbones}.get(name.lower())
         entries += [entry for entry in group or [published.find(name)] if entry not in entries]
-    problems = []
+    failed = 0
     for entry in entries:
         try:
-            path = fetch.fetch(entry, args.weights_folder, args.overwrite, args.mirror)
+            path = fetch(entry, args.weights_folder, args.overwrite, args.mirror)
         except WeightsError as error:
-            problems.append(str(error))
-            if len(entries) > 1:
-                print("kdscfnet weights: %s" % error, file=sys.stderr)
+            if len(entries) == 1:
+                raise
+            failed += 1
+            print("kdscfnet weights: %s" % error, file=sys.stderr)
         else:
             print("%s: %s" % (entry.title, shown_path(path)))
-    if problems:
-        several = "%d of %d files could not be downloaded: see above" % (len(problems), len(entries))
-        raise UserError(problems[0] if len(entries) == 1 else several)
+    if failed:
+        raise UserError("%d of %d files could not be downloaded: see above" % (failed, len(entries)))
     return 0
 
 
@@ -135,22 +131,20 @@ def print_verified(args):
     """Check files and print what each is. Exit code 2 where one is bad."""
     bad = 0
     for path in args.files:
+        found = WeightFile(path)
         try:
-            good = verify(path)
+            report, same_as = found.verify()
         except WeightsError as error:
             bad += 1
             print("BAD   %s" % error)
             continue
-        found, report = good.weight_file, good.report
         print("good  %s" % shown_path(path))
-        numbers = f"{found.parameters:,}", report.loaded, report.format, amount(good.size)
+        numbers = f"{found.parameters:,}", report.loaded, report.format, amount(os.path.getsize(path))
         print("      %s, %s parameters, %d entries, %s, %s" % (_what(found), *numbers))
         if found.entry is not None:
             mae = ", published MAE on ECSSD %.3f" % found.entry.mae["ECSSD"] if found.entry.mae else ""
             print("      by its %s: %s%s" % ("name" if found.is_named else "SHA-256", found.title, mae))
-        if good.same_as is not None:
-            print("      %s, byte for byte (by its %s)" % (release.described(good.same_as), good.checksum))
-        for line in (*report.remarks, "sha256 %s" % found.sha256):
+        for line in filter(None, (same_as, *report.remarks, "sha256 %s" % found.sha256)):
             print("      %s" % line)
     if bad and len(args.files) > 1:
         print("%d of %d files are bad" % (bad, len(args.files)), file=sys.stderr)
@@ -165,8 +159,7 @@ def convert(args):
     kind, backbone = networks.identify(arrays)
     if kind == "scfnet":  # .safetensors files are sorted otherwise; .pdparams files get the order of the authors'
         table = networks.shape_tables()[backbone]
-        keys = [key for key in table if key in arrays] + [key for key in arrays if key not in table]
-        arrays = {key: arrays[key] for key in keys}
+        arrays = {**{key: arrays[key] for key in table if key in arrays}, **arrays}
     files.write_weights(args.target, arrays)
     what = release.holding(kind, backbone) if kind == "scfnet" else shown_path(args.source)
     print("%s: %d arrays of %s" % (shown_path(args.target), len(arrays), what))

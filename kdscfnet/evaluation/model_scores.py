@@ -17,7 +17,7 @@ from kdscfnet.inference.pipeline import Job, predict_files
 from kdscfnet.shares import Meeting, Shares
 from kdscfnet.text import progress, say, say_once
 from kdscfnet.weights import release
-from kdscfnet.weights.weightfile import WeightFile, bundled, find_weights, plain_size, resolve
+from kdscfnet.weights.weightfile import WeightFile, bundled, find_weights, resolve
 
 
 def find_models(weights=None):
@@ -188,7 +188,8 @@ class ModelOnSet:
         self.name, self.model, self.set = name, model, image_set
         self.where = "%s, %s" % (model.title, image_set.name)
         self.folder = os.path.normpath(os.path.join(options.output, "maps", name, image_set.name))
-        self.size = plain_size(model.test_size(options.size))
+        height, width = model.test_size(options.size)
+        self.size = height if height == width else [height, width]
         self.overwrite, self.engine = options.overwrite, options.engine
         self.failed = {}  # path of an image that cannot be read -> why
         # an interrupted run goes on with the engine it began with

@@ -18,13 +18,13 @@ import numpy as np
 from kdscfnet.child import Crashed, in_child
 from kdscfnet.device import import_paddle, paddle_has_gpu, select_device
 from kdscfnet.errors import ExportDiffers, UserError
-from kdscfnet.files import file_sha256, read_json_object, replace, write_error
+from kdscfnet.files import replace, write_error
 from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, open_session, require_exporter
 from kdscfnet.recipes import ENGINES
 from kdscfnet.text import say
 from kdscfnet.threads import available_cores
 from kdscfnet.weights.release import cache_folder
-from kdscfnet.weights.weightfile import resolve
+from kdscfnet.weights.weightfile import WeightFile, resolve
 
 _CHUNK = 4  # images per call of ONNX Runtime
 
@@ -179,8 +179,10 @@ def find_or_export(weights, backbone=None, size=None):
     swin_size = weight_file.test_size(size)
     kept = [folder / name(side) for folder in (weights.parent, cache_folder()) for side in (None, swin_size)]
     for path in (weights.with_suffix(".onnx"), *kept):  # the bundled student comes with the first
-        about = verified(path, digest, backbone)
-        if about is not None and about["input"]["shape"][2:] in ([None, None], list(swin_size)):
+        about = WeightFile(path).sidecar
+        is_of_weights = about.get("format") == FORMAT and about.get("weights", {}).get("sha256") == digest
+        is_of_backbone = backbone in (None, about.get("backbone"))
+        if is_of_weights and is_of_backbone and about["input"]["shape"][2:] in ([None, None], list(swin_size)):
             return path, about
     backbone = backbone or weight_file.network()
     installed = Path(__file__).resolve().parents[1] in weights.resolve().parents
@@ -216,14 +218,3 @@ def export_in_child(formats, weight_file, backbone, prefix, size=None):
         for suffix in [suffix for suffixes, _ in made for suffix in suffixes]:
             replace(os.path.join(folder, "network" + suffix), str(prefix) + suffix)
     return [([Path(str(prefix) + suffix) for suffix in suffixes], about) for suffixes, about in made]
-
-
-def verified(path, weights_sha256, backbone):
-    """The sidecar of an exported network if both are there, whole, and belong to these weights; else None."""
-    about = read_json_object(str(path) + ".json")
-    try:
-        ours = about["format"] == FORMAT and about["weights"]["sha256"] == weights_sha256
-        ours = ours and backbone in (None, about["backbone"]) and file_sha256(path) == about["file"]["sha256"]
-    except (OSError, KeyError, TypeError):
-        return None
-    return about if ours else None

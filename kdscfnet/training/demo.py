@@ -28,7 +28,7 @@ from kdscfnet.training import start
 from kdscfnet.training.options import TrainOptions
 from kdscfnet.training.run import NOT_EMPTY, RunFolder, entries_of
 from kdscfnet.training.validation import grid_row, predict_map, stack_rows, validator
-from kdscfnet.weights.fetch import load_backbone
+from kdscfnet.weights.backbone import load_backbone
 from kdscfnet.weights.files import load_weights
 
 # What the demo changes in a recipe. The steps are few, so the backbone must learn as fast as the rest; batches of less

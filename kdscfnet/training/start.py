@@ -26,7 +26,7 @@ from kdscfnet.training.steps import DistillationStep, LabelsAndMapsStep, Supervi
 from kdscfnet.training.trainer import Interrupted, Trainer
 from kdscfnet.training.training_data import find_training_data
 from kdscfnet.training.validation import picture_maker, validator
-from kdscfnet.weights.fetch import load_backbone
+from kdscfnet.weights.backbone import load_backbone
 from kdscfnet.weights.files import load_weights
 from kdscfnet.weights.weightfile import resolve
 

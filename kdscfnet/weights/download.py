@@ -1,7 +1,4 @@
-"""Downloads that resume, and that get their name only when they are what they should be. Imported where one begins.
-
-requests and urllib3 repeat a request that fails; what is here goes on in the middle of a file.
-"""
+"""Files of the release, downloaded: taken up where they broke off, and verified. Imported where a download begins."""
 
 from __future__ import annotations
 
@@ -9,24 +6,28 @@ import contextlib
 import os
 import socket
 import time
-from pathlib import Path
+from urllib.parse import quote
 
 import filelock
+import numpy as np
 import requests
+from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.files import read_json_object, write_json
 from kdscfnet.text import amount, progress, shown, shown_path
+from kdscfnet.weights.networks import shape_tables
+from kdscfnet.weights.release import MIRROR, how_to_get, weights_folders
+from kdscfnet.weights.weightfile import WeightFile
 
 CHUNK = 1 << 14  # bytes; what has come of a piece when the connection breaks off is lost
 PROGRESS = 1 << 18  # bytes that make an attempt worth another one
 LONGEST_WAIT = 60  # seconds that a server may ask for before it is called unavailable
-_REPEATED = (408, 429, 500, 502, 503, 504)  # a server that answers so may answer otherwise a little later
 _WEB_PAGE = "the server sent a web page instead of the file"
 
 
-class DownloadError(Exception):
+class _Failed(Exception):
     """Why a download did not work, without advice."""
 
 
@@ -34,41 +35,60 @@ class _BrokeOff(Exception):
     """What a further request may go on after."""
 
 
-def download(url, target, check, limit, timeout=30, attempts=5, pause=1.0):
-    """Download `url` to the file `target`.
+def fetch(entry, folder=None, force=False, mirror=None, timeout=30, attempts=5, pause=1.0):
+    """Download `entry` into the weights folder; returns its Path. Nothing is written elsewhere.
 
-    The bytes go to `.NAME.part` beside it. A download that breaks off is taken up where it stopped, in this call up to
-    `attempts` times without progress, or by a later call; a server that has another file by then sends all of it. When
-    everything is there, `check(path)` looks at it; only then it gets its name. A file that `check` refuses (by
-    WeightsError) is deleted.
+    A file that is there already and is right is kept. The bytes go to `.NAME.part` beside it. A download that breaks
+    off is taken up where it stopped, in this call up to `attempts` times without progress, or by a later call; a server
+    that has another file by then sends all of it. A file that WeightFile.verify finds right gets its name; another one
+    is deleted.
 
     Args:
-        limit: bytes; a longer file cannot be the right one and is refused.
+        mirror: (or $KDSCFNET_MIRROR) the address of a folder that has the files under their names in the manifest, to
+            be asked instead of Google Drive or the libraries' servers.
         timeout: seconds without a byte before a connection counts as broken.
         pause: seconds before the second attempt; doubles with each further one.
 
-    Raises DownloadError, and UserError where another process downloads the same file.
+    Raises WeightsError with the way to get it by hand, and UserError where another process downloads the same file.
     """
-    target = Path(target)
+    mirror = mirror or os.environ.get(MIRROR)
+    url = "%s/%s" % (mirror.rstrip("/"), quote(entry.file)) if mirror else entry.url
+    targets = [each / entry.file for each in weights_folders(folder)]
+    target = next((path for path in targets if path.exists() and not force), targets[0])
+    if target.exists() and not force:
+        try:
+            WeightFile(target).verify(entry)
+        except WeightsError as error:
+            raise WeightsError(error.path, "%s; delete it, or say --overwrite to download it again" % error.reason)
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(".%s.part" % target.name)
+    notes = part.with_name(part.name + ".json")  # which version of which file it is the beginning of
     with _locked(part):
-        with open(str(part), "a+b") as file:
-            try:
-                _Download(url, file, part, limit).run(timeout, attempts, pause)
-            except BaseException:
-                if not file.seek(0, os.SEEK_END):  # nothing to go on from
-                    _discard(part)
-                raise
-            file.flush()
-            os.fsync(file.fileno())
         try:
-            check(part)
+            with open(str(part), "a+b") as file:
+                _Download(url, file, notes, _limit(entry)).run(timeout, attempts, pause)
+                file.flush()
+                os.fsync(file.fileno())
+            WeightFile(part).verify(entry)
+            os.replace(str(part), str(target))
         except WeightsError as error:
-            _discard(part)
-            raise DownloadError("the server sent another file than the one that was published: %s" % error.reason)
-        os.replace(str(part), str(target))
-        _discard(part)
+            os.unlink(str(part))
+            reason = "the server sent another file than the one that was published: %s" % error.reason
+            raise WeightsError(entry.title, "%s; %s" % (reason, how_to_get(entry, folder)))
+        except _Failed as error:
+            raise WeightsError(entry.title, "%s; %s" % (error, how_to_get(entry, folder)))
+        finally:
+            if not part.exists() or not part.stat().st_size:  # nothing to go on from
+                for path in (notes, part):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+    return target
+
+
+def _limit(entry):
+    """Bytes of the longest file that can be `entry`: float64, at protocol 2, with a classifier."""
+    return (16 << 20) + 12 * sum(int(np.prod(shape)) for shape in shape_tables()[entry.backbone].values())
 
 
 @contextlib.contextmanager
@@ -86,80 +106,58 @@ def _locked(part):
         lock.release()
 
 
-def _notes(part):
-    """The file beside the unfinished one that says which version of which file it is the beginning of."""
-    return part.with_name(part.name + ".json")
-
-
-def _discard(part):
-    for path in (_notes(part), part):
-        with contextlib.suppress(OSError):
-            os.unlink(str(path))
-
-
 class _Download:
-    def __init__(self, url, file, part, limit):
-        self.url, self.file, self.part, self.limit = url, file, part, limit
+    def __init__(self, url, file, notes, limit):
+        self.url, self.file, self.notes, self.limit = url, file, notes, limit
 
     def run(self, timeout, attempts, pause):
         failures = 0
         with requests.Session() as session:
             # Byte offsets must be those of the file, not of a compressed stream.
             session.headers.update({"Accept-Encoding": "identity", "User-Agent": "Mozilla/5.0 (kdscfnet)"})
-            for adapter in session.adapters.values():
-                adapter.max_retries = _Retries(
-                    attempts - 1, redirect=10, backoff_factor=pause, status_forcelist=_REPEATED, raise_on_status=False
-                )
             while True:
                 before = self.size()
                 try:
                     return self.attempt(session, timeout)
+                except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
+                    problem = _problem(error)
+                except (requests.exceptions.RequestException, InvalidHeader) as error:  # such as a wrong address
+                    raise _Failed(_problem(error))
                 except _BrokeOff as error:
-                    # a connection that breaks off often but gets on is as good as a slow one
-                    failures = 1 if self.size() - before >= PROGRESS else failures + 1
-                    if failures >= attempts:
-                        raise self.given_up(error)
-                except requests.exceptions.RequestException as error:
-                    raise self.given_up(_problem(error))
+                    problem = error
+                # a connection that breaks off often but gets on is as good as a slow one
+                failures = 1 if self.size() - before >= PROGRESS else failures + 1
+                if failures >= attempts:
+                    here = "(%s are here: the same command goes on from there)" % amount(self.size())
+                    raise _Failed("%s %s" % (problem, here) if self.size() else problem)
                 time.sleep(min(pause * 2 ** (failures - 1), 30))
-
-    def given_up(self, problem):
-        here = " (%s are here: the same command goes on from there)" % amount(self.size()) if self.size() else ""
-        return DownloadError("%s%s" % (problem, here))
 
     def size(self):
         return self.file.seek(0, os.SEEK_END)
 
-    def start_over(self, response=None):
-        self.file.truncate(0)
-        notes = {"url": self.url}
-        if response is not None:
-            tag = response.headers.get("ETag", "")
-            notes["validator"] = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
-        write_json(str(_notes(self.part)), notes)
-
     def attempt(self, session, timeout):
         """One request for what is not here yet. Raises _BrokeOff where a further one may go on."""
-        headers, notes = {}, read_json_object(_notes(self.part))
-        if self.size() and notes.get("url") != self.url:
-            self.start_over()
+        notes = read_json_object(self.notes)
+        if notes.get("url") != self.url:
+            self.file.truncate(0)
         offset = self.size()
-        if offset:
-            headers["Range"] = "bytes=%d-" % offset
-            if notes.get("validator"):
-                headers["If-Range"] = notes["validator"]
+        # requests sends no header that is None
+        headers = {"Range": "bytes=%d-" % offset, "If-Range": notes.get("validator") or None} if offset else {}
         with session.get(self.url, headers=headers, stream=True, timeout=timeout) as response:
             total = self.judge(response, offset)
-            if total == offset and response.status_code == 416:
+            if response.status_code == 416:  # all of it is here
                 return
             if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-                raise DownloadError(_WEB_PAGE)
+                raise _Failed(_WEB_PAGE)
             if total is not None and total > self.limit:
                 text = "the server sends another file: %s, where at most %s can be right"
-                raise DownloadError(text % (amount(total), amount(self.limit)))
+                raise _Failed(text % (amount(total), amount(self.limit)))
             if response.status_code == 200:
                 offset = 0
-                self.start_over(response)
+                self.file.truncate(0)
+                tag = response.headers.get("ETag", "")
+                tag = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+                write_json(str(self.notes), {"url": self.url, "validator": tag})
             self.receive(response, offset, total)
 
     def judge(self, response, offset):
@@ -168,28 +166,32 @@ class _Download:
         if status in (206, 416):
             span, _, total = response.headers.get("Content-Range", "").replace("bytes ", "").partition("/")
             if not offset or (span.split("-")[0] if status == 206 else total) != str(offset):
-                self.start_over()
+                self.file.truncate(0)
                 raise _BrokeOff("the server has another file than the one that was begun")
-        elif status in _REPEATED or status >= 500:
-            busy = "too many downloads (429): try again later"
-            raise self.given_up(busy if status == 429 else "the server has a problem (%d)" % status)
+        elif status in (408, 429) or status >= 500:  # it may answer otherwise a little later
+            what = "too many downloads" if status == 429 else "the server has a problem"
+            wait = Retry().get_retry_after(response.raw) or 0
+            if wait > LONGEST_WAIT:
+                raise _Failed("%s (%d): the server asks to wait %d minutes" % (what, status, -(-wait // 60)))
+            time.sleep(wait)
+            raise _BrokeOff("%s (%d)%s" % (what, status, ": try again later" if status == 429 else ""))
         elif status != 200:
             refuses = "does not have the file" if status in (404, 410) else "refuses"
-            raise DownloadError("the server %s (%d)" % (refuses, status))
+            raise _Failed("the server %s (%d)" % (refuses, status))
         return int(total) if total.isdigit() else None
 
     def receive(self, response, offset, total):
         received = offset
-        with progress(total=total, initial=offset, desc=self.part.name[1:-5], unit="B", unit_scale=True) as bar:
+        name = os.path.basename(self.file.name)[1:-5]
+        with progress(total=total, initial=offset, desc=name, unit="B", unit_scale=True) as bar:
             try:
                 for chunk in response.iter_content(CHUNK):
                     if received == 0 and chunk.lstrip()[:1] == b"<":
-                        self.start_over()
-                        raise DownloadError(_WEB_PAGE)
+                        raise _Failed(_WEB_PAGE)
                     received += len(chunk)
                     if received > (self.limit if total is None else total):
-                        self.start_over()
-                        raise DownloadError("the server sends more than the file: %s and on" % amount(received))
+                        self.file.truncate(0)
+                        raise _Failed("the server sends more than the file: %s and on" % amount(received))
                     self.file.write(chunk)
                     bar.update(len(chunk))
             except requests.exceptions.RequestException:
@@ -198,16 +200,6 @@ class _Download:
             raise _BrokeOff("the connection broke off at %s of %s" % (amount(received), amount(total)))
         if not received:
             raise _BrokeOff("the server sent nothing")
-
-
-class _Retries(Retry):
-    def get_retry_after(self, response):
-        seconds = super().get_retry_after(response)
-        if seconds and seconds > LONGEST_WAIT:
-            what = "too many downloads" if response.status == 429 else "the server is busy"
-            minutes = -(-int(seconds) // 60)
-            raise DownloadError("%s (%d): the server asks to wait %d minutes" % (what, response.status, minutes))
-        return seconds
 
 
 def _problem(error):

@@ -7,7 +7,6 @@ in it.
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +16,7 @@ from kdscfnet.errors import WeightsError
 from kdscfnet.files import atomic_path, open_regular
 from kdscfnet.text import say_once, shown, shown_path
 from kdscfnet.weights.networks import compare, identify, prefix_of
-from kdscfnet.weights.pickles import DTYPES, INLINE, MAX_SIDE, Array, bare, read_arrays, write_arrays
+from kdscfnet.weights.pickles import DTYPES, INLINE, MAX_SIDE, Array, Refused, bare, read_pickle, write_arrays
 from kdscfnet.weights.release import SUFFIXES
 
 NAME_TABLE = "StructuredToParameterName@@"  # paddle.save's table from keys to the names of parameters
@@ -162,25 +161,30 @@ def read_file(path, lazy=False):
     """
     path = os.fspath(path)
     name = shown_path(path)
+    report = LoadReport(name, "pdparams", 0)
     with open_regular(path) as (file, size):
-        head = file.read(1024)
-        file.seek(0)
-        if head[:1] == b"\x80":
-            report = LoadReport(name, "pdparams", 0)
-            arrays, others = read_arrays(file, size, name, lambda tree: _one_network(tree, report), lazy)
-            if isinstance(others.pop(NAME_TABLE, None), dict):
-                report.ignored[NAME_TABLE] = "Paddle's table of names"
-            if others:
-                raise _no_arrays(name, others)
-        elif head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8:
-            if struct.unpack("<Q", head[:8])[0] > MAX_HEADER:
-                raise WeightsError(name, "its header is larger than any weight file's: it is damaged")
-            arrays, report = _read_safetensors(path, name, lazy), LoadReport(name, "safetensors", 0)
-        else:
-            text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-            raise WeightsError(name, next(what for start, what in _SIGNATURES if text.startswith(start)))
-    if not arrays:
-        raise WeightsError(name, "holds no arrays")
+        try:
+            head = file.read(1024)
+            file.seek(0)
+            if head[:1] == b"\x80":
+                arrays = _read_pdparams(file, size, report, lazy)
+            elif head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
+                if int.from_bytes(head[:8], "little") > MAX_HEADER:
+                    raise Refused("its header is larger than any weight file's: it is damaged")
+                arrays, report.format = _read_safetensors(path, lazy), "safetensors"
+            else:
+                text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+                raise Refused(next(what for start, what in _SIGNATURES if text.startswith(start)))
+            if not arrays:
+                raise Refused("holds no arrays")
+        except Refused as error:
+            raise WeightsError(name, error) from None
+        except OSError as error:
+            raise WeightsError(name, error.strerror or error)
+        except MemoryError:
+            raise WeightsError(name, "there is not enough memory for it") from None
+        except Exception as error:  # whatever a damaged file makes of Python's own steps
+            raise WeightsError(name, "it is damaged, or made to do harm (%s)" % type(error).__name__) from None
     prefix = prefix_of(arrays)
     if prefix:
         arrays = {key[len(prefix) :]: array for key, array in arrays.items()}
@@ -190,8 +194,8 @@ def read_file(path, lazy=False):
     return arrays, report
 
 
-def _read_safetensors(path, name, lazy=False):
-    """{key: numpy array} of a .safetensors file; `lazy`: objects with shape and dtype. Raises WeightsError."""
+def _read_safetensors(path, lazy):
+    """{key: numpy array} of a .safetensors file; `lazy`: objects with shape and dtype."""
     from safetensors import SafetensorError, deserialize, safe_open
 
     arrays = {}
@@ -208,12 +212,32 @@ def _read_safetensors(path, name, lazy=False):
                 part = parts[key]
                 arrays[key] = np.frombuffer(part["data"], _DTYPES[part["dtype"]]).reshape(part["shape"])
     except KeyError as error:
-        raise WeightsError(name, "an array in it holds no plain numbers (dtype %s)" % error)
-    except MemoryError:
-        raise WeightsError(name, "there is not enough memory for it")
-    except (SafetensorError, TypeError, ValueError, OSError) as error:
-        raise WeightsError(name, " ".join(str(error).split()))
+        raise Refused("an array in it holds no plain numbers (dtype %s)" % error)
+    except SafetensorError as error:
+        raise Refused(" ".join(str(error).split()))
     return arrays
+
+
+def _read_pdparams(file, size, report, lazy):
+    """The arrays of a pickled dict; or of the dict in it that holds a network, where that is the only one."""
+    tree = read_pickle(file, size)
+    arrays, others = _split(tree)
+    inner = {key: _split(value) for key, value in others.items() if isinstance(value, dict) and key != NAME_TABLE}
+    fitting = [key for key, (inside, _) in inner.items() if prefix_of(inside) is not None]
+    if prefix_of(arrays) is None and len(fitting) == 1:
+        left = some(key for key in tree if key != fitting[0])
+        report.said.append("of this checkpoint %s is taken%s" % (shown(fitting[0]), left and ", not used: " + left))
+        arrays, others = inner[fitting[0]]
+    if sum(array.nbytes for array in arrays.values()) > size:
+        raise Refused("it uses the same data more than once: no weight file does")
+    if isinstance(others.pop(NAME_TABLE, None), dict):
+        report.ignored[NAME_TABLE] = "Paddle's table of names"
+    if others:
+        kinds = {key: type(value).__name__.strip("_").lower() for key, value in others.items()}
+        entries = some("%s (%s)" % (shown(key), kind) for key, kind in kinds.items())
+        advice = ": it may be a whole training checkpoint; the weights alone are wanted" if inner else ""
+        raise Refused("holds entries that are no arrays: %s%s" % (entries, advice))
+    return arrays if lazy else {key: array.read(file) for key, array in arrays.items()}
 
 
 def _split(tree):
@@ -224,18 +248,6 @@ def _split(tree):
             value = value[1]
         (arrays if type(value) is Array and value.shape is not None else others)[key] = value
     return arrays, others
-
-
-def _one_network(tree, report):
-    """`_split` of a dict; or of the dict in it that holds a network, where that is the only one."""
-    arrays, others = _split(tree)
-    inner = {key: _split(value) for key, value in others.items() if isinstance(value, dict) and key != NAME_TABLE}
-    fitting = [key for key, (inside, _) in inner.items() if prefix_of(inside) is not None]
-    if prefix_of(arrays) is not None or len(fitting) != 1:
-        return arrays, others
-    left = some(key for key in tree if key != fitting[0])
-    report.said.append("of this checkpoint %s is taken%s" % (shown(fitting[0]), left and ", not used: " + left))
-    return inner[fitting[0]]
 
 
 # how a file begins, in small letters and without white space before it: what it is
@@ -250,13 +262,6 @@ _SIGNATURES = (
     ),
     (b"", "not a weight file (neither .pdparams of Paddle 2.0 or later nor .safetensors)"),
 )
-
-
-def _no_arrays(name, others):
-    entries = some("%s (%s)" % (shown(key), type(value).__name__.strip("_").lower()) for key, value in others.items())
-    checkpoint = any(isinstance(value, dict) for value in others.values())
-    advice = ": it may be a whole training checkpoint; the weights alone are wanted" if checkpoint else ""
-    return WeightsError(name, "holds entries that are no arrays: %s%s" % (entries, advice))
 
 
 def save_weights(model: Any, path: str | os.PathLike) -> None:

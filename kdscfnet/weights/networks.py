@@ -17,6 +17,7 @@ CLASSIFIER = {
     "resnet50": ("fc.",),
     "swin_b": ("head.",),
 }
+NETWORKS = [(kind, backbone) for kind in ("scfnet", "backbone") for backbone in CLASSIFIER]
 
 
 def is_derived(key):
@@ -31,6 +32,7 @@ def shape_tables():
         return {name: {key: tuple(shape) for key, shape in table.items()} for name, table in json.load(file).items()}
 
 
+@functools.lru_cache(maxsize=None)
 def expected(kind, backbone):
     """What a "scfnet" or "backbone" file holds: ({key: shape}, beginnings of keys that may be there, too)."""
     table = shape_tables()[backbone]
@@ -61,25 +63,18 @@ def compare(arrays, shapes, unused=()):
     return missing, unexpected, mismatched, ignored
 
 
-@functools.lru_cache(maxsize=1)
-def _networks():
-    """{(kind, backbone): what `expected` says of it}."""
-    names = [(kind, backbone) for kind in ("scfnet", "backbone") for backbone in shape_tables()]
-    return {network: expected(*network) for network in names}
-
-
 def identify(arrays):
     """(kind, backbone) of `arrays` (key → something with .shape): "scfnet"; "backbone" for ImageNet weights, with or
     without the classifier; ("other", "") where it is none of our networks."""
-    for network, (shapes, unused) in _networks().items():
-        if not any(compare(arrays, shapes, unused)[:3]):
+    for network in NETWORKS:
+        if not any(compare(arrays, *expected(*network))[:3]):
             return network
     return "other", ""
 
 
 def prefix_of(keys):
     """What a wrapper put before every key, such as "module." or "model._layers."; None where no key is one of ours."""
-    known, prefix = [shapes for shapes, _ in _networks().values()], ""
+    known, prefix = [expected(*network)[0] for network in NETWORKS], ""
     while not any(key[len(prefix) :] in shapes for shapes in known for key in keys):
         first = next(iter(keys), "")
         prefix = first[: first.find(".", len(prefix)) + 1]

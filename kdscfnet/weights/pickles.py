@@ -19,7 +19,6 @@ import struct
 
 import numpy as np
 
-from kdscfnet.errors import WeightsError
 from kdscfnet.files import atomic_file
 from kdscfnet.text import amount, shown
 
@@ -28,13 +27,11 @@ MAX_NAME = 128  # characters in a module's or a function's name
 MAX_SIDE = 1 << 31  # of an array
 # Plain numbers only: no objects (a pickle inside an array), no records, no texts, no dates
 DTYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
-
-
 _CODE = "no weight file needs: it is damaged, or may run code; do not open it with paddle.load or pickle"
 
 
-class _Refused(Exception):
-    """Says what in a file is no part of a pickle of arrays."""
+class Refused(Exception):
+    """Says why a file is no weight file."""
 
 
 class _Span:
@@ -45,15 +42,15 @@ class _Span:
 
 
 class _DType:
-    def __init__(self, unpickler, code, *_):
+    def __init__(self, code, *_):
         if type(code) is not str or code.lstrip("<>|=") not in DTYPES or len(code) > 3:
             holds = "Python objects" if str(code)[:1] == "O" else "no plain numbers"
-            raise _Refused("an array in it holds %s (dtype %s)" % (holds, shown(code)))
+            raise Refused("an array in it holds %s (dtype %s)" % (holds, shown(code)))
         self.dtype = np.dtype(code)
 
     def set_state(self, state):  # (3, byte order, subarray, names, fields, …)
         if state[2:5] != (None, None, None):
-            raise _Refused("an array in it holds records (a dtype with fields)")
+            raise Refused("an array in it holds records (a dtype with fields)")
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
@@ -74,12 +71,12 @@ class Array:
         _, shape, dtype, self.fortran, data = state
         sides = type(shape) is tuple and len(shape) <= 32 and all(type(side) is int and side >= 0 for side in shape)
         if not sides or type(dtype) is not _DType or type(data) not in (bytes, str, _Span):
-            raise _Refused("what it says about an array makes no sense: it is damaged, or made to do harm")
+            raise Refused("what it says about an array makes no sense: it is damaged, or made to do harm")
         self.shape, self.dtype, self.data = shape, dtype.dtype, data
         most = data.length if type(data) is _Span else len(data)
         least = (most + 1) // 2 if type(data) is _Span and data.text else most
         if not least <= self.nbytes <= most:
-            raise _Refused(
+            raise Refused(
                 "an array of shape %s claims %s but has %s: it is damaged, or made to do harm"
                 % (shown(shape), amount(self.nbytes), amount(most))
             )
@@ -95,32 +92,30 @@ class Array:
         if type(data) is str:
             data = data.encode("latin-1")
         if len(data) != self.nbytes:
-            raise _Refused("the file became shorter while it was read")
+            raise Refused("the file became shorter while it was read")
         array = np.frombuffer(data, self.dtype).reshape(self.shape, order="F" if self.fortran else "C")
         return array.astype(self.dtype.newbyteorder("="), order="K")  # always a copy
 
 
 class Dict(dict):
+    def __init__(self, pairs=None):
+        for key, value in pairs or ():
+            self[key] = value
+        if pairs:
+            pairs.clear()  # a list is moved: a file could ask for a copy of it again and again
+
     def __setitem__(self, key, value):
         if type(key) is not str:  # nor one that is longer than INLINE
-            raise _Refused("a dict in it has a key that is no text, or a very long one")
+            raise Refused("a dict in it has a key that is no text, or a very long one")
         if key in self:
-            raise _Refused("a dict in it has the key %s twice" % shown(key))
+            raise Refused("a dict in it has the key %s twice" % shown(key))
         super().__setitem__(key, value)
 
 
-def _bytes_of(unpickler, text, encoding):
+def _bytes_of(text, encoding):
     if encoding not in ("latin1", "latin-1"):
-        raise _Refused("an array in it has data in the encoding %s" % shown(encoding))
+        raise Refused("an array in it has data in the encoding %s" % shown(encoding))
     return text  # Array.read encodes it, once: a file can ask for the same text again and again
-
-
-def _dict_of(unpickler, pairs=()):
-    unpickler.source.count(len(pairs))
-    result = Dict()
-    for key, value in pairs:
-        result[key] = value
-    return result
 
 
 # Names that a file may use, and the functions of ours that a call of them calls
@@ -128,15 +123,15 @@ _NAMES = {
     "numpy.ndarray": Array,  # an argument of _reconstruct; nothing calls it
     "numpy.dtype": _DType,
     "_codecs.encode": _bytes_of,  # Python 3 writes bytes so at protocol 2
-    "collections.OrderedDict": _dict_of,
+    "collections.OrderedDict": Dict,
 }
 for _module in ("__builtin__", "builtins"):
-    _NAMES[_module + ".bytes"] = lambda unpickler: b""  # empty bytes at protocol 2
+    _NAMES[_module + ".bytes"] = lambda: b""  # empty bytes at protocol 2
     # Paddle 2.1 and later: tuple((name, array)). A copy of a long list again and again would cost memory
-    _NAMES[_module + ".tuple"] = lambda unpickler, items: items if type(items) is tuple else ()
+    _NAMES[_module + ".tuple"] = lambda items: items if type(items) is tuple else ()
 for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
-    _NAMES[_core + ".multiarray._reconstruct"] = lambda unpickler, *_: Array()
-    _NAMES[_core + ".numeric._frombuffer"] = lambda unpickler, data, dtype, shape, order: Array().set_state(
+    _NAMES[_core + ".multiarray._reconstruct"] = lambda *_: Array()
+    _NAMES[_core + ".numeric._frombuffer"] = lambda data, dtype, shape, order: Array().set_state(
         (1, shape, dtype, order == "F", data)
     )
 
@@ -150,11 +145,11 @@ class _Source:
     def count(self, objects=1):
         self.left -= objects
         if self.left < 0:
-            raise _Refused("it would take far more memory than its size: no weight file does")
+            raise Refused("it would take far more memory than its size: no weight file does")
 
     def skip(self, length):
         if length > self.size - self.position:
-            raise _Refused("the file ends early, at %s: it was cut short or damaged" % amount(self.size))
+            raise Refused("the file ends early, at %s: it was cut short or damaged" % amount(self.size))
         self.position += length
 
     def read(self, length):
@@ -162,38 +157,36 @@ class _Source:
         self.skip(length)
         data = self.file.read(length)
         if len(data) != length:
-            raise _Refused("the file became shorter while it was read")
+            raise Refused("the file became shorter while it was read")
         return data
 
     def readline(self):
         line = self.file.readline(MAX_NAME + 1)
         self.skip(len(line))
         if not line.endswith(b"\n"):
-            raise _Refused("a name in it does not end: it was cut short or damaged")
+            raise Refused("a name in it does not end: it was cut short or damaged")
         return line
 
 
-_OPCODES = [
-    getattr(pickle, name)[0]
-    for name in (
-        "STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINFLOAT EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 "
-        "EMPTY_LIST APPEND APPENDS SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL"
-    ).split()
-]
+_OPCODES = (  # with Python's own handlers
+    "STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINFLOAT SHORT_BINBYTES SHORT_BINUNICODE SHORT_BINSTRING "
+    "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE "
+    "BINGET LONG_BINGET GLOBAL STACK_GLOBAL"
+).split()
 
 
 class _Handlers(dict):
     def __missing__(self, code):
         name = next((name for name, value in vars(pickle).items() if value == bytes([code]) and name.isupper()), "")
         what = "the pickle opcode %s" % name if name else "byte 0x%02x, which is no pickle opcode" % code
-        raise _Refused("it has %s, which %s" % (what, _CODE))
+        raise Refused("it has %s, which %s" % (what, _CODE))
 
 
-def _data(layout, kind):
-    """The handler of an opcode that a length and that many bytes follow: text in the encoding `kind`, or data."""
+def _data(size, kind):
+    """The handler of an opcode with a length, of `size` bytes, and data: text in the encoding `kind`, or bytes."""
 
     def load(self):
-        (length,) = struct.unpack(layout, self.read(struct.calcsize(layout)))
+        length = int.from_bytes(self.read(size), "little")
         if length > INLINE:
             self.append(_Span(self.source.position, length, kind == "utf-8"))
             self.source.skip(length)
@@ -206,31 +199,32 @@ def _data(layout, kind):
 
 
 class _Unpickler(pickle._Unpickler):
-    dispatch = _Handlers((code, pickle._Unpickler.dispatch[code]) for code in _OPCODES)
-    for _code, _layout, _kind in (
-        *((0x43, "<B", None), (0x42, "<I", None), (0x8E, "<Q", None), (0x96, "<Q", None)),
-        *((0x8C, "<B", "utf-8"), (0x58, "<I", "utf-8"), (0x8D, "<Q", "utf-8")),
-        *((0x55, "<B", "latin-1"), (0x54, "<I", "latin-1")),  # of Python 2: text, or data
+    dispatch = _Handlers()
+    for _name in _OPCODES:
+        dispatch[getattr(pickle, _name)[0]] = pickle._Unpickler.dispatch[getattr(pickle, _name)[0]]
+    for _code, _size, _kind in (
+        *((pickle.BINBYTES, 4, None), (pickle.BINBYTES8, 8, None), (b"\x96", 8, None)),  # BYTEARRAY8, not in Python 3.7
+        *((pickle.BINUNICODE, 4, "utf-8"), (pickle.BINUNICODE8, 8, "utf-8"), (pickle.BINSTRING, 4, "latin-1")),
     ):
-        dispatch[_code] = _data(_layout, _kind)
+        dispatch[_code[0]] = _data(_size, _kind)
 
     def __init__(self, source):
-        super().__init__(source)
+        super().__init__(source, encoding="latin-1")  # of Python 2's texts, which may be data
         self.source = source
 
     def find_class(self, module, name):
         full = "%s.%s" % (module, name)
         if full not in _NAMES:
-            raise _Refused("it names %s, which %s" % (shown(full), _CODE))
+            raise Refused("it names %s, which %s" % (shown(full), _CODE))
         return _NAMES[full]
 
     def load_proto(self):
         version = self.read(1)[0]
         if not 2 <= version <= 5:
-            raise _Refused("pickle protocol %d is not supported: 2 to 5 are" % version)
+            raise Refused("pickle protocol %d is not supported: 2 to 5 are" % version)
 
     def load_frame(self):  # a hint for buffering
-        (length,) = struct.unpack("<Q", self.read(8))
+        length = int.from_bytes(self.read(8), "little")
         if length > self.source.size - self.source.position:
             self.source.skip(length)  # says that the file ends early
 
@@ -238,13 +232,13 @@ class _Unpickler(pickle._Unpickler):
         arguments = self.stack.pop()
         function = self.stack.pop()  # all that can be called here comes from _NAMES
         if not callable(function) or function is Array or type(arguments) is not tuple:
-            raise _Refused("it calls something that is no array: it may run code elsewhere")
-        self.append(function(self, *arguments))
+            raise Refused("it calls something that is no array: it may run code elsewhere")
+        self.append(function(*arguments))
 
     def load_build(self):
         state = self.stack.pop()
         if type(self.stack[-1]) not in (Array, _DType):
-            raise _Refused("it sets the state of something that is no array: it may run code elsewhere")
+            raise Refused("it sets the state of something that is no array: it may run code elsewhere")
         self.stack[-1].set_state(state)
 
     def load_empty_dict(self):
@@ -258,38 +252,22 @@ class _Unpickler(pickle._Unpickler):
         dispatch[_code[0]] = _load
 
 
-def read_arrays(file, size, name, choose, lazy=False):
-    """Read a state dict, as paddle.save and `write_arrays` write it: ({key: numpy array}, {key: whatever else}).
+def read_pickle(file, size):
+    """The dict in a pickle, as paddle.save and `write_arrays` write it; its arrays are Array objects.
 
     Args:
-        file: open for reading in binary mode, at its start; size: its length in bytes; name: for messages.
-        choose: the dict in the file, whose arrays are Array objects → ({key: Array}, {key: whatever else}).
-        lazy: the arrays are Array objects (shape, dtype, nbytes), their data is not read.
+        file: open for reading in binary mode, at its start; size: its length in bytes.
 
-    Runs nothing in the file. Raises WeightsError: one line that says what is wrong with it.
+    Runs nothing in the file. Raises Refused, and whatever a damaged file makes of Python's own steps.
     """
     source = _Source(file, size)
-    try:
-        tree = _Unpickler(source).load()
-        if source.position != size:
-            follow = amount(size - source.position)
-            raise _Refused("%s follow the end of the pickle: the file is damaged, or not what it seems" % follow)
-        if type(tree) is not Dict:
-            raise _Refused("holds a %s, not a dict of arrays" % type(tree).__name__.strip("_").lower())
-        arrays, others = choose(tree)
-        if sum(array.nbytes for array in arrays.values()) > size:
-            raise _Refused("it uses the same data more than once: no weight file does")
-        if not lazy:
-            arrays = {key: array.read(file) for key, array in arrays.items()}
-        return arrays, others
-    except _Refused as error:
-        raise WeightsError(name, error) from None
-    except OSError as error:
-        raise WeightsError(name, error.strerror or error)
-    except MemoryError:
-        raise WeightsError(name, "there is not enough memory for it") from None
-    except Exception as error:  # whatever a damaged file makes of Python's own steps
-        raise WeightsError(name, "it is damaged, or made to do harm (%s)" % type(error).__name__) from None
+    tree = _Unpickler(source).load()
+    if source.position != size:
+        follow = amount(size - source.position)
+        raise Refused("%s follow the end of the pickle: the file is damaged, or not what it seems" % follow)
+    if type(tree) is not Dict:
+        raise Refused("holds a %s, not a dict of arrays" % type(tree).__name__.strip("_").lower())
+    return tree
 
 
 def write_arrays(path, arrays):

@@ -1,6 +1,6 @@
 """The release as data: which weights exist, where they go, what is in the weights folder, and how to get the rest.
 
-Opens no weight file: kdscfnet/weights/weightfile.py says what one is, kdscfnet/weights/fetch.py downloads.
+Opens no weight file: kdscfnet/weights/weightfile.py says what one is, kdscfnet/weights/download.py downloads.
 """
 
 from __future__ import annotations
@@ -184,13 +184,6 @@ def how_to_get(entry, folder=None):
         return "get it from %s and %s" % (entry.page, where)
     links = entry.page, release().baidu, release().baidu_code
     return "get it from %s or from Baidu, %s (code %s), and %s" % (*links, where)
-
-
-def namesake(path):
-    """The entry, published or bundled, whose file has the name of `path`, suffix and all, or None. A .safetensors file
-    made from it shares its stem only, and not its bytes."""
-    name = Path(path).name.lower()
-    return next((entry for entry in release().entries if entry.file.lower() == name), None)
 
 
 def described(entry):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 import os
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -20,27 +17,19 @@ LARGEST_SIZE = 8192
 
 def as_size(size, name="size is", smallest=1):
     """352, "352", "320x256" or (320, 256) → (height, width), integers. Raises UserError, which begins with `name`."""
-    parts = [size, size]
-    if isinstance(size, str):
-        parts = size.lower().replace("×", "x").split("x")
+    parts = size
+    if not isinstance(size, (list, tuple)):
+        parts = str(size).lower().replace("×", "x").split("x")
         parts = parts * 2 if len(parts) == 1 else parts
-    elif isinstance(size, (list, tuple)):
-        parts = size
     try:
-        sides = [int(side) if isinstance(side, str) else operator.index(side) for side in parts]
-    except (TypeError, ValueError):
+        sides = [int(str(side)) for side in parts]
+    except ValueError:
         sides = []
     if len(sides) != 2 or not smallest <= min(sides) <= max(sides) <= LARGEST_SIZE:
         most = " to %d" % LARGEST_SIZE if sides and max(sides) > LARGEST_SIZE else " or more"
         shown = size if name.startswith("-") else repr(size)  # a flag's text as it was given
         raise UserError("%s %s: %d%s, or HEIGHTxWIDTH" % (name, shown, smallest, most))
     return sides[0], sides[1]
-
-
-def plain_size(size):
-    """(height, width) as files and people write it: 352 for a square, [320, 256] otherwise."""
-    height, width = size
-    return height if height == width else [height, width]
 
 
 class WeightFile:
@@ -67,7 +56,7 @@ class WeightFile:
         self.is_named, self.parameters, self.sidecar, self._sha256 = False, 0, {}, None
         try:
             self.kind = self._look()
-        except UserError as error:
+        except (UserError, OSError) as error:
             self.kind, self.problem = "broken", str(error)
 
     def __fspath__(self):
@@ -131,30 +120,58 @@ class WeightFile:
     def network(self):
         """The backbone of the SCFNet in the file. Raises WeightsError where it holds none."""
         if self.kind in ("broken", "other"):
-            verify(self)  # raises what is wrong
+            self.verify()  # raises what is wrong
         if self.kind != "scfnet":
             reason = "holds %s, not the weights of a whole SCFNet" % self.title
             raise WeightsError(shown_path(self.path), reason)
         return self.backbone
+
+    def verify(self, entry=None):
+        """Check the file whole: structure, dtypes, finite values, and for an `entry` that it is that one (its network,
+        its checksum where the release has one). Without `entry`, a file that has the very name of one is compared with
+        that one's checksum.
+
+        Returns (files.LoadReport, which entry it is byte for byte, to be read; "" where the release has no checksum).
+        Raises WeightsError with what is wrong.
+        """
+        name = shown_path(self.path)
+        arrays, report = files.read_file(self.path)
+        kind, backbone = networks.identify(arrays)
+        if entry is not None and (kind, backbone) != (entry.kind, entry.backbone):
+            holds = release.holding(kind, backbone), release.holding(entry.kind, entry.backbone)
+            raise WeightsError(name, "holds %s, not %s" % holds)
+        if kind == "other":
+            # the network it is nearest to says best what is wrong
+            found = {key: tuple(array.shape) for key, array in arrays.items()}.items()
+            alike = {name: len(found & table.items()) for name, table in networks.shape_tables().items()}
+            kind, backbone = "scfnet", max(alike, key=alike.get)
+            if not alike[backbone]:
+                raise WeightsError(name, "holds %d arrays, none of them of a network of ours" % len(arrays))
+        shapes, unused = networks.expected(kind, backbone)
+        files.fit(arrays, shapes, report, backbone, unused)
+        # a .safetensors file made from a published one has its stem only, and not its bytes
+        file = os.path.basename(self.path).lower()
+        namesakes = (each for each in release.release().entries if each.file.lower() == file)
+        entry = entry or next(namesakes, None if self.is_named else self.entry)
+        if entry is None or not (entry.sha256 or entry.md5):
+            return report, ""
+        digest = self.sha256 if entry.sha256 else file_sha256(self.path, "md5")
+        names = release.described(entry), "SHA-256" if entry.sha256 else "MD5"
+        if digest != (entry.sha256 or entry.md5):
+            raise WeightsError(name, "has the name of %s, but its %s differs: it is another file, or damaged" % names)
+        return report, "%s, byte for byte (by its %s)" % names
 
     def test_size(self, size=None):
         """(height, width) of the network's input at test time. The sources, first one first: `size`, the caller's; the
         run of `kdscfnet train` that wrote the file; the release; the sidecar of an exported network; the backbone."""
         if size is not None:
             return as_size(size)
-        ranked = (
-            self._size_of_run() if self.kind != "exported" else None,
-            self.entry.test_size if self.entry else None,
-            self.sidecar.get("test_size"),
-            384 if self.backbone == "swin_b" else 352,
-        )
-        return as_size(next(known for known in ranked if known))
-
-    def _size_of_run(self):
-        """The test size in run.json of the run in whose folder the file lies; None outside of one."""
-        size = read_json_object(os.path.join(self.home, "run.json")).get("test_size")
-        with contextlib.suppress(UserError):
-            return as_size(size) if type(size) in (int, list) else None
+        of_run = read_json_object(os.path.join(self.home, "run.json")).get("test_size")
+        if self.kind != "exported" and type(of_run) in (int, list):
+            with contextlib.suppress(UserError):
+                return as_size(of_run)
+        published, usual = self.entry and self.entry.test_size, 384 if self.backbone == "swin_b" else 352
+        return as_size(published or self.sidecar.get("test_size") or usual)
 
 
 def resolve(weights=None):
@@ -170,8 +187,8 @@ def resolve(weights=None):
         return weights
     if weights is None:
         students = find_weights(backbone="mobilenetv3")
-        if students:
-            return min(students, key=_preference)
+        if students:  # the best by the paper's MAE, which a copy of ours has not
+            return min(students, key=lambda one: (one.entry.mae.get("ECSSD", 1.0) if one.entry else 1.0, one.path))
     if weights is None or (weights == "bundled" and not os.path.exists(weights)):
         student = bundled()
         if student is None:
@@ -200,39 +217,32 @@ def _of_the_release(name):
     raise UserError("%s is not here yet: kdscfnet weights fetch %s, or %s" % ways)
 
 
-def _preference(student):
-    mae = student.entry.mae.get("ECSSD", 1.0) if student.entry else 1.0  # of the paper; a copy of ours has none
-    return mae, student.path
-
-
 def find_weights(folder=None, backbone=None, kind="scfnet"):
     """The usable SCFNet weights in the weights folder: WeightFiles, published ones first, in the order of the release.
 
     Without a `folder` that is named, and where the weights folder has none: those in the user's. The bundled ones,
     which a clone has there, are not among them. `backbone`: only weights with this one. `kind`: or else "backbone"."""
-    paths = [release.path_of_ours(entry.file) for entry in release.release().ours]
-    found, ours = [], {os.path.realpath(path) for path in paths if path}
+    found, ours = [], [os.path.splitext(entry.file)[0].lower() for entry in release.release().ours]
     for each in release.weights_folders(folder):
         if not found:
-            # what lies where it came is not even read: it takes a part of the time to the first map
-            others = [path for path in release.weight_files(each) if os.path.realpath(path) not in ours]
-            found = [item for item in map(WeightFile, others) if item.kind == kind and not item.is_bundled]
-            found = [item for item in found if backbone in (None, item.backbone)]
+            # ours are not even read: it takes a part of the time to the first map
+            paths = [path for path in release.weight_files(each) if path.stem.lower() not in ours]
+            found = [item for item in map(WeightFile, paths) if item.kind == kind and backbone in (None, item.backbone)]
     order = list(release.release())
     return sorted(found, key=lambda item: order.index(item.entry) if item.entry in order else len(order))
 
 
-def bundled(whole=True):
+def bundled():
     """The student that comes with the package, or None where it was taken away.
 
     This project trained it on 10,353 photographs (weights/scfnet_mobilenetv3_duts10k.md); it is not the authors'.
-    Raises UserError where it is damaged, unless `whole` is False.
+    Raises UserError where it is damaged.
     """
     path = release.path_of_ours(release.release().bundled.file)
     if path is None:
         return None
     student = WeightFile(path)
-    if whole and student.kind == "broken":
+    if student.kind == "broken":
         advice = "the bundled student is damaged: install kdscfnet again, or name other weights by --weights"
         raise UserError("%s: %s" % (student.problem, advice))
     return student
@@ -241,45 +251,3 @@ def bundled(whole=True):
 def count_parameters(arrays):
     """Numbers in a model: trainable ones and BatchNorm statistics, without derived buffers."""
     return sum(int(np.prod(array.shape)) for key, array in arrays.items() if not networks.is_derived(key))
-
-
-@dataclass
-class Verified:
-    """The outcome of `verify`: what a good file is."""
-
-    weight_file: WeightFile
-    size: int  # bytes
-    report: object  # files.LoadReport
-    same_as: object = None  # the Entry that it is by its checksum
-    checksum: str = ""  # "SHA-256" or "MD5": by which
-
-
-def verify(path, entry=None):
-    """Check a file whole: structure, dtypes, finite values, and for an `entry` that it is that one (its network, its
-    checksum where the release has one). Without `entry`, a file that has the very name of one is compared with that
-    one's checksum. Returns Verified; raises WeightsError with what is wrong."""
-    path = Path(path)
-    name = shown_path(path)
-    arrays, report = files.read_file(path)
-    kind, backbone = networks.identify(arrays)
-    if entry is not None and (kind, backbone) != (entry.kind, entry.backbone):
-        holds = release.holding(kind, backbone), release.holding(entry.kind, entry.backbone)
-        raise WeightsError(name, "holds %s, not %s" % holds)
-    if kind == "other":
-        # the network it is nearest to says best what is wrong
-        found = {key: tuple(array.shape) for key, array in arrays.items()}.items()
-        alike = {name: len(found & table.items()) for name, table in networks.shape_tables().items()}
-        kind, backbone = "scfnet", max(alike, key=alike.get)
-        if not alike[backbone]:
-            raise WeightsError(name, "holds %d arrays, none of them of a network of ours" % len(arrays))
-    shapes, unused = networks.expected(kind, backbone)
-    files.fit(arrays, shapes, report, backbone, unused)
-    weight_file, same_as, compared = WeightFile(path), None, ""
-    entry = entry or release.namesake(path) or (None if weight_file.is_named else weight_file.entry)
-    for kind, wanted in (("SHA-256", entry.sha256), ("MD5", entry.md5)) if entry else ():
-        if wanted:
-            if wanted != (weight_file.sha256 if kind == "SHA-256" else file_sha256(path, "md5")):
-                reason = "has the name of %s, but its %s differs: it is another file, or damaged"
-                raise WeightsError(name, reason % (release.described(entry), kind))
-            same_as, compared = entry, compared or kind
-    return Verified(weight_file, path.stat().st_size, report, same_as, compared)

@@ -1,48 +1,13 @@
-"""Files of the release, downloaded and verified; and ImageNet weights for a model's backbone."""
+"""ImageNet weights for a model's backbone."""
 
 from __future__ import annotations
 
 import os
-from urllib.parse import quote
-
-import numpy as np
 
 from kdscfnet.errors import WeightsError
 from kdscfnet.weights import files, networks
-from kdscfnet.weights.release import MIRROR, how_to_get, path_of_ours, release, weights_folders
-from kdscfnet.weights.weightfile import WeightFile, find_weights, verify
-
-
-def fetch(entry, folder=None, force=False, mirror=None, **options):
-    """Download `entry` into the weights folder; returns its Path. Nothing is written elsewhere.
-
-    A file that is there already and is right is kept. `mirror` (or $KDSCFNET_MIRROR): the address of a folder that has
-    the files under their names in the manifest, to be asked instead of Google Drive or the libraries' servers.
-    `options` are those of kdscfnet.weights.download.download. Raises WeightsError with the way to get it by hand.
-    """
-    from kdscfnet.weights.download import DownloadError, download
-
-    mirror = mirror or os.environ.get(MIRROR)
-    url = "%s/%s" % (mirror.rstrip("/"), quote(entry.file)) if mirror else entry.url
-    targets = [each / entry.file for each in weights_folders(folder)]
-    target = next((path for path in targets if path.exists() and not force), targets[0])
-    if target.exists() and not force:
-        try:
-            verify(target, entry)
-        except WeightsError as error:
-            raise WeightsError(error.path, "%s; delete it, or say --overwrite to download it again" % error.reason)
-        return target
-    try:
-        download(url, target, check=lambda path: verify(path, entry), limit=_limit(entry), **options)
-    except DownloadError as error:
-        raise WeightsError(entry.title, "%s; %s" % (error, how_to_get(entry, folder)))
-    return target
-
-
-def _limit(entry):
-    """Bytes that a download of `entry` cannot exceed: float64, at protocol 2, with a classifier."""
-    shapes = networks.shape_tables()[entry.backbone].values()
-    return (16 << 20) + 12 * sum(int(np.prod(shape)) for shape in shapes)
+from kdscfnet.weights.release import path_of_ours, release
+from kdscfnet.weights.weightfile import WeightFile, find_weights
 
 
 def find_backbone(backbone, folder=None):
@@ -68,6 +33,8 @@ def load_backbone(model, source, folder=None, **options):
     if source == "none":
         return None
     if source == "auto":
+        from kdscfnet.weights.download import fetch
+
         try:
             found = find_backbone(model.backbone, folder)
             path = found or fetch(release().find(model.backbone), folder, **options)
