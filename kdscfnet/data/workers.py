@@ -66,7 +66,7 @@ def load_ahead(samples, plan, workers):
                 raise _worker_deaths.first_error
             if len(images.shape) == 1:
                 raise LoaderError(bytes(targets.numpy()).decode("utf-8"))
-            yield (images, targets if samples.targets is not None else None, *items[0][3:])
+            yield (images, targets if samples.channels else None, *items[0][3:])
     except (RuntimeError, SystemError, OSError) as error:
         raise _as_loader_error(_worker_deaths.first_error or error) or error
 

@@ -111,7 +111,8 @@ def run_settings(recipe, options, data, world):
 
     data: kdscfnet.training.training_data.TrainingData. world: the number of processes.
     """
-    maps = data.targets if data.targets_from == "teacher maps" else data.maps
+    images, masks, maps = data.image_set.images, data.image_set.masks, data.image_set.maps
+    targets = " and ".join(["masks"] * bool(masks) + ["teacher maps"] * bool(maps))
     # maps of several teachers have the same names, and hardly ever the same sizes
     map_files = ["%s %d" % (os.path.basename(path), os.path.getsize(path)) for path in maps]
     pretrained = options.pretrained  # a file by its contents, other words as they are
@@ -120,11 +121,11 @@ def run_settings(recipe, options, data, world):
         "seed": options.seed,
         "accumulate": options.accumulate,
         "amp": options.amp,
-        "images": len(data.images),
+        "images": len(images),
         "image_sets": data.sets,
-        "image_names": _digest(map(os.path.basename, data.images)),
-        "targets": data.targets_from,
-        "teacher_weights": options.teacher_weights.sha256[:16] if data.targets_from == "teacher" else None,
+        "image_names": _digest(map(os.path.basename, images)),
+        "targets": targets or "teacher",
+        "teacher_weights": options.teacher_weights.sha256[:16] if options.teacher_weights else None,
         "teacher_map_files": _digest(map_files) if maps else None,
         "pretrained": pretrained,
         "init": options.init.sha256[:16] if options.init else None,

@@ -38,8 +38,9 @@ def run_training(recipe, options):
     process, on_cpu, say = open_device(options)
     options.check(recipe, on_cpu)
     data = find_training_data(recipe, options, say)
-    recipe = options.fit_batch(recipe, len(data.images), process.world, say)
-    options.say_of_the_rate(recipe, len(data.images), process.world, say)
+    image_set = data.image_set
+    recipe = options.fit_batch(recipe, len(image_set), process.world, say)
+    options.say_of_the_rate(recipe, len(image_set), process.world, say)
     named = {"teacher_weights": options.teacher_weights, "init": options.init}
     options = replace(options, **{flag: resolve(weights) for flag, weights in named.items() if weights})
     folder = RunFolder(options.output or os.path.join("runs", recipe.name))
@@ -58,17 +59,13 @@ def run_training(recipe, options):
         say("backbone: %s" % load_backbone(model, options.pretrained))
     else:
         say("the backbone starts from random numbers (the authors' from ImageNet: --pretrained auto)")
-    step_function = choose_step(recipe, options, data, say)
+    step_function = choose_step(recipe, options, image_set, say)
     if process.world > 1 and not on_cpu:
         synchronise_batch_norm(model)
-    from_teacher = data.targets_from == "teacher maps"
-    samples = TrainingSamples(
-        data.images, data.targets or None, options.seed, table=data.table, low_resolution=from_teacher, maps=data.maps
-    )
     trainer = Trainer(
         model,
         step_function,
-        samples,
+        TrainingSamples(image_set.images, image_set.masks, options.seed, data.table, image_set.maps),
         recipe,
         folder,
         settings,
@@ -76,7 +73,7 @@ def run_training(recipe, options):
         process,
         checkpoint,
         validate=validator(data.validation, recipe.test_size) if data.validation else None,
-        pictures=picture_maker(data, recipe.test_size, getattr(step_function, "teacher", None)),
+        pictures=picture_maker(image_set, recipe.test_size, getattr(step_function, "teacher", None)),
         workers=options.workers if options.workers is not None else (0 if on_cpu else 4),
     )
     return carry_out(trainer, say)
@@ -122,14 +119,12 @@ def open_device(options):
     return process, paddle.device.get_device().startswith("cpu"), say
 
 
-def choose_step(recipe, options, data, say):
+def choose_step(recipe, options, image_set, say):
     """What one step of the training computes (kdscfnet.training.steps)."""
-    if data.targets_from == "masks":
-        return SupervisedStep()
-    if data.targets_from == "teacher maps":
+    if image_set.masks:
+        return LabelsAndMapsStep(recipe.map_weight) if image_set.maps else SupervisedStep()
+    if image_set.maps:
         return TeacherMapStep()
-    if data.targets_from == "masks and teacher maps":
-        return LabelsAndMapsStep(recipe.map_weight)
     sizes = all_sizes(recipe.sizes, recipe.early_sizes)
     teacher = open_teacher(recipe.teacher, options.teacher_weights, options.teacher_engine or "auto", sizes)
     say("teacher: %s, by %s" % (options.teacher_weights, teacher.runtime))

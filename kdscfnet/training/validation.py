@@ -39,25 +39,25 @@ def validator(image_set, size):
     return validate
 
 
-def picture_maker(data, size, teacher=None):
+def picture_maker(image_set, size, teacher=None):
     """A function (model, epoch) → {tag: picture}: rows of image, target (mask or teacher's map) and prediction.
 
-    data: a TrainingData; four of its images are shown, at equal distances. teacher: one of kdscfnet.training.steps,
-    where there are no targets.
+    image_set: the one trained on; four of its images are shown, at equal distances. teacher: one of
+    kdscfnet.training.steps, where there are neither masks nor maps.
     """
-    shown = [i * len(data.images) // 4 for i in range(4)]
+    shown, targets = [i * len(image_set) // 4 for i in range(4)], image_set.masks or image_set.maps
     teachers_size = getattr(teacher, "size", None) or size  # an exported Swin-B runs at the size of training alone
 
     def target_of(index, image):
-        if data.targets:
-            return read_mask_levels(data.targets[index])
+        if targets:
+            return read_mask_levels(targets[index])
         logits = teacher(paddle.to_tensor(prepare_image(image, teachers_size)[None]))
         return to_map(logits.numpy()[0, 0], image.shape[0], image.shape[1])
 
     def make(model, epoch):
         rows = []
         for index in shown:
-            image = read_image(data.images[index])
+            image = read_image(image_set.images[index])
             rows.append(grid_row([image, target_of(index, image), predict_map(model, image, size)], 160))
         return {"train/image_target_prediction": stack_rows(rows)}
 
