@@ -19,7 +19,7 @@ from kdscfnet.recipes import Recipe
 from kdscfnet.schedule import learning_rate
 from kdscfnet.text import is_quiet, progress
 from kdscfnet.training import checkpoint
-from kdscfnet.training.log import LOSS_TAGS, LossLog, NoBoard, open_board
+from kdscfnet.training.log import LOSS_TAGS, LossLog, open_board
 from kdscfnet.training.options import TrainOptions
 from kdscfnet.training.parallel import Parallel
 from kdscfnet.training.precise_bn import estimate_statistics
@@ -94,7 +94,6 @@ class Trainer:
         self.schedule = (*size, recipe.epochs, recipe.warmup_epochs, recipe.max_lr, recipe.min_lr)
         self.done = self.saved_step = self.start  # steps that were taken, and those that the newest checkpoint has
         self.loss_sums, self.finished_turns = None, 0  # of a step whose turns are not all done
-        self.damaged_checkpoints = []
 
     def run(self):
         """Train for all epochs of the recipe; returns the path of the final weights.
@@ -106,7 +105,7 @@ class Trainer:
         forward = self.process.wrap(self.model)
         self.model.train()
         with signals_received() as self.signals, contextlib.ExitStack() as stack:
-            for part in (self.bar, self.board, self.log):
+            for part in filter(None, (self.bar, self.board, self.log)):
                 stack.callback(part.close)
             loader = batches(self.samples, self.plan, self.workers if len(self.plan) else 0)
             stack.callback(loader.close)
@@ -125,16 +124,15 @@ class Trainer:
 
     def open_folder(self):
         """Make the run's folder, and open what is written in it."""
+        self.board = path = None
         if self.first:
             self.folder.create(self.settings)
             self.folder.forget_after(self.start)
-            # they would count among the newest, and the one gone on from be pruned for them
-            self.damaged_checkpoints = checkpoint.list_checkpoints(self.folder.checkpoints, after=self.start)
-        self.board = open_board(self.folder.board, self.start) if self.first else NoBoard()
-        if self.start == 0:
-            shown = {key: v if type(v) in (int, float, str) else str(v) for key, v in self.settings.items()}
-            self.board.add_hparams(shown, [LOSS_TAGS[0]] + (["val/MAE"] if self.validate else []))
-        path, tolerated = self.folder.losses if self.first else None, SKIPPED_AT_MOST if self.options.amp else 0
+            self.board, path = open_board(self.folder.board, self.start), self.folder.losses
+            if self.start == 0:
+                shown = {key: v if type(v) in (int, float, str) else str(v) for key, v in self.settings.items()}
+                self.board.add_hparams(shown, [LOSS_TAGS[0]] + (["val/MAE"] if self.validate else []))
+        tolerated = SKIPPED_AT_MOST if self.options.amp else 0
         self.log = LossLog(path, self.board, self.start, self.plan.steps_per_epoch, tolerated)
         self.bar = progress(
             total=self.plan.images_before(self.plan.total_steps),
@@ -169,13 +167,13 @@ class Trainer:
 
     def step(self, step):
         """Update the weights by the gradients of all turns."""
-        rate = learning_rate(step, *self.schedule)
-        self.optimizer.set_lr(rate)
+        self.rate = learning_rate(step, *self.schedule)
+        self.optimizer.set_lr(self.rate)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.clear_grad()
         epoch = step // self.plan.steps_per_epoch
-        self.log.add(step, epoch, rate, self.process.mean(self.loss_sums))
+        self.log.add(step, epoch, self.rate, self.process.mean(self.loss_sums))
         self.loss_sums, self.finished_turns = None, 0
         self.done = step + 1
         self.bar.update(self.plan.images_before(self.done) - self.plan.images_before(step))
@@ -208,24 +206,23 @@ class Trainer:
             estimate_statistics(self.model, self.samples.images, recipe.precise_bn, recipe.test_size, recipe.batch_size)
         self.check_weights()
         self.model.eval()
-        rate = learning_rate(self.done - 1, *self.schedule)
-        line = "epoch %d/%d  step %d  lr %.6f  loss %.4f" % (epoch + 1, recipe.epochs, self.done, rate, loss)
         last = epoch + 1 == recipe.epochs
         # in every process, though one measures for all: those that wait give up after half a minute (gloo)
         measured = self.validate is not None and ((epoch + 1) % (options.val_every or 1) == 0 or last)
         scores = self.validate(self.model) if measured else {}
-        for name, value in scores.items():
-            self.board.add_scalar("val/" + name, value, self.done)
-            line += "  val %s %.4f" % (name, value)
         if scores and (self.best_mae is None or scores["MAE"] < self.best_mae):
             self.best_mae = scores["MAE"]
             self.save_weights(os.path.join(self.folder.weights, "best.pdparams"))
-        if self.first and self.pictures is not None and (epoch % options.picture_every == 0 or last):
-            for tag, picture in self.pictures(self.model, epoch).items():
-                self.board.add_image(tag, picture, self.done)
         if epoch >= recipe.epochs * 2 // 3:  # as the authors do: every epoch of the last third
             self.save_weights(os.path.join(self.folder.weights, "epoch_%03d.pdparams" % (epoch + 1)))
         if self.first:
+            line = "epoch %d/%d  step %d  lr %.6f  loss %.4f" % (epoch + 1, recipe.epochs, self.done, self.rate, loss)
+            for name, value in scores.items():
+                self.board.add_scalar("val/" + name, value, self.done)
+                line += "  val %s %.4f" % (name, value)
+            if self.pictures is not None and (epoch % options.picture_every == 0 or last):
+                for tag, picture in self.pictures(self.model, epoch).items():
+                    self.board.add_image(tag, picture, self.done)
             line += "  %s" % time.strftime("%H:%M:%S", time.gmtime(time.monotonic() - self.began))
             with open(self.folder.log, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -236,17 +233,17 @@ class Trainer:
 
     def save(self):
         """Save the whole state, to go on from."""
-        self.saved_at, self.saved_step = time.monotonic(), self.done
+        newest_before, self.saved_step, self.saved_at = self.saved_step, self.done, time.monotonic()
         self.log.flush()
-        self.check_weights()
+        if self.done % self.plan.steps_per_epoch:  # the end of an epoch has checked them
+            self.check_weights()
         # a scaler's entries are tensors, arrays or numbers, by Paddle's version
         scaler = {key: np.asarray(value).tolist() for key, value in self.scaler.state_dict().items()}
         extra = {"best": self.best_mae, "elapsed": time.monotonic() - self.began, "scaler": scaler}
         if self.first:
             saved = checkpoint.save_checkpoint(self.folder.checkpoints, self.done, self.model, self.optimizer, extra)
-            while self.damaged_checkpoints:
-                path = self.damaged_checkpoints.pop()
-                if path != saved:
+            for path in checkpoint.list_checkpoints(self.folder.checkpoints, after=newest_before):
+                if path != saved:  # damaged; it would count among the newest, and push out one that is whole
                     os.unlink(path)
             checkpoint.prune(self.folder.checkpoints, self.options.keep)
 
