@@ -87,14 +87,17 @@ class Parallel:
             raise UserError("another process of this training has failed; its log says why")
 
     def by_first(self, work):
-        """Process 0 calls `work`, without Paddle, while the others wait, however long it takes; see all_or_none."""
+        """Process 0 calls `work`, without Paddle, while the others wait, however long it takes; see all_or_none.
+
+        Returns what `work` does, None in the others.
+        """
         if self.world == 1:
             return work()
-        errors = []
+        results, errors = [None], []
 
         def attempt():
             try:
-                work()
+                results[0] = work()
             except BaseException as error:
                 errors.append(error)
 
@@ -108,6 +111,7 @@ class Parallel:
         with self.all_or_none():
             if errors:
                 raise errors[0]
+        return results[0]
 
     @contextlib.contextmanager
     def last_words(self, line):

@@ -85,17 +85,15 @@ def begin(folder, settings, resume, process):
     Its folder counts: on another machine it may be another one of that name, or none. So its checkpoint is sent to all,
     and all must have been asked for the same. Raises UserError. No process writes before all have looked.
     """
-    found, known, state = [], {}, b""
-    process.by_first(lambda: found.append(folder.begin(settings, resume)))
-    if process.rank == 0:
-        known = {"settings": settings, "finished": os.path.exists(folder.final)}
-        if process.world == 1:
-            return found[0], known["finished"]
-        if found[0] is not None:
-            with open(checkpoint_path(folder.checkpoints, found[0]["step"]), "rb") as file:
-                state = file.read()
-    known, _, state = process.from_first(json.dumps(known).encode() + b"\n" + state).partition(b"\n")
-    known = json.loads(known.decode())
+    checkpoint, state = process.by_first(lambda: folder.begin(settings, resume)), b""
+    known = {"settings": settings, "finished": os.path.exists(folder.final)}
+    if process.world == 1:
+        return checkpoint, known["finished"]
+    if checkpoint is not None:
+        with open(checkpoint_path(folder.checkpoints, checkpoint["step"]), "rb") as file:
+            state = file.read()
+    known = json.loads(process.from_first(json.dumps(known).encode()).decode())
+    state = process.from_first(state)
     with process.all_or_none():
         different = first_difference(settings, known["settings"])
         if different:
@@ -103,9 +101,9 @@ def begin(folder, settings, resume, process):
                 "process %d and the first one were asked for two trainings (%s is %s here, and %s there): give all "
                 "the same command and data" % (process.rank + 1, *different)
             )
-    if process.rank == 0:
-        return found[0], known["finished"]
-    return (parse_checkpoint(io.BytesIO(state), "of process 1") if state else None), known["finished"]
+    if state and process.rank > 0:
+        checkpoint = parse_checkpoint(io.BytesIO(state), "of process 1")
+    return checkpoint, known["finished"]
 
 
 def open_device(options):
