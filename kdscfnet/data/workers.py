@@ -54,21 +54,21 @@ def load_ahead(samples, plan, workers):
         worker_init_fn=functools.partial(_worker_init, os.getpid()),
         return_list=True,
     )
-    _worker_deaths.first_error = None
+    _deaths.clear()
     try:
         others = set(multiprocessing.active_children())
         with _forked_without_garbage():
             iterator = iter(loader)  # starts the workers
         atexit.register(_kill, os.getpid(), set(multiprocessing.active_children()) - others)
-        _worker_deaths.listen()
+        _collect_deaths()
         for (images, targets), items in zip(iterator, plan):
-            if _worker_deaths.first_error is not None:
-                raise _worker_deaths.first_error
+            if _deaths:
+                raise _deaths[0]
             if len(images.shape) == 1:
                 raise LoaderError(bytes(targets.numpy()).decode("utf-8"))
             yield (images, targets if samples.channels else None, *items[0][3:])
     except (RuntimeError, SystemError, OSError) as error:
-        raise _as_loader_error(_worker_deaths.first_error or error) or error
+        raise _as_loader_error((_deaths or [error])[0]) or error
 
 
 @contextlib.contextmanager
@@ -85,29 +85,24 @@ def _forked_without_garbage():
             gc.enable()
 
 
-class WorkerDeaths:
+_deaths = []  # what Paddle raised for workers that died
+
+
+def _collect_deaths():
     """Paddle (2.2 to 3.3) raises from its SIGCHLD handler for each dead worker, possibly in the middle of unrelated
-    code. This wraps that handler and keeps the first error, and the loop raises it. The loop cannot miss it: without
-    batches Paddle's reader thread ends the wait.
+    code. This wraps that handler, which is there once its first workers are, and keeps the errors: the loop raises the
+    first. The loop cannot miss it: without batches Paddle's reader thread ends the wait.
     """
+    theirs = signal.getsignal(signal.SIGCHLD)
+    if getattr(theirs, "__module__", "").startswith("paddle"):  # it is set once in a process
 
-    first_error = _theirs = None
+        def on_child_exit(number, frame):
+            try:
+                theirs(number, frame)
+            except (RuntimeError, SystemError, OSError) as error:
+                _deaths.append(error)
 
-    def listen(self):
-        """Take the place of Paddle's handler, which is there once its first workers are."""
-        handler = signal.getsignal(signal.SIGCHLD)
-        if getattr(handler, "__module__", "").startswith("paddle"):
-            self._theirs = handler
-            signal.signal(signal.SIGCHLD, self._on_child_exit)
-
-    def _on_child_exit(self, number, frame):
-        try:
-            self._theirs(number, frame)
-        except (RuntimeError, SystemError, OSError) as error:
-            self.first_error = self.first_error or error
-
-
-_worker_deaths = WorkerDeaths()  # one, as Paddle sets its handler once in a process
+        signal.signal(signal.SIGCHLD, on_child_exit)
 
 
 def _as_loader_error(error):
