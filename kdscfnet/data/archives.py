@@ -63,21 +63,24 @@ def _archives(mount, data):
                 yield os.path.join(folder, file)
 
 
-def _unpack_one(path, relative, data, say, source=None):
-    """Unpack one zip file; `relative` is a path that may tell which set it is. Returns the names of its sets."""
-    with _damage_is_named(relative), zipfile.ZipFile(source or path) as archive:
+def _unpack_one(source, relative, data, say):
+    """Unpack one zip file, a path or an open file. Returns the names of its sets.
+
+    relative: a path that may tell which set it is.
+    """
+    with _damage_is_named(relative), zipfile.ZipFile(source) as archive:
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
         names = [name for name in names if not any(part.startswith((".", "__MACOSX")) for part in _parts(name))]
         folders, inner = sort_members(names, relative)
         if not folders and not inner:
-            say("left alone: %s holds no data set that is known here" % path)
+            say("left alone: %s holds no data set that is known here" % relative)
         sets = [name for name, _ in folders]
         for (name, kind), members in folders.items():
             target = os.path.join(data, name, kind)
             if os.path.exists(target):
                 say("%s: there already" % target)
                 continue
-            _require_space(data, archive, members, relative)
+            _require_space(data, archive, members.values(), relative)
             _extract(archive, members, target, "%s/%s" % (name, kind))
             say("%s: %d files from %s" % (target, len(members), relative))
         for member in inner:
@@ -86,7 +89,7 @@ def _unpack_one(path, relative, data, say, source=None):
             # a zip file inside a zip file is read here and there, which only a file of its own allows
             with tempfile.TemporaryFile(prefix=".tmp-", dir=data) as copy, archive.open(member) as stream:
                 shutil.copyfileobj(stream, copy, 1 << 20)
-                sets += _unpack_one(path, os.path.join(relative, *_parts(member)), data, say, copy)
+                sets += _unpack_one(copy, os.path.join(relative, *_parts(member)), data, say)
     return sets
 
 
@@ -97,7 +100,7 @@ def sort_members(names, archive):
         names: of its members, with "/" or "\\" between folders.
         archive: its own path, whose last parts may tell which set it is: data97810/ECSSD.zip.
 
-    Returns ({(set, "image" or "mask"): {member: file name}}, [members that are zip files]). File names have the
+    Returns ({(set, "image" or "mask"): {file name: member}}, [members that are zip files]). File names have the
     sub-folders by sequence or class, `seq1/0001.jpg`. Lists of names, train.txt or test.txt, are members of
     (set, "image") under the name ../train.txt.
     """
@@ -129,14 +132,14 @@ def sort_members(names, archive):
             files = folders.setdefault((set_name, kind), {})
             for member in chosen:
                 name = "/".join((*inside, _parts(member)[-1]))
-                if name in files.values():  # of another folder: 1/001.jpg, 2/001.jpg
+                if name in files:  # of another folder: 1/001.jpg, 2/001.jpg
                     name = "_".join(_parts(member)[-2:])
-                files[member] = name
+                files[name] = member
     for name in sorted(names):
-        parts = _parts(name)
-        key = (homes.get(parts[:-1]), "image")
-        if parts[-1].lower() in lists.NAMES and key in folders:
-            folders[key][name] = "../" + parts[-1]
+        *folder, file = _parts(name) or [""]
+        key = (homes.get(tuple(folder)), "image")
+        if file.lower() in lists.NAMES and key in folders:
+            folders[key]["../" + file] = name
     return folders, inner
 
 
@@ -184,7 +187,7 @@ def _extract(archive, members, target, title):
             shutil.rmtree(os.path.join(home, entry), ignore_errors=True)
     temporary = tempfile.mkdtemp(prefix=".tmp-%s-" % kind, dir=home)
     try:
-        for member, name in progress(members.items(), total=len(members), desc=title, unit=" files", leave=False):
+        for name, member in progress(members.items(), total=len(members), desc=title, unit=" files", leave=False):
             if name.startswith("../"):  # a list: the last of the members
                 write_bytes(os.path.join(home, os.path.basename(name)), archive.read(member))
                 continue
