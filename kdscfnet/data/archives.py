@@ -18,7 +18,7 @@ from kdscfnet.data import lists
 from kdscfnet.data.find import IMAGE_FOLDER, MASK_FOLDER
 from kdscfnet.data.sets import KNOWN_SETS, canonical_name
 from kdscfnet.errors import UserError
-from kdscfnet.files import existing_folder, write_bytes
+from kdscfnet.files import existing_folder
 from kdscfnet.images import IMAGE_SUFFIXES
 from kdscfnet.text import progress
 
@@ -64,10 +64,7 @@ def _archives(mount, data):
 
 
 def _unpack_one(source, relative, data, say):
-    """Unpack one zip file, a path or an open file. Returns the names of its sets.
-
-    relative: a path that may tell which set it is.
-    """
+    """Unpack a zip file, a path or open. `relative`: a path that may tell which set it is. Returns its sets' names."""
     with _damage_is_named(relative), zipfile.ZipFile(source) as archive:
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
         names = [name for name in names if not any(part.startswith((".", "__MACOSX")) for part in _parts(name))]
@@ -181,27 +178,20 @@ def _require_space(data, archive, members, relative):
 def _extract(archive, members, target, title):
     """Write members to a folder that gets its name when it is complete."""
     home, kind = os.path.split(target)
-    os.makedirs(home, exist_ok=True)
-    for entry in os.listdir(home):  # of a process that was killed
-        if entry.startswith(".tmp-" + kind):
-            shutil.rmtree(os.path.join(home, entry), ignore_errors=True)
-    temporary = tempfile.mkdtemp(prefix=".tmp-%s-" % kind, dir=home)
-    try:
+    data, prefix = os.path.dirname(home), ".tmp-%s-" % title.replace("/", "-")
+    os.makedirs(data, exist_ok=True)
+    for entry in os.listdir(data):  # of a process that was killed
+        if entry.startswith(prefix):
+            shutil.rmtree(os.path.join(data, entry), ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=data) as temporary:
         for name, member in progress(members.items(), total=len(members), desc=title, unit=" files", leave=False):
-            if name.startswith("../"):  # a list: the last of the members
-                write_bytes(os.path.join(home, os.path.basename(name)), archive.read(member))
-                continue
-            place = os.path.join(temporary, name)
+            place = os.path.join(temporary, kind, name)  # of a list, ../train.txt, beside the folder
             os.makedirs(os.path.dirname(place), exist_ok=True)
             with archive.open(member) as source, open(place, "wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
-        os.chmod(temporary, 0o755)  # mkdtemp makes it private
-        os.rename(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            os.rmdir(home)  # if nothing else is in it
-        raise
+        os.makedirs(home, exist_ok=True)
+        for entry in sorted(os.listdir(temporary), key=lambda entry: entry == kind):  # lists first
+            os.replace(os.path.join(temporary, entry), os.path.join(home, entry))
 
 
 @contextlib.contextmanager
