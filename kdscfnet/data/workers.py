@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import gc
 import multiprocessing
@@ -23,10 +22,7 @@ class LoaderError(UserError):
 
 
 def load_ahead(samples, plan, workers):
-    """Yield what kdscfnet.data.batches.batches yields, loaded by `workers` processes (at least one).
-
-    samples: kdscfnet.data.batches.TrainingSamples.
-    """
+    """Yield what kdscfnet.data.batches.batches yields, loaded by `workers` processes (at least one)."""
     import paddle
 
     class Dataset(paddle.io.Dataset):
@@ -57,8 +53,12 @@ def load_ahead(samples, plan, workers):
     _deaths.clear()
     try:
         others = set(multiprocessing.active_children())
-        with _forked_without_garbage():
-            iterator = iter(loader)  # starts the workers
+        # The workers collect none of this process's garbage: the reader of a loader that ended before waits for ever in
+        # a child, for threads that only the parent has (seen in Paddle 2.2)
+        gc.collect()
+        gc.freeze()
+        iterator = iter(loader)  # starts the workers
+        gc.unfreeze()
         atexit.register(_kill, os.getpid(), set(multiprocessing.active_children()) - others)
         _collect_deaths()
         for (images, targets), items in zip(iterator, plan):
@@ -69,20 +69,6 @@ def load_ahead(samples, plan, workers):
             yield (images, targets if samples.channels else None, *items[0][3:])
     except (RuntimeError, SystemError, OSError) as error:
         raise _as_loader_error((_deaths or [error])[0]) or error
-
-
-@contextlib.contextmanager
-def _forked_without_garbage():
-    """Start processes in this block. They get no garbage and collect none of the parent's: the reader of a loader that
-    ended before waits for ever in a child, for threads that only the parent has (seen in Paddle 2.2)."""
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 _deaths = []  # what Paddle raised for workers that died
@@ -121,7 +107,6 @@ def _worker_init(parent, _):
     import cv2
 
     gc.freeze()  # what came from the parent is the parent's to tidy up
-    gc.enable()
     # Killed when the parent ends, however that happens: Paddle's workers look for it every few seconds, and then wait
     # for ever to hand over their last batches (seen: three in four outlive a parent that was killed)
     if sys.platform.startswith("linux"):
@@ -144,8 +129,7 @@ def _kill(parent, workers):
 
 def _shared_memory_is_enough(samples, plan, workers):
     """Containers often have 64 MB of it, and a process that runs out is killed by SIGBUS without a word."""
-    sizes = all_sizes(plan.sizes, plan.early_sizes)
-    largest = int(max(np.max(size) for size in sizes))
+    largest = int(max(np.max(size) for size in all_sizes(plan.sizes, plan.early_sizes)))
     needed = plan.batch_size * (3 + samples.channels) * largest * largest * 4 * 2 * (workers + 1)
     try:
         return shutil.disk_usage("/dev/shm").free > needed
