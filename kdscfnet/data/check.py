@@ -30,25 +30,22 @@ def scan(images, masks, skip_bad=False, same_size=True, title="checking"):
     """
 
     def look(paths):
-        """(BadImageError or None, [(path, note)]) of an image, and its mask where it has one."""
+        """[(path, note)] of an image, and its mask where it has one."""
         paths = list(filter(None, paths))
-        try:
-            sizes, notes = zip(*map(size_of, paths))
-            if same_size and len(paths) == 2:
-                expect_one_size(paths[1], sizes[1], sizes[0])
-        except BadImageError as error:
-            return error, []
-        return None, [(path, note) for path, of_file in zip(paths, notes) for note in of_file]
+        sizes, notes = zip(*map(size_of, paths))
+        if same_size and len(paths) == 2:
+            expect_one_size(paths[1], sizes[1], sizes[0])
+        return [(path, note) for path, of_file in zip(paths, notes) for note in of_file]
 
     pairs = list(zip(images, masks) if masks else zip(images))
     problems, noted = {}, {}
     threads = max(2, available_cores())
     looked_at = in_order(look, pairs, threads, 16 * threads)
     for index, (_, outcome) in enumerate(progress(looked_at, total=len(pairs), desc=title, leave=False)):
-        error, notes = outcome()
-        for path, note in notes:
-            noted.setdefault(note, []).append(path)
-        if error is not None:
+        try:
+            for path, note in outcome():
+                noted.setdefault(note, []).append(path)
+        except BadImageError as error:
             if not skip_bad:
                 raise BadImageError(error.path, error.reason + " (--skip-bad goes on without it)")
             problems[index] = error
