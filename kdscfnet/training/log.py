@@ -21,10 +21,8 @@ class LossLog:
     Losses stay on the device until `flush` reads them back, all at once.
 
     Args:
-        path: of losses.csv; None: nothing is written (processes other than the first).
-        board: of `open_board`; None: as for `path`.
+        path, board: losses.csv, and what `open_board` returns; None in processes that write nothing.
         step: the step that comes first.
-        steps_per_epoch: of the training.
         tolerated: how many losses in a row may be infinite or no number; `flush` raises Diverged at the next.
     """
 
@@ -52,8 +50,7 @@ class LossLog:
         if self.file is not None:
             for (step, epoch, rate, _), row in zip(pending, values):
                 self.file.write("%d,%d,%.9g," % (step, epoch, rate) + ",".join("%.9g" % v for v in row) + "\n")
-                self.board.add_scalar("train/lr", float(rate), step)
-                for tag, value in zip(LOSS_TAGS, row):
+                for tag, value in zip(("train/lr", *LOSS_TAGS), (rate, *row)):
                     self.board.add_scalar(tag, float(value), step)
             self.file.flush()
         for (step, *_), row in zip(pending, values):

@@ -22,7 +22,7 @@ from kdscfnet.text import is_quiet
 from kdscfnet.training.checkpoint import checkpoint_path, parse_checkpoint
 from kdscfnet.training.parallel import Parallel, lost_another, synchronise_batch_norm
 from kdscfnet.training.run import RunFolder, first_difference, run_settings
-from kdscfnet.training.steps import DistillationStep, LabelsAndMapsStep, SupervisedStep, TeacherMapStep, open_teacher
+from kdscfnet.training.steps import DistillationStep, LabelsAndMapsStep, SupervisedStep, open_teacher
 from kdscfnet.training.trainer import Interrupted, Trainer
 from kdscfnet.training.training_data import find_training_data
 from kdscfnet.training.validation import picture_maker, validator
@@ -37,22 +37,21 @@ def run_training(recipe, options):
     warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     process, on_cpu, say = open_device(options)
     options.check(recipe, on_cpu)
-    data = find_training_data(recipe, options, say)
-    image_set = data.image_set
+    image_set, table, validation, counts = find_training_data(recipe, options, say)
     recipe = options.fit_batch(recipe, len(image_set), process.world, say)
     options.say_of_the_rate(recipe, len(image_set), process.world, say)
     named = {"teacher_weights": options.teacher_weights, "init": options.init}
     options = replace(options, **{flag: resolve(weights) for flag, weights in named.items() if weights})
     folder = RunFolder(options.output or os.path.join("runs", recipe.name))
-    settings = run_settings(recipe, options, data, process.world)
-    checkpoint, finished = begin(folder, settings, options.resume, process)
+    settings = run_settings(recipe, options, image_set, counts, process.world)
+    state, finished = begin(folder, settings, options.resume, process)
     if finished:
         say("the run in %s is complete: %s" % (folder.folder, folder.final))
         return 0
     paddle.seed(options.seed)
     model = SCFNet(recipe.backbone)
-    if checkpoint is not None:
-        say("going on with %s after step %d" % (folder.folder, checkpoint["step"]))
+    if state is not None:
+        say("going on with %s after step %d" % (folder.folder, state["step"]))
     elif options.init:
         say("starting from: %s" % load_weights(model, options.init))
     elif options.pretrained != "none":
@@ -62,19 +61,12 @@ def run_training(recipe, options):
     step_function = choose_step(recipe, options, image_set, say)
     if process.world > 1 and not on_cpu:
         synchronise_batch_norm(model)
+    samples = TrainingSamples(image_set.images, image_set.masks, options.seed, table, image_set.maps)
+    validate = validator(validation, recipe.test_size) if validation else None
+    picture = picture_maker(image_set, recipe.test_size, getattr(step_function, "teacher", None))
+    workers = options.workers if options.workers is not None else (0 if on_cpu else 4)
     trainer = Trainer(
-        model,
-        step_function,
-        TrainingSamples(image_set.images, image_set.masks, options.seed, data.table, image_set.maps),
-        recipe,
-        folder,
-        settings,
-        options,
-        process,
-        checkpoint,
-        validate=validator(data.validation, recipe.test_size) if data.validation else None,
-        pictures=picture_maker(image_set, recipe.test_size, getattr(step_function, "teacher", None)),
-        workers=options.workers if options.workers is not None else (0 if on_cpu else 4),
+        model, step_function, samples, recipe, folder, settings, options, process, state, validate, picture, workers
     )
     return carry_out(trainer, say)
 
@@ -122,7 +114,7 @@ def choose_step(recipe, options, image_set, say):
     if image_set.masks:
         return LabelsAndMapsStep(recipe.map_weight) if image_set.maps else SupervisedStep()
     if image_set.maps:
-        return TeacherMapStep()
+        return DistillationStep()
     sizes = all_sizes(recipe.sizes, recipe.early_sizes)
     teacher = open_teacher(recipe.teacher, options.teacher_weights, options.teacher_engine or "auto", sizes)
     say("teacher: %s, by %s" % (options.teacher_weights, teacher.runtime))

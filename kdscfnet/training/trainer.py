@@ -70,9 +70,9 @@ class Trainer:
     process: Parallel = field(default_factory=Parallel)
     resume: dict = None  # a checkpoint that was read, to go on from
     validate: object = None  # model → {"MAE": float, …}
-    pictures: object = None  # (model, epoch) → {tag: uint8 H×W×3 RGB}, for the board
-    scaler: object = None  # in place of the paddle.amp.GradScaler
+    picture: object = None  # model → uint8 H×W×3 RGB, for the board
     workers: int = 0  # processes that load data
+    scaler: object = None  # in place of the paddle.amp.GradScaler
 
     def __post_init__(self):
         recipe, options, process = self.recipe, self.options, self.process
@@ -81,11 +81,12 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, *numbers)
         # without --amp it does nothing
         self.scaler = self.scaler or paddle.amp.GradScaler(enable=options.amp, init_loss_scaling=1024)
-        self.start, self.best_mae, self.elapsed_before = 0, None, 0.0
+        self.start, self.best_mae, self.saved_at = 0, None, time.monotonic()
+        self.began = self.saved_at  # as if the run had never been interrupted
         if self.resume is not None:
             checkpoint.restore(self.resume, self.model, self.optimizer)
             self.start, extra = self.resume["step"], self.resume["extra"]
-            self.best_mae, self.elapsed_before = extra.get("best"), float(extra.get("elapsed", 0.0))
+            self.best_mae, self.began = extra.get("best"), self.began - float(extra.get("elapsed", 0.0))
             self.scaler.load_state_dict(extra.get("scaler", {}))
         numbers = recipe.batch_size, recipe.sizes, recipe.epochs, options.seed, options.accumulate
         share = process.rank, process.world
@@ -134,14 +135,8 @@ class Trainer:
                 self.board.add_hparams(shown, [LOSS_TAGS[0]] + (["val/MAE"] if self.validate else []))
         tolerated = SKIPPED_AT_MOST if self.options.amp else 0
         self.log = LossLog(path, self.board, self.start, self.plan.steps_per_epoch, tolerated)
-        self.bar = progress(
-            total=self.plan.images_before(self.plan.total_steps),
-            initial=self.plan.images_before(self.start),
-            desc=self.recipe.name,
-            disable=not self.first,
-        )
-        self.saved_at = time.monotonic()
-        self.began = self.saved_at - self.elapsed_before  # as if the run had never been interrupted
+        total, done = self.recipe.epochs * len(self.samples), self.plan.images_before(self.start)
+        self.bar = progress(total=total, initial=done, desc=self.recipe.name, disable=not self.first)
 
     def turn(self, forward, images, targets, step, share):
         """Add the gradient of one batch. share: the part of the step's images that it holds, times the processes."""
@@ -195,7 +190,7 @@ class Trainer:
         if epoch_ended or stop or due:
             self.save()
         if stop and self.done < self.plan.total_steps:
-            raise self.interrupted("the state is saved in %s" % self.folder.checkpoints)
+            raise self.interrupted()
 
     def end_of_epoch(self, epoch):
         """Measure, keep weights and pictures, and write the epoch's line of log.txt."""
@@ -220,9 +215,8 @@ class Trainer:
             for name, value in scores.items():
                 self.board.add_scalar("val/" + name, value, self.done)
                 line += "  val %s %.4f" % (name, value)
-            if self.pictures is not None and (epoch % options.picture_every == 0 or last):
-                for tag, picture in self.pictures(self.model, epoch).items():
-                    self.board.add_image(tag, picture, self.done)
+            if self.picture is not None and (epoch % options.picture_every == 0 or last):
+                self.board.add_image("train/image_target_prediction", self.picture(self.model), self.done)
             line += "  %s" % time.strftime("%H:%M:%S", time.gmtime(time.monotonic() - self.began))
             with open(self.folder.log, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -260,15 +254,13 @@ class Trainer:
 
     def end_early(self):
         """The loader has no more batches, and steps are left: raise Interrupted after a signal, else MachineError."""
-        steps = "step %d of %d" % (self.done, self.plan.total_steps)
         if not self.signals:
-            raise MachineError("the loader ended at %s; %s" % (steps, self.folder.what_resumes()))
+            steps = self.done, self.plan.total_steps, self.folder.what_resumes()
+            raise MachineError("the loader ended at step %d of %d; %s" % steps)
         # turns of a step that was not ended have changed BatchNorm's statistics: that state is nobody's
         if self.saved_step < self.done and self.finished_turns == 0:
             self.save()
-        saved = self.saved_step == self.done > self.start
-        where = "the state is saved in %s" % self.folder.checkpoints
-        raise self.interrupted(where if saved else self.folder.what_resumes())
+        raise self.interrupted()
 
     def finish(self):
         """Write the final weights; returns their path."""
@@ -277,11 +269,17 @@ class Trainer:
         # the exchange lets no process go on before the weights are written
         if self.process.any(bool(self.signals)):
             # after the last step, too: what comes next, as in the demo, must not begin
-            raise self.interrupted("the run is complete: " + self.folder.final)
+            raise self.interrupted()
         return self.folder.final
 
-    def interrupted(self, kept):
-        """The Interrupted to raise. kept: what is left of the work."""
+    def interrupted(self):
+        """The Interrupted to raise: it says what is left of the work."""
+        if self.done == self.plan.total_steps:
+            kept = "the run is complete: " + self.folder.final
+        elif self.saved_step == self.done > self.start:
+            kept = "the state is saved in " + self.folder.checkpoints
+        else:
+            kept = self.folder.what_resumes()
         by = "Ctrl-C" if self.signals[:1] == [signal.SIGINT] else "a signal"
         how = by, self.done, self.plan.total_steps, kept, self.options.how_to_resume
         return Interrupted("stopped by %s after step %d of %d; %s. %s" % how)

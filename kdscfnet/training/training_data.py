@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kdscfnet.data.check import scan, target_levels
-from kdscfnet.data.find import ImageSet, find_image_set, merge_sets
+from kdscfnet.data.find import find_image_set, merge_sets
 from kdscfnet.data.lists import FOR_VALIDATION
 from kdscfnet.data.names import list_images, match_names
 from kdscfnet.errors import UserError
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """Files that can be read whole."""
-
-    image_set: ImageSet  # its masks and its teacher's maps are the targets; without either a teacher makes them
-    validation: ImageSet  # or None
-    sets: list  # [[name, number of images]] of the sets that `image_set` comes from
-    table: object  # uint8 [256], what the masks' levels become, or None
-
-
 def find_training_data(recipe, options, say):
-    """Find the data of a training as TrainingData. say: a function for lines of what is found and left out.
+    """Find the data of a training: files that can be read whole. `say` gets lines of what is found and left out.
 
+    Returns (an ImageSet, whose masks and teacher's maps are the targets; what its masks' levels become, uint8 [256] or
+    None; the ImageSet to measure on, or None; [[name, number of images]] of the sets that the first one comes from).
     Raises UserError for what is missing or, without --skip-bad, cannot be read whole.
     """
     masks = "ignored" if recipe.teacher else "required"
@@ -63,7 +55,8 @@ def find_training_data(recipe, options, say):
         expect_all_maps(options.teacher_maps, image_set.images, image_set.maps)
     if image_set.masks and image_set.maps:
         image_set = whole(image_set, "maps", same_size=False)
-    table, lines = None, []
+    table = None
+    lines = []
     if image_set.masks:
         table, lines = target_levels(image_set.masks)
     elif image_set.maps:
@@ -81,7 +74,7 @@ def find_training_data(recipe, options, say):
         both = set(map(os.path.realpath, image_set.images)).intersection(map(os.path.realpath, validation.images))
         if both:
             say("%d of the %d images to measure on are trained on, too" % (len(both), len(validation)))
-    return TrainingData(image_set, validation, [[one.name, len(one)] for one in sets], table)
+    return image_set, table, validation, [[one.name, len(one)] for one in sets]
 
 
 def find_training_sets(paths, default_name, masks):

@@ -40,7 +40,7 @@ def validator(image_set, size):
 
 
 def picture_maker(image_set, size, teacher=None):
-    """A function (model, epoch) → {tag: picture}: rows of image, target (mask or teacher's map) and prediction.
+    """A function model → uint8 H×W×3 RGB: rows of image, target (mask or teacher's map) and prediction.
 
     image_set: the one trained on; four of its images are shown, at equal distances. teacher: one of
     kdscfnet.training.steps, where there are neither masks nor maps.
@@ -54,12 +54,12 @@ def picture_maker(image_set, size, teacher=None):
         logits = teacher(paddle.to_tensor(prepare_image(image, teachers_size)[None]))
         return to_map(logits.numpy()[0, 0], image.shape[0], image.shape[1])
 
-    def make(model, epoch):
+    def make(model):
         rows = []
         for index in shown:
             image = read_image(image_set.images[index])
             rows.append(grid_row([image, target_of(index, image), predict_map(model, image, size)], 160))
-        return {"train/image_target_prediction": stack_rows(rows)}
+        return stack_rows(rows)
 
     return make
 
