@@ -27,7 +27,7 @@ from kdscfnet.schedule import steps_per_epoch
 from kdscfnet.training import start
 from kdscfnet.training.options import TrainOptions
 from kdscfnet.training.run import NOT_EMPTY, RunFolder, entries_of
-from kdscfnet.training.validation import grid_row, predict_map, read_mask_levels, stack_rows, validator
+from kdscfnet.training.validation import picture_of, predict_map, read_mask_levels, validator
 from kdscfnet.weights.fetch import load_backbone
 from kdscfnet.weights.files import load_weights
 
@@ -173,7 +173,7 @@ def _compare(parts, root):
     lines.append("| best constant map (level %d) | %.4f | – | – |  |" % (level, mae))
     picture = os.path.join(root, "grid.png")
     titles = [_title(text) for text in ("image", "mask", *(part.name for part in parts))]
-    write_png(picture, stack_rows([grid_row(titles, _TITLE_HEIGHT), *(grid_row(row, scenes.SIDE[0]) for row in grid)]))
+    write_png(picture, picture_of([(_TITLE_HEIGHT, titles), *((scenes.SIDE[0], row) for row in grid)]))
     table = "\n".join(lines) + "\n"
     write_text(os.path.join(root, "table.md"), table)
     print("\n" + table)
