@@ -25,7 +25,7 @@ def main():
     paddle.set_device("cpu")
     from kdscfnet.models.scfnet import SCFNet
     from kdscfnet.optim import build_optimizer
-    from kdscfnet.training.steps import DistillationStep, TeacherMapStep, open_teacher
+    from kdscfnet.training.steps import DistillationStep, open_teacher
     from kdscfnet.weights.files import save_weights
 
     paddle.seed(0)
@@ -38,7 +38,7 @@ def main():
         sides = {
             "dygraph": DistillationStep(open_teacher(args.teacher, weights, "paddle")),
             "onnxruntime": DistillationStep(open_teacher(args.teacher, weights, "onnxruntime", (args.size,))),
-            "maps": TeacherMapStep(),
+            "maps": DistillationStep(),
         }
         images = paddle.randn([args.batch, 3, args.size, args.size])
         maps = paddle.rand([args.batch, 1, args.size, args.size])

@@ -328,11 +328,10 @@ def test_an_ordinary_set_is_found_checked_and_learned_from(tmp_path, kind):
     SETS[kind](root)
     found = find_image_set(str(root) + os.sep)
     assert len(found) == len(found.masks) == 8
-    images, masks, problems = scan(found.images, found.masks)
-    assert len(images) == 8 and not problems
-    table, _ = target_levels(masks)
+    assert scan(found.images, found.masks) == {}
+    table, _ = target_levels(found.masks)
     assert table is None
-    target = TrainingSamples(images, masks, seed=0)[(0, 0, (40, 48))][1]
+    target = TrainingSamples(found.images, found.masks, seed=0)[(0, 0, (40, 48))][1]
     assert target.min() < 0.05 and target.max() > 0.95
 
 

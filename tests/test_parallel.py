@@ -277,13 +277,13 @@ def test_the_scaler_scales_skips_and_resumes(tmp_path, monkeypatch):
 
 
 def test_losses_are_summed_in_float32_whatever_the_network_returns():
-    from kdscfnet.training.steps import DistillationStep, TeacherMapStep
+    from kdscfnet.training.steps import DistillationStep
 
     outputs = [
         tensor(np.random.RandomState(i).standard_normal((2, 1, 16, 16))) for i in range(4)
     ]  # float64 for float16
     mask = tensor(golden_inputs.mask(2, 2, 16, 16))
-    for step in (SupervisedStep(), DistillationStep(lambda images: outputs[0]), TeacherMapStep()):
+    for step in (SupervisedStep(), DistillationStep(lambda images: outputs[0]), DistillationStep()):
         total, parts = step(lambda images: outputs, None, mask, 0)
         assert all(value.dtype == paddle.float32 for value in [total, *parts])
 

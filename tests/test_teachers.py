@@ -13,7 +13,7 @@ from predicting import weight_file
 from kdscfnet.errors import ExportDiffers, UserError
 from kdscfnet.inference import networks
 from kdscfnet.optim import build_optimizer
-from kdscfnet.training.steps import DistillationStep, OnnxTeacher, PaddleTeacher, TeacherMapStep, open_teacher
+from kdscfnet.training.steps import DistillationStep, OnnxTeacher, PaddleTeacher, open_teacher
 from kdscfnet.weights.files import save_weights
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not for this Python")
@@ -82,5 +82,5 @@ def test_maps_are_the_teachers_sigmoid():
     one, _ = DistillationStep(lambda images: logits)(student, image, None, 0)
     import paddle.nn.functional as F
 
-    other, _ = TeacherMapStep()(student, image, F.sigmoid(logits), 0)
+    other, _ = DistillationStep()(student, image, F.sigmoid(logits), 0)
     assert float(one) == float(other)

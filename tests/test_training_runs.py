@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -226,7 +227,7 @@ def test_mixed_precision_may_show_infinite_losses_now_and_then(tmp_path):
     import paddle
 
     def log_of(values, tolerated):
-        losses = log.LossLog(str(tmp_path / "losses.csv"), log.NoBoard(), 0, 1000, tolerated)
+        losses = log.LossLog(str(tmp_path / "losses.csv"), mock.Mock(), 0, 1000, tolerated)
         for step, value in enumerate(values):
             losses.add(step, 0, 0.1, paddle.full([5], value, "float32"))
             if step % 7 == 0:

@@ -48,7 +48,24 @@ def _early(text):
 def add_arguments(parser):
     recipes = sorted(ALL_RECIPES)
     add_flags(parser, {"recipe RECIPE": "one of " + ", ".join(recipes)}, recipe={"choices": recipes})
-    positive, not_negative = {"type": number(int, 1)}, {"type": number(int, 0)}
+    options = {
+        "teacher": {"choices": BACKBONES},
+        "teacher_engine": {"choices": ("auto", "paddle", "onnxruntime")},
+        "resume": {"nargs": "?", "const": "auto", "default": "no", "choices": ("auto", "no")},
+    }
+    types = {
+        number(int, 0, 2**31 - 1): "seed",
+        number(int, 1): "val_every accumulate keep picture_every batch_size epochs log_every",
+        number(int, 0): "workers checkpoint_steps hold_out precise_bn",
+        number(float, 0, low_included=False): "max_lr",
+        number(float, 0): "checkpoint_minutes warmup_epochs min_lr weight_decay backbone_lr_factor",
+        number(float, 0, 1): "momentum map_weight",
+        _size: "test_size",
+        _sizes: "sizes",
+        _early: "early_sizes",
+    }
+    for kind, names in types.items():
+        options.update((name, {"type": kind}) for name in names.split())
 
     texts = {
         "--data DIR...": "labelled training set, or the folder that holds it (data); or several",
@@ -65,13 +82,7 @@ def add_arguments(parser):
         "--val-every K": "every K epochs (1)",
         "--skip-bad": "leave out files that cannot be read whole, and count them",
     }
-    add_flags(
-        parser.add_argument_group("data and weights"),
-        texts,
-        teacher={"choices": BACKBONES},
-        teacher_engine={"choices": ("auto", "paddle", "onnxruntime")},
-        val_every=positive,
-    )
+    add_flags(parser.add_argument_group("data and weights"), texts, **options)
 
     texts = {
         "--output DIR": "folder of the run (runs/RECIPE)",
@@ -88,18 +99,7 @@ def add_arguments(parser):
         "--demo": "a machine with nothing on it: a small generated data set, a few minutes on a CPU, "
         "a table at the end",
     }
-    add_flags(
-        parser.add_argument_group("the run"),
-        texts,
-        resume={"nargs": "?", "const": "auto", "default": "no", "choices": ("auto", "no")},
-        seed={"type": number(int, 0, 2**31 - 1)},
-        workers=not_negative,
-        accumulate=positive,
-        checkpoint_minutes={"type": number(float, 0)},
-        checkpoint_steps=not_negative,
-        keep=positive,
-        picture_every=positive,
-    )
+    add_flags(parser.add_argument_group("the run"), texts, **options)
 
     texts = {
         "--batch-size --batch X": "images of one step, process and turn (128)",
@@ -120,26 +120,7 @@ def add_arguments(parser):
         "--test-size X": "size at validation (352; Swin-B and its student 384)",
         "--log-every X": "steps between readings of the losses (30; kd recipes 100)",
     }
-    rate, part = {"type": number(float, 0)}, {"type": number(float, 0, 1)}
-    add_flags(
-        parser.add_argument_group("numbers of the recipe (default: the authors')"),
-        texts,
-        batch_size=positive,
-        epochs=positive,
-        warmup_epochs=rate,
-        max_lr={"type": number(float, 0, low_included=False)},
-        min_lr=rate,
-        momentum=part,
-        weight_decay=rate,
-        backbone_lr_factor=rate,
-        sizes={"type": _sizes},
-        early_sizes={"type": _early},
-        hold_out=not_negative,
-        precise_bn=not_negative,
-        map_weight=part,
-        test_size={"type": _size},
-        log_every=positive,
-    )
+    add_flags(parser.add_argument_group("numbers of the recipe (default: the authors')"), texts, **options)
 
 
 def how_to_resume(args):

@@ -18,7 +18,7 @@ from kdscfnet.data import lists
 from kdscfnet.data.find import IMAGE_FOLDER, MASK_FOLDER
 from kdscfnet.data.sets import KNOWN_SETS, canonical_name
 from kdscfnet.errors import UserError
-from kdscfnet.files import existing_folder, write_bytes
+from kdscfnet.files import existing_folder
 from kdscfnet.images import IMAGE_SUFFIXES
 from kdscfnet.text import progress
 
@@ -63,21 +63,21 @@ def _archives(mount, data):
                 yield os.path.join(folder, file)
 
 
-def _unpack_one(path, relative, data, say, source=None):
-    """Unpack one zip file; `relative` is a path that may tell which set it is. Returns the names of its sets."""
-    with _damage_is_named(relative), zipfile.ZipFile(source or path) as archive:
+def _unpack_one(source, relative, data, say):
+    """Unpack a zip file, a path or open. `relative`: a path that may tell which set it is. Returns its sets' names."""
+    with _damage_is_named(relative), zipfile.ZipFile(source) as archive:
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
         names = [name for name in names if not any(part.startswith((".", "__MACOSX")) for part in _parts(name))]
         folders, inner = sort_members(names, relative)
         if not folders and not inner:
-            say("left alone: %s holds no data set that is known here" % path)
+            say("left alone: %s holds no data set that is known here" % relative)
         sets = [name for name, _ in folders]
         for (name, kind), members in folders.items():
             target = os.path.join(data, name, kind)
             if os.path.exists(target):
                 say("%s: there already" % target)
                 continue
-            _require_space(data, archive, members, relative)
+            _require_space(data, archive, members.values(), relative)
             _extract(archive, members, target, "%s/%s" % (name, kind))
             say("%s: %d files from %s" % (target, len(members), relative))
         for member in inner:
@@ -86,7 +86,7 @@ def _unpack_one(path, relative, data, say, source=None):
             # a zip file inside a zip file is read here and there, which only a file of its own allows
             with tempfile.TemporaryFile(prefix=".tmp-", dir=data) as copy, archive.open(member) as stream:
                 shutil.copyfileobj(stream, copy, 1 << 20)
-                sets += _unpack_one(path, os.path.join(relative, *_parts(member)), data, say, copy)
+                sets += _unpack_one(copy, os.path.join(relative, *_parts(member)), data, say)
     return sets
 
 
@@ -97,7 +97,7 @@ def sort_members(names, archive):
         names: of its members, with "/" or "\\" between folders.
         archive: its own path, whose last parts may tell which set it is: data97810/ECSSD.zip.
 
-    Returns ({(set, "image" or "mask"): {member: file name}}, [members that are zip files]). File names have the
+    Returns ({(set, "image" or "mask"): {file name: member}}, [members that are zip files]). File names have the
     sub-folders by sequence or class, `seq1/0001.jpg`. Lists of names, train.txt or test.txt, are members of
     (set, "image") under the name ../train.txt.
     """
@@ -129,14 +129,14 @@ def sort_members(names, archive):
             files = folders.setdefault((set_name, kind), {})
             for member in chosen:
                 name = "/".join((*inside, _parts(member)[-1]))
-                if name in files.values():  # of another folder: 1/001.jpg, 2/001.jpg
+                if name in files:  # of another folder: 1/001.jpg, 2/001.jpg
                     name = "_".join(_parts(member)[-2:])
-                files[member] = name
+                files[name] = member
     for name in sorted(names):
-        parts = _parts(name)
-        key = (homes.get(parts[:-1]), "image")
-        if parts[-1].lower() in lists.NAMES and key in folders:
-            folders[key][name] = "../" + parts[-1]
+        *folder, file = _parts(name) or [""]
+        key = (homes.get(tuple(folder)), "image")
+        if file.lower() in lists.NAMES and key in folders:
+            folders[key]["../" + file] = name
     return folders, inner
 
 
@@ -178,27 +178,20 @@ def _require_space(data, archive, members, relative):
 def _extract(archive, members, target, title):
     """Write members to a folder that gets its name when it is complete."""
     home, kind = os.path.split(target)
-    os.makedirs(home, exist_ok=True)
-    for entry in os.listdir(home):  # of a process that was killed
-        if entry.startswith(".tmp-" + kind):
-            shutil.rmtree(os.path.join(home, entry), ignore_errors=True)
-    temporary = tempfile.mkdtemp(prefix=".tmp-%s-" % kind, dir=home)
-    try:
-        for member, name in progress(members.items(), total=len(members), desc=title, unit=" files", leave=False):
-            if name.startswith("../"):  # a list: the last of the members
-                write_bytes(os.path.join(home, os.path.basename(name)), archive.read(member))
-                continue
-            place = os.path.join(temporary, name)
+    data, prefix = os.path.dirname(home), ".tmp-%s-" % title.replace("/", "-")
+    os.makedirs(data, exist_ok=True)
+    for entry in os.listdir(data):  # of a process that was killed
+        if entry.startswith(prefix):
+            shutil.rmtree(os.path.join(data, entry), ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=data) as temporary:
+        for name, member in progress(members.items(), total=len(members), desc=title, unit=" files", leave=False):
+            place = os.path.join(temporary, kind, name)  # of a list, ../train.txt, beside the folder
             os.makedirs(os.path.dirname(place), exist_ok=True)
             with archive.open(member) as source, open(place, "wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
-        os.chmod(temporary, 0o755)  # mkdtemp makes it private
-        os.rename(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            os.rmdir(home)  # if nothing else is in it
-        raise
+        os.makedirs(home, exist_ok=True)
+        for entry in sorted(os.listdir(temporary), key=lambda entry: entry == kind):  # lists first
+            os.replace(os.path.join(temporary, entry), os.path.join(home, entry))
 
 
 @contextlib.contextmanager

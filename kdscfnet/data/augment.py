@@ -60,17 +60,8 @@ def draw(rng, height, width, augmentation=Augmentation()):
     cut_height = int(rng.integers(max(1, int(height * a.crop_fraction))))
     left = int(rng.integers(cut_width + 1))
     top = int(rng.integers(cut_height + 1))
-    return Draw(
-        kernel,
-        contrast,
-        brightness,
-        top,
-        left,
-        height - cut_height,
-        width - cut_width,
-        bool(rng.random() < a.horizontal_flip_probability),
-        bool(rng.random() < a.vertical_flip_probability),
-    )
+    flips = [bool(rng.random() < p) for p in (a.horizontal_flip_probability, a.vertical_flip_probability)]
+    return Draw(kernel, contrast, brightness, top, left, height - cut_height, width - cut_width, *flips)
 
 
 _LEVELS = np.arange(256, dtype=np.float32)

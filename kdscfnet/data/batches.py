@@ -75,14 +75,13 @@ class TrainingSamples:
     """Reads and augments single samples."""
 
     images: list  # paths
-    targets: list  # paths of masks or of a teacher's maps, parallel to `images`; None: there are none
+    masks: list  # paths, parallel to `images`; or there are none
     seed: int  # with epoch and index it decides the augmentation
-    table: object = None  # uint8 [256], what the targets' levels become (kdscfnet.data.check.target_levels)
-    low_resolution: bool = False  # targets may be smaller than their images, as a teacher's maps
-    maps: list = None  # paths of a teacher's maps beside the masks in `targets`: a target's second channel
+    table: object = None  # uint8 [256], what the masks' levels become (kdscfnet.data.check.target_levels)
+    maps: list = ()  # paths of a teacher's maps, which may be smaller than their images; or there are none
 
     def __post_init__(self):
-        self.channels = (2 if self.maps else 1) if self.targets else 0  # of a target
+        self.channels = bool(self.masks) + bool(self.maps)  # of a target: the mask, then the map
 
     def __len__(self):
         return len(self.images)
@@ -93,24 +92,21 @@ class TrainingSamples:
         image = read_image(self.images[index])
         rng = np.random.default_rng((self.seed, _SAMPLE, epoch, index))
         drawn = draw(rng, image.shape[0], image.shape[1])
-        target = None
-        if self.targets is not None:
-            mask = read_mask(self.targets[index])
-            if not self.low_resolution:
-                expect_one_size(self.targets[index], mask.shape[1::-1], image.shape[1::-1])
-            if self.table is not None:
-                mask = self.table[rounded_mean(mask)]
-            target = apply_to_mask(mask, drawn, size, image.shape[:2])
-            if self.maps:
-                beside = apply_to_mask(read_mask(self.maps[index]), drawn, size, image.shape[:2])
-                target = np.concatenate([target, beside])
-        return apply_to_image(image, drawn, size), target
+        targets = []
+        if self.masks:
+            mask = read_mask(self.masks[index])
+            expect_one_size(self.masks[index], mask.shape[1::-1], image.shape[1::-1])
+            targets.append(mask if self.table is None else self.table[rounded_mean(mask)])
+        if self.maps:
+            targets.append(read_mask(self.maps[index]))
+        targets = [apply_to_mask(target, drawn, size, image.shape[:2]) for target in targets]
+        return apply_to_image(image, drawn, size), np.concatenate(targets) if targets else None
 
     def load(self, items):
         """The items of one turn as (images, targets or None): see `batches`."""
         height, width = items[0][2]
         images = np.empty((len(items), 3, height, width), np.float32)
-        targets = np.empty((len(items), self.channels, height, width), np.float32) if self.targets else None
+        targets = np.empty((len(items), self.channels, height, width), np.float32) if self.channels else None
         for row, item in enumerate(items):
             images[row], target = self[item]
             if target is not None:

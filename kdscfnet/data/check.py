@@ -26,37 +26,32 @@ def scan(images, masks, skip_bad=False, same_size=True, title="checking"):
         same_size: masks must have their image's size, both upright.
         skip_bad: leave out what is bad instead of raising.
 
-    Returns (images, masks, problems): what is good, and a list of BadImageError. Raises the first otherwise.
+    Returns {number of an image: BadImageError} of what is bad; without `skip_bad` raises the first one.
     """
 
     def look(paths):
-        """(BadImageError or None, [(path, note)]) of an image, and its mask where it has one."""
+        """[(path, note)] of an image, and its mask where it has one."""
         paths = list(filter(None, paths))
-        try:
-            sizes, notes = zip(*map(size_of, paths))
-            if same_size and len(paths) == 2:
-                expect_one_size(paths[1], sizes[1], sizes[0])
-        except BadImageError as error:
-            return error, []
-        return None, [(path, note) for path, of_file in zip(paths, notes) for note in of_file]
+        sizes, notes = zip(*map(size_of, paths))
+        if same_size and len(paths) == 2:
+            expect_one_size(paths[1], sizes[1], sizes[0])
+        return [(path, note) for path, of_file in zip(paths, notes) for note in of_file]
 
     pairs = list(zip(images, masks) if masks else zip(images))
-    good, problems, noted = [], [], {}
+    problems, noted = {}, {}
     threads = max(2, available_cores())
     looked_at = in_order(look, pairs, threads, 16 * threads)
-    for pair, outcome in progress(looked_at, total=len(pairs), desc=title, leave=False):
-        error, notes = outcome()
-        for path, note in notes:
-            noted.setdefault(note, []).append(path)
-        if error is None:
-            good.append(pair)
-        elif skip_bad:
-            problems.append(error)
-        else:
-            raise BadImageError(error.path, error.reason + " (--skip-bad goes on without it)")
+    for index, (_, outcome) in enumerate(progress(looked_at, total=len(pairs), desc=title, leave=False)):
+        try:
+            for path, note in outcome():
+                noted.setdefault(note, []).append(path)
+        except BadImageError as error:
+            if not skip_bad:
+                raise BadImageError(error.path, error.reason + " (--skip-bad goes on without it)")
+            problems[index] = error
     for note, paths in noted.items():
         say_once("%d %s: %s (the first: %s)" % (len(paths), "file" if len(paths) == 1 else "files", note, paths[0]))
-    return tuple(p[0] for p in good), tuple(p[1] for p in good) if masks else (), problems
+    return problems
 
 
 def expect_one_size(mask, mask_size, image_size):

@@ -95,10 +95,9 @@ def find_image_set(root, masks="required", images="required", lists=FOR_TRAINING
     if lacking and masks == "required":
         counts = root, len(lacking), len(names), folders.mask, lacking[0]
         raise UserError("%s: %d of %d images have no mask in %s (the first: %s)" % counts)
-    looked_into = dict.fromkeys([folders.image, folders.mask if mask_files else None])  # once where they are one
+    looked_into = filter(None, dict.fromkeys([folders.image, folders.mask if mask_files else None]))  # each once
     used = [*image_files.values(), *mask_files.values()]
-    sentences = [passed_over(folder, used) for folder in looked_into if folder is not None]
-    sentences = [sentence for sentence in sentences if sentence]
+    sentences = list(filter(None, (passed_over(folder, used) for folder in looked_into)))
     spare = ()
     if image_files and folders.image != folders.mask and len(set(names)) == len(image_files):
         used = set(matched.values())
@@ -168,20 +167,16 @@ def find_sets_to_score(root, wanted=None):
 
     wanted: names in any spelling; None: all. Sets without masks are among them: their `masks` are empty.
     """
-    one = is_one_set(root)
     sets = find_image_sets(root, images="optional", pick=lambda names: choose(names, wanted, root))
-    if not any(image_set.masks for image_set in sets) and (one or not wanted):
+    if not any(image_set.masks for image_set in sets) and (is_one_set(root) or not wanted):
         sets = [find_masks(root)]
     return _one_of_each(sets, wanted, root)
 
 
 def find_sets_to_test(root, wanted=None):
     """The data sets in `root` to make maps of: a list of ImageSet; training sets only where `wanted` names them."""
-
-    def chosen(names):
-        return choose(names, wanted or [name for name in names if name not in TRAINING_SETS], root)
-
-    return _one_of_each(find_image_sets(root, pick=chosen), wanted, root)
+    sets = find_image_sets(root, pick=lambda names: choose(names, wanted or set(names) - set(TRAINING_SETS), root))
+    return _one_of_each(sets, wanted, root)
 
 
 def _one_of_each(sets, wanted, root):
@@ -219,15 +214,15 @@ def _find_folders(root, depth=2):
     """The _Folders of a data set. Looks into a single nested folder too."""
     if not os.path.isdir(root):
         raise UserError("there is no data folder %s" % root)
-    folders, by_kind = sub_folders(root), {}
+    folders, found = sub_folders(root), []
     for kind, pattern in (("images", IMAGE_FOLDER), ("masks", MASK_FOLDER)):
         fitting = [path for path in folders if pattern.match(os.path.basename(path))]
         if len(fitting) > 1:
             names = ", ".join(map(os.path.basename, fitting))
             raise UserError("%s has several folders of %s (%s): keep one" % (root, kind, names))
-        by_kind[kind] = fitting[0] if fitting else None
-    if any(by_kind.values()):
-        return _Folders(root, by_kind["images"], by_kind["masks"])
+        found.append(fitting[0] if fitting else None)
+    if any(found):
+        return _Folders(root, *found)
     files = list(filter(is_image, os.listdir(root)))
     if files:
         jpegs = {os.path.splitext(entry)[0] for entry in files if entry.lower().endswith((".jpg", ".jpeg"))}

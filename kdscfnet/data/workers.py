@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import gc
 import multiprocessing
@@ -23,10 +22,7 @@ class LoaderError(UserError):
 
 
 def load_ahead(samples, plan, workers):
-    """Yield what kdscfnet.data.batches.batches yields, loaded by `workers` processes (at least one).
-
-    samples: kdscfnet.data.batches.TrainingSamples.
-    """
+    """Yield what kdscfnet.data.batches.batches yields, loaded by `workers` processes (at least one)."""
     import paddle
 
     class Dataset(paddle.io.Dataset):
@@ -54,60 +50,45 @@ def load_ahead(samples, plan, workers):
         worker_init_fn=functools.partial(_worker_init, os.getpid()),
         return_list=True,
     )
-    _worker_deaths.first_error = None
+    _deaths.clear()
     try:
         others = set(multiprocessing.active_children())
-        with _forked_without_garbage():
-            iterator = iter(loader)  # starts the workers
+        # The workers collect none of this process's garbage: the reader of a loader that ended before waits for ever in
+        # a child, for threads that only the parent has (seen in Paddle 2.2)
+        gc.collect()
+        gc.freeze()
+        iterator = iter(loader)  # starts the workers
+        gc.unfreeze()
         atexit.register(_kill, os.getpid(), set(multiprocessing.active_children()) - others)
-        _worker_deaths.listen()
+        _collect_deaths()
         for (images, targets), items in zip(iterator, plan):
-            if _worker_deaths.first_error is not None:
-                raise _worker_deaths.first_error
+            if _deaths:
+                raise _deaths[0]
             if len(images.shape) == 1:
                 raise LoaderError(bytes(targets.numpy()).decode("utf-8"))
-            yield (images, targets if samples.targets is not None else None, *items[0][3:])
+            yield (images, targets if samples.channels else None, *items[0][3:])
     except (RuntimeError, SystemError, OSError) as error:
-        raise _as_loader_error(_worker_deaths.first_error or error) or error
+        raise _as_loader_error((_deaths or [error])[0]) or error
 
 
-@contextlib.contextmanager
-def _forked_without_garbage():
-    """Start processes in this block. They get no garbage and collect none of the parent's: the reader of a loader that
-    ended before waits for ever in a child, for threads that only the parent has (seen in Paddle 2.2)."""
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+_deaths = []  # what Paddle raised for workers that died
 
 
-class WorkerDeaths:
+def _collect_deaths():
     """Paddle (2.2 to 3.3) raises from its SIGCHLD handler for each dead worker, possibly in the middle of unrelated
-    code. This wraps that handler and keeps the first error, and the loop raises it. The loop cannot miss it: without
-    batches Paddle's reader thread ends the wait.
+    code. This wraps that handler, which is there once its first workers are, and keeps the errors: the loop raises the
+    first. The loop cannot miss it: without batches Paddle's reader thread ends the wait.
     """
+    theirs = signal.getsignal(signal.SIGCHLD)
+    if getattr(theirs, "__module__", "").startswith("paddle"):  # it is set once in a process
 
-    first_error = _theirs = None
+        def on_child_exit(number, frame):
+            try:
+                theirs(number, frame)
+            except (RuntimeError, SystemError, OSError) as error:
+                _deaths.append(error)
 
-    def listen(self):
-        """Take the place of Paddle's handler, which is there once its first workers are."""
-        handler = signal.getsignal(signal.SIGCHLD)
-        if getattr(handler, "__module__", "").startswith("paddle"):
-            self._theirs = handler
-            signal.signal(signal.SIGCHLD, self._on_child_exit)
-
-    def _on_child_exit(self, number, frame):
-        try:
-            self._theirs(number, frame)
-        except (RuntimeError, SystemError, OSError) as error:
-            self.first_error = self.first_error or error
-
-
-_worker_deaths = WorkerDeaths()  # one, as Paddle sets its handler once in a process
+        signal.signal(signal.SIGCHLD, on_child_exit)
 
 
 def _as_loader_error(error):
@@ -126,7 +107,6 @@ def _worker_init(parent, _):
     import cv2
 
     gc.freeze()  # what came from the parent is the parent's to tidy up
-    gc.enable()
     # Killed when the parent ends, however that happens: Paddle's workers look for it every few seconds, and then wait
     # for ever to hand over their last batches (seen: three in four outlive a parent that was killed)
     if sys.platform.startswith("linux"):
@@ -149,8 +129,7 @@ def _kill(parent, workers):
 
 def _shared_memory_is_enough(samples, plan, workers):
     """Containers often have 64 MB of it, and a process that runs out is killed by SIGBUS without a word."""
-    sizes = all_sizes(plan.sizes, plan.early_sizes)
-    largest = int(max(np.max(size) for size in sizes))
+    largest = int(max(np.max(size) for size in all_sizes(plan.sizes, plan.early_sizes)))
     needed = plan.batch_size * (3 + samples.channels) * largest * largest * 4 * 2 * (workers + 1)
     try:
         return shutil.disk_usage("/dev/shm").free > needed

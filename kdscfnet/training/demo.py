@@ -18,7 +18,7 @@ import numpy as np
 from kdscfnet.data import demo as scenes
 from kdscfnet.data.find import find_image_set
 from kdscfnet.errors import UserError
-from kdscfnet.files import write_text
+from kdscfnet.files import read_json_object, write_text
 from kdscfnet.images import read_image, read_levels, write_png
 from kdscfnet.inference.onnx_file import require_exporter
 from kdscfnet.models.scfnet import SCFNet
@@ -27,7 +27,7 @@ from kdscfnet.schedule import steps_per_epoch
 from kdscfnet.training import start
 from kdscfnet.training.options import TrainOptions
 from kdscfnet.training.run import NOT_EMPTY, RunFolder, entries_of
-from kdscfnet.training.validation import grid_row, predict_map, stack_rows, validator
+from kdscfnet.training.validation import picture_of, predict_map, validator
 from kdscfnet.weights.backbone import load_backbone
 from kdscfnet.weights.files import load_weights
 
@@ -70,50 +70,35 @@ class Part(NamedTuple):
 def demo_parts(recipe, given, options, root):
     """The trainings of the demo in the folder `root`: [Part]. given: the numbers of the recipe that the user set."""
 
-    def part(folder, title, name, recipe, scene_set, **flags):
+    def part(folder, title, name, recipe, scene_set):
         numbers = dict(NUMBERS, **(SWIN_SIZES if recipe.backbone == "swin_b" else {}))
         numbers["epochs"] = given.get("epochs", EPOCHS // SLOWNESS[recipe.backbone])
         numbers["warmup_epochs"] = numbers["epochs"] / 10
+        flags = {"data": [os.path.join(root, "data", scene_set)], "val": os.path.join(root, "data", "DEMO-TE")}
         if recipe.teacher:
             numbers["max_lr"] = DISTILLATION_MAX_LR
+            flags["teacher_weights"] = os.path.join(root, "teacher", "final.pdparams")
         recipe = replace(recipe, **dict(numbers, **given))
         if recipe.backbone == "mobilenetv3" and options.pretrained == "none":
             flags["pretrained"] = START
         seldom = max(1, recipe.epochs // 3)
-        flags["images" if recipe.teacher else "data"] = [os.path.join(root, "data", scene_set)]
-        flags.update(val=os.path.join(root, "data", "DEMO-TE"), val_every=seldom)
-        flags.update(picture_every=max(seldom, options.picture_every), output=os.path.join(root, folder), resume=True)
+        flags.update(val_every=seldom, picture_every=max(seldom, options.picture_every))
+        flags.update(output=os.path.join(root, folder), resume=True)
         return Part(title, name, recipe, replace(options, **flags), scene_set)
 
     if not recipe.teacher:
         return [part("model", recipe.title + ", on labels", recipe.title, recipe, "DEMO-TR")]
     teacher = replace(RECIPES["fs-m3"], name="teacher")
     student, few = replace(recipe, teacher="mobilenetv3"), replace(teacher, name="labels")
-    weights = os.path.join(root, "teacher", "final.pdparams")
     return [
         part("teacher", "teacher, on many labels", "teacher", teacher, "DEMO-TR"),
-        part(
-            "student",
-            "student, distilled without labels",
-            "student, distilled",
-            student,
-            "DEMO-UNLABELLED",
-            teacher_weights=weights,
-        ),
+        part("student", "student, distilled without labels", "student, distilled", student, "DEMO-UNLABELLED"),
         part("labels", "the same student, on few labels alone", "student, few labels", few, "DEMO-FEW"),
     ]
 
 
 def run_demo(recipe, given, options):
     """Carry out `kdscfnet train RECIPE --demo`. given: the numbers that the user set. Returns the exit code."""
-    try:
-        return _run_demo(recipe, given, options)
-    except KeyboardInterrupt:  # between the trainings, which stop in their own way
-        print("kdscfnet train: stopped by Ctrl-C. %s" % options.how_to_resume, file=sys.stderr)
-        return 130
-
-
-def _run_demo(recipe, given, options):
     chosen = dict(asdict(options), hold_out=given.get("hold_out"))
     for flag in NOT_WITH_DEMO:
         if chosen[flag]:
@@ -125,18 +110,22 @@ def _run_demo(recipe, given, options):
         _check_folder(root, options.resume)
         for part in parts:
             _check(part, process.world, on_cpu)
-    process.by_first(lambda: scenes.make_demo_set(os.path.join(root, "data")))
-    counts = tuple(count for _, count, _, _ in scenes.PARTS.values())
-    text = "demo scenes in %s: %d with labels, of which %d are the few, %d without, %d held out"
-    say(text % (os.path.join(root, "data"), *counts), flush=True)
-    for part in parts:
-        sizes = " or ".join(map(str, part.recipe.sizes))
-        say("\n%s: %d epochs, images of %s pixels" % (part.title, part.recipe.epochs, sizes), flush=True)
-        code = start.run_training(part.recipe, part.options)
-        if code:
-            return code
-    if process.rank == 0:
-        _compare(parts, root, process.world)
+    try:
+        process.by_first(lambda: scenes.make_demo_set(os.path.join(root, "data")))
+        counts = tuple(count for _, count, _, _ in scenes.PARTS.values())
+        text = "demo scenes in %s: %d with labels, of which %d are the few, %d without, %d held out"
+        say(text % (os.path.join(root, "data"), *counts), flush=True)
+        for part in parts:
+            sizes = " or ".join(map(str, part.recipe.sizes))
+            say("\n%s: %d epochs, images of %s pixels" % (part.title, part.recipe.epochs, sizes), flush=True)
+            code = start.run_training(part.recipe, part.options)
+            if code:
+                return code
+        if process.rank == 0:
+            _compare(parts, root)
+    except KeyboardInterrupt:  # between the trainings, which stop in their own way
+        print("kdscfnet train: stopped by Ctrl-C. %s" % options.how_to_resume, file=sys.stderr)
+        return 130
     return 0
 
 
@@ -160,31 +149,31 @@ def _check(part, world, on_cpu):
         load_backbone(SCFNet(part.recipe.backbone), part.options.pretrained)
 
 
-def _compare(parts, root, world):
+def _compare(parts, root):
     """Write and print the table of the demo's networks, and the grid of their maps, on the scenes held out."""
     held_out = find_image_set(os.path.join(root, "data", "DEMO-TE"))
     shown = range(0, len(held_out), max(1, len(held_out) // _PICTURES))[:_PICTURES]
     grid = [[read_image(held_out.images[i]), read_levels(held_out.masks[i])[0]] for i in shown]
     lines = ["| on %d held-out scenes | MAE | learnt from | steps | weights |" % len(held_out), "|---|---|---|---|---|"]
     for part in parts:
-        recipe, weights = part.recipe, RunFolder(part.options.output).final
-        model = SCFNet(recipe.backbone)
-        load_weights(model, weights)
+        folder, size = RunFolder(part.options.output), part.recipe.test_size
+        model = SCFNet(part.recipe.backbone)
+        load_weights(model, folder.final)
         model.eval()
-        mae = validator(held_out, recipe.test_size)(model)["MAE"]
-        _, images, copies, with_masks = scenes.PARTS[part.scenes]
+        mae = validator(held_out, size)(model)["MAE"]
+        _, images, _, with_masks = scenes.PARTS[part.scenes]
         learnt_from = "%d images %s" % (images, "with masks" if with_masks else "without, and the teacher's maps")
-        recipe = part.options.fit_batch(recipe, images * copies, world, lambda line: None)
-        batch = recipe.batch_size * part.options.accumulate * world
-        steps = "%d of %d images" % (recipe.epochs * steps_per_epoch(images * copies, batch), batch)
-        lines.append("| %s | %.4f | %s | %s | %s |" % (part.name, mae, learnt_from, steps, weights))
+        run = read_json_object(folder.settings)
+        batch = run["batch_size"] * run["accumulate"] * run["processes"]
+        steps = "%d of %d images" % (run["epochs"] * steps_per_epoch(run["images"], batch), batch)
+        lines.append("| %s | %.4f | %s | %s | %s |" % (part.name, mae, learnt_from, steps, folder.final))
         for row in grid:
-            row.append(predict_map(model, row[0], recipe.test_size))
+            row.append(predict_map(model, row[0], size))
     mae, level = best_constant(held_out)
     lines.append("| best constant map (level %d) | %.4f | – | – |  |" % (level, mae))
     picture = os.path.join(root, "grid.png")
     titles = [_title(text) for text in ("image", "mask", *(part.name for part in parts))]
-    write_png(picture, stack_rows([grid_row(titles, _TITLE_HEIGHT), *(grid_row(row, scenes.SIDE[0]) for row in grid)]))
+    write_png(picture, picture_of([(_TITLE_HEIGHT, titles), *((scenes.SIDE[0], row) for row in grid)]))
     table = "\n".join(lines) + "\n"
     write_text(os.path.join(root, "table.md"), table)
     print("\n" + table)

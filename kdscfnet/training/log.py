@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 
 import numpy as np
 import paddle
@@ -22,15 +21,13 @@ class LossLog:
     Losses stay on the device until `flush` reads them back, all at once.
 
     Args:
-        path: of losses.csv; None: nothing is written (processes other than the first).
-        board: of `open_board`, or NoBoard.
+        path, board: losses.csv, and what `open_board` returns; None in processes that write nothing.
         step: the step that comes first.
-        steps_per_epoch: of the training.
         tolerated: how many losses in a row may be infinite or no number; `flush` raises Diverged at the next.
     """
 
     def __init__(self, path, board, step, steps_per_epoch, tolerated=0):
-        self.board, self.pending = board, []
+        self.board, self.file, self.pending = board, None, []
         self.tolerated, self.not_finite = tolerated, 0
         self.epoch = []  # the losses of the epoch's steps so far
         if path is not None:
@@ -38,7 +35,7 @@ class LossLog:
             rows = [(row, numbers) for row, numbers in _read_rows(path) if numbers[0] < step]
             write_text(path, "".join(row + "\n" for row in [",".join(CSV_HEADER), *(row for row, _ in rows)]))
             self.epoch = [numbers[3] for _, numbers in rows if numbers[0] >= step - step % steps_per_epoch]
-        self.file = open(path or os.devnull, "a", newline="", encoding="utf-8")
+            self.file = open(path, "a", newline="", encoding="utf-8")
 
     def add(self, step, epoch, rate, losses):
         """losses: float32 tensor [5], on the device."""
@@ -49,13 +46,13 @@ class LossLog:
             return
         pending, self.pending = self.pending, []
         values = paddle.stack([losses for *_, losses in pending]).numpy()
-        for (step, epoch, rate, _), row in zip(pending, values):
-            self.file.write("%d,%d,%.9g," % (step, epoch, rate) + ",".join("%.9g" % v for v in row) + "\n")
-            self.board.add_scalar("train/lr", float(rate), step)
-            for tag, value in zip(LOSS_TAGS, row):
-                self.board.add_scalar(tag, float(value), step)
-        self.file.flush()
         self.epoch += values[:, 0].tolist()
+        if self.file is not None:
+            for (step, epoch, rate, _), row in zip(pending, values):
+                self.file.write("%d,%d,%.9g," % (step, epoch, rate) + ",".join("%.9g" % v for v in row) + "\n")
+                for tag, value in zip(("train/lr", *LOSS_TAGS), (rate, *row)):
+                    self.board.add_scalar(tag, float(value), step)
+            self.file.flush()
         for (step, *_), row in zip(pending, values):
             self.not_finite = 0 if np.isfinite(row).all() else self.not_finite + 1
             if self.not_finite > self.tolerated:
@@ -68,7 +65,8 @@ class LossLog:
 
     def close(self):
         self.flush()
-        self.file.close()
+        if self.file is not None:
+            self.file.close()
 
 
 def _read_rows(path):
@@ -93,10 +91,3 @@ def open_board(folder, start_step):
 
     # VisualDL finds files whose name holds "vdlrecords"; one for every (re)start
     return LogWriter(logdir=str(folder), file_name="vdlrecords.%010d.log" % start_step)
-
-
-class NoBoard:
-    """For processes other than the first."""
-
-    def __getattr__(self, name):
-        return lambda *args, **kwargs: None

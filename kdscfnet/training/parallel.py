@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future, wait
 
 import numpy as np
 import paddle
@@ -87,27 +88,25 @@ class Parallel:
             raise UserError("another process of this training has failed; its log says why")
 
     def by_first(self, work):
-        """Process 0 calls `work`, without Paddle, while the others wait, however long it takes; see all_or_none."""
+        """Process 0 returns what `work` does, without Paddle; the others wait, however long; see all_or_none."""
         if self.world == 1:
             return work()
-        errors = []
+        outcome = Future()
 
         def attempt():
             try:
-                work()
+                outcome.set_result(work())
             except BaseException as error:
-                errors.append(error)
+                outcome.set_exception(error)
 
         # gloo gives up an exchange after half a minute: they go on meeting while a thread works
-        thread = threading.Thread(target=attempt, daemon=True)
         if self.rank == 0:
-            thread.start()
-        while self.any(thread.is_alive()):
+            threading.Thread(target=attempt, daemon=True).start()
+        while self.any(self.rank == 0 and not outcome.done()):
             if self.rank == 0:
-                thread.join(1.0)
+                wait([outcome], 1.0)
         with self.all_or_none():
-            if errors:
-                raise errors[0]
+            return outcome.result() if self.rank == 0 else None
 
     @contextlib.contextmanager
     def last_words(self, line):

@@ -34,22 +34,19 @@ def estimate_statistics(model, images, count, size, batch_size):
     starts = range(0, max(1, count - count % batch_size), batch_size)
     was_training = model.training
     model.train()
-    try:
-        for layer in layers:
-            layer._momentum = 0.0  # the running average becomes the batch's own
-        for start in starts:
-            batch = np.stack([prepare_image(read_image(path), size) for path in chosen[start : start + batch_size]])
-            with paddle.no_grad():
-                model(paddle.to_tensor(batch))
-            for layer, of_batches in zip(layers, seen):
-                mean = layer._mean.numpy().astype(np.float64)
-                of_batches.append((mean, layer._variance.numpy().astype(np.float64) + mean**2))
-    finally:
-        for layer, momentum in zip(layers, momenta):
-            layer._momentum = momentum
-        if not was_training:
-            model.eval()
-    for layer, of_batches in zip(layers, seen):
+    for layer in layers:
+        layer._momentum = 0.0  # the running average becomes the batch's own
+    for start in starts:
+        batch = np.stack([prepare_image(read_image(path), size) for path in chosen[start : start + batch_size]])
+        with paddle.no_grad():
+            model(paddle.to_tensor(batch))
+        for layer, of_batches in zip(layers, seen):
+            mean = layer._mean.numpy().astype(np.float64)
+            of_batches.append((mean, layer._variance.numpy().astype(np.float64) + mean**2))
+    if not was_training:
+        model.eval()
+    for layer, momentum, of_batches in zip(layers, momenta, seen):
+        layer._momentum = momentum
         mean, square = np.mean(of_batches, axis=0)
         layer._mean.set_value(mean.astype(np.float32))
         layer._variance.set_value((square - mean**2).astype(np.float32))

@@ -44,21 +44,11 @@ class RunFolder:
             return None
         if not resume:
             raise UserError(NOT_EMPTY % (self.folder, "run"))
-        self._expect_same(settings)
-        newest = checkpoint.newest_checkpoint(self.checkpoints)
-        if newest is None and not os.path.exists(self.final) and checkpoint.list_checkpoints(self.checkpoints):
-            raise UserError("%s: none of its checkpoints is whole: name another --output" % self.folder)
-        return newest
-
-    def _expect_same(self, settings):
-        """Raise UserError where run.json is of another run.
-
-        An older run.json lacks keys that were added later: a recipe's number had its default then, others are unknown.
-        """
         before = read_json_object(self.settings)
         if "name" not in before:
             what = "holds no run of kdscfnet train (no whole run.json): name another folder"
             raise UserError("--output %s %s" % (self.folder, what))
+        # an older run.json lacks keys that were added later: a recipe's number had its default then, others are unknown
         defaults = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
         before = {**json.loads(json.dumps(defaults)), **before}
         before.pop("image_sets", None)  # said, not compared: folders may be renamed and sets joined
@@ -66,6 +56,10 @@ class RunFolder:
         if different:
             what = "holds another run (%s was %s, is %s): name another folder" % different
             raise UserError("--output %s %s" % (self.folder, what))
+        newest = checkpoint.newest_checkpoint(self.checkpoints)
+        if newest is None and not os.path.exists(self.final) and checkpoint.list_checkpoints(self.checkpoints):
+            raise UserError("%s: none of its checkpoints is whole: name another --output" % self.folder)
+        return newest
 
     def what_resumes(self):
         """What to tell whoever goes on with a run that ended early: whether there is a state to go on from."""
@@ -106,26 +100,26 @@ def entries_of(output):
     return [name for name in os.listdir(output) if not name.startswith(".tmp-")]
 
 
-def run_settings(recipe, options, data, world):
+def run_settings(recipe, options, image_set, counts, world):
     """The contents of run.json: what must be the same for a run to go on. Folders may move; what is in them counts.
 
-    data: kdscfnet.training.training_data.TrainingData. world: the number of processes.
+    image_set, counts: of `find_training_data`. world: the number of processes.
     """
-    maps = data.targets if data.targets_from == "teacher maps" else data.maps
+    targets = " and ".join(["masks"] * bool(image_set.masks) + ["teacher maps"] * bool(image_set.maps))
     # maps of several teachers have the same names, and hardly ever the same sizes
-    map_files = ["%s %d" % (os.path.basename(path), os.path.getsize(path)) for path in maps]
+    map_files = ["%s %d" % (os.path.basename(path), os.path.getsize(path)) for path in image_set.maps]
     pretrained = options.pretrained  # a file by its contents, other words as they are
     pretrained = file_sha256(pretrained)[:16] if os.path.isfile(pretrained) else pretrained
     settings = {
         "seed": options.seed,
         "accumulate": options.accumulate,
         "amp": options.amp,
-        "images": len(data.images),
-        "image_sets": data.sets,
-        "image_names": _digest(map(os.path.basename, data.images)),
-        "targets": data.targets_from,
-        "teacher_weights": options.teacher_weights.sha256[:16] if data.targets_from == "teacher" else None,
-        "teacher_map_files": _digest(map_files) if maps else None,
+        "images": len(image_set),
+        "image_sets": counts,
+        "image_names": _digest(map(os.path.basename, image_set.images)),
+        "targets": targets or "teacher",
+        "teacher_weights": options.teacher_weights.sha256[:16] if options.teacher_weights else None,
+        "teacher_map_files": _digest(map_files) if map_files else None,
         "pretrained": pretrained,
         "init": options.init.sha256[:16] if options.init else None,
         "processes": world,

@@ -22,7 +22,7 @@ from kdscfnet.text import is_quiet
 from kdscfnet.training.checkpoint import checkpoint_path, parse_checkpoint
 from kdscfnet.training.parallel import Parallel, lost_another, synchronise_batch_norm
 from kdscfnet.training.run import RunFolder, first_difference, run_settings
-from kdscfnet.training.steps import DistillationStep, LabelsAndMapsStep, SupervisedStep, TeacherMapStep, open_teacher
+from kdscfnet.training.steps import DistillationStep, LabelsAndMapsStep, SupervisedStep, open_teacher
 from kdscfnet.training.trainer import Interrupted, Trainer
 from kdscfnet.training.training_data import find_training_data
 from kdscfnet.training.validation import picture_maker, validator
@@ -37,47 +37,36 @@ def run_training(recipe, options):
     warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     process, on_cpu, say = open_device(options)
     options.check(recipe, on_cpu)
-    data = find_training_data(recipe, options, say)
-    recipe = options.fit_batch(recipe, len(data.images), process.world, say)
-    options.say_of_the_rate(recipe, len(data.images), process.world, say)
+    image_set, table, validation, counts = find_training_data(recipe, options, say)
+    recipe = options.fit_batch(recipe, len(image_set), process.world, say)
+    options.say_of_the_rate(recipe, len(image_set), process.world, say)
     named = {"teacher_weights": options.teacher_weights, "init": options.init}
     options = replace(options, **{flag: resolve(weights) for flag, weights in named.items() if weights})
     folder = RunFolder(options.output or os.path.join("runs", recipe.name))
-    settings = run_settings(recipe, options, data, process.world)
-    checkpoint, finished = begin(folder, settings, options.resume, process)
+    settings = run_settings(recipe, options, image_set, counts, process.world)
+    state, finished = begin(folder, settings, options.resume, process)
     if finished:
         say("the run in %s is complete: %s" % (folder.folder, folder.final))
         return 0
     paddle.seed(options.seed)
     model = SCFNet(recipe.backbone)
-    if checkpoint is not None:
-        say("going on with %s after step %d" % (folder.folder, checkpoint["step"]))
+    if state is not None:
+        say("going on with %s after step %d" % (folder.folder, state["step"]))
     elif options.init:
         say("starting from: %s" % load_weights(model, options.init))
     elif options.pretrained != "none":
         say("backbone: %s" % load_backbone(model, options.pretrained))
     else:
         say("the backbone starts from random numbers (the authors' from ImageNet: --pretrained auto)")
-    step_function = choose_step(recipe, options, data, say)
+    step_function = choose_step(recipe, options, image_set, say)
     if process.world > 1 and not on_cpu:
         synchronise_batch_norm(model)
-    from_teacher = data.targets_from == "teacher maps"
-    samples = TrainingSamples(
-        data.images, data.targets or None, options.seed, table=data.table, low_resolution=from_teacher, maps=data.maps
-    )
+    samples = TrainingSamples(image_set.images, image_set.masks, options.seed, table, image_set.maps)
+    validate = validator(validation, recipe.test_size) if validation else None
+    picture = picture_maker(image_set, recipe.test_size, getattr(step_function, "teacher", None))
+    workers = options.workers if options.workers is not None else (0 if on_cpu else 4)
     trainer = Trainer(
-        model,
-        step_function,
-        samples,
-        recipe,
-        folder,
-        settings,
-        options,
-        process,
-        checkpoint,
-        validate=validator(data.validation, recipe.test_size) if data.validation else None,
-        pictures=picture_maker(data, recipe.test_size, getattr(step_function, "teacher", None)),
-        workers=options.workers if options.workers is not None else (0 if on_cpu else 4),
+        model, step_function, samples, recipe, folder, settings, options, process, state, validate, picture, workers
     )
     return carry_out(trainer, say)
 
@@ -88,17 +77,15 @@ def begin(folder, settings, resume, process):
     Its folder counts: on another machine it may be another one of that name, or none. So its checkpoint is sent to all,
     and all must have been asked for the same. Raises UserError. No process writes before all have looked.
     """
-    found, known, state = [], {}, b""
-    process.by_first(lambda: found.append(folder.begin(settings, resume)))
-    if process.rank == 0:
-        known = {"settings": settings, "finished": os.path.exists(folder.final)}
-        if process.world == 1:
-            return found[0], known["finished"]
-        if found[0] is not None:
-            with open(checkpoint_path(folder.checkpoints, found[0]["step"]), "rb") as file:
-                state = file.read()
-    known, _, state = process.from_first(json.dumps(known).encode() + b"\n" + state).partition(b"\n")
-    known = json.loads(known.decode())
+    checkpoint, state = process.by_first(lambda: folder.begin(settings, resume)), b""
+    known = {"settings": settings, "finished": os.path.exists(folder.final)}
+    if process.world == 1:
+        return checkpoint, known["finished"]
+    if checkpoint is not None:
+        with open(checkpoint_path(folder.checkpoints, checkpoint["step"]), "rb") as file:
+            state = file.read()
+    known = json.loads(process.from_first(json.dumps(known).encode()).decode())
+    state = process.from_first(state)
     with process.all_or_none():
         different = first_difference(settings, known["settings"])
         if different:
@@ -106,9 +93,9 @@ def begin(folder, settings, resume, process):
                 "process %d and the first one were asked for two trainings (%s is %s here, and %s there): give all "
                 "the same command and data" % (process.rank + 1, *different)
             )
-    if process.rank == 0:
-        return found[0], known["finished"]
-    return (parse_checkpoint(io.BytesIO(state), "of process 1") if state else None), known["finished"]
+    if state and process.rank > 0:
+        checkpoint = parse_checkpoint(io.BytesIO(state), "of process 1")
+    return checkpoint, known["finished"]
 
 
 def open_device(options):
@@ -122,14 +109,12 @@ def open_device(options):
     return process, paddle.device.get_device().startswith("cpu"), say
 
 
-def choose_step(recipe, options, data, say):
+def choose_step(recipe, options, image_set, say):
     """What one step of the training computes (kdscfnet.training.steps)."""
-    if data.targets_from == "masks":
-        return SupervisedStep()
-    if data.targets_from == "teacher maps":
-        return TeacherMapStep()
-    if data.targets_from == "masks and teacher maps":
-        return LabelsAndMapsStep(recipe.map_weight)
+    if image_set.masks:
+        return LabelsAndMapsStep(recipe.map_weight) if image_set.maps else SupervisedStep()
+    if image_set.maps:
+        return DistillationStep()
     sizes = all_sizes(recipe.sizes, recipe.early_sizes)
     teacher = open_teacher(recipe.teacher, options.teacher_weights, options.teacher_engine or "auto", sizes)
     say("teacher: %s, by %s" % (options.teacher_weights, teacher.runtime))

@@ -27,13 +27,16 @@ class SupervisedStep:
 class DistillationStep:
     """The teacher looks at the same augmented images; there are no labels.
 
-    teacher: float32 tensor N×3×H×W → its finest logits, a float32 tensor N×1×H×W without gradient.
+    teacher: float32 tensor N×3×H×W → its finest logits, a float32 tensor N×1×H×W without gradient. None: targets are
+    its saliency maps, float32 N×1×H×W in [0, 1], augmented with the images.
     """
 
-    def __init__(self, teacher):
+    def __init__(self, teacher=None):
         self.teacher = teacher
 
     def __call__(self, model, images, targets, epoch):
+        if self.teacher is None:
+            return soft_target_loss(_outputs(model, images), targets)
         teacher_logits = self.teacher(images)
         return distillation_loss(_outputs(model, images), teacher_logits.astype("float32"))
 
@@ -56,13 +59,6 @@ class LabelsAndMapsStep:
             return hard * (1 - self.weight) + soft * self.weight
 
         return mixed(total, soft_total), [mixed(hard, soft) for hard, soft in zip(parts, soft_parts)]
-
-
-class TeacherMapStep:
-    """targets: the teacher's saliency maps, float32 N×1×H×W in [0, 1], augmented with the images."""
-
-    def __call__(self, model, images, targets, epoch):
-        return soft_target_loss(_outputs(model, images), targets)
 
 
 class PaddleTeacher:
@@ -95,15 +91,10 @@ class OnnxTeacher:
 
 
 def open_teacher(backbone, weights, engine="auto", sizes=()):
-    """Load the teacher.
+    """The teacher of a WeightFile or a path, as DistillationStep wants it. Raises UserError or WeightsError.
 
-    Args:
-        backbone: of the teacher.
-        weights: its WeightFile, or its path.
-        engine: "paddle", "onnxruntime", or "auto": ONNX Runtime on a CPU where it is installed.
-        sizes: the sizes it will see; an exported Swin-B has one.
-
-    Returns a callable as DistillationStep wants. Raises UserError or WeightsError.
+    engine: "paddle", "onnxruntime", or "auto": ONNX Runtime on a CPU where it is installed.
+    sizes: the sizes it will see; an exported Swin-B has one.
     """
     from kdscfnet.inference.networks import open_network
     from kdscfnet.weights.weightfile import resolve

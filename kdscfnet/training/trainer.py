@@ -19,7 +19,7 @@ from kdscfnet.recipes import Recipe
 from kdscfnet.schedule import learning_rate
 from kdscfnet.text import is_quiet, progress
 from kdscfnet.training import checkpoint
-from kdscfnet.training.log import LOSS_TAGS, LossLog, NoBoard, open_board
+from kdscfnet.training.log import LOSS_TAGS, LossLog, open_board
 from kdscfnet.training.options import TrainOptions
 from kdscfnet.training.parallel import Parallel
 from kdscfnet.training.precise_bn import estimate_statistics
@@ -70,9 +70,9 @@ class Trainer:
     process: Parallel = field(default_factory=Parallel)
     resume: dict = None  # a checkpoint that was read, to go on from
     validate: object = None  # model → {"MAE": float, …}
-    pictures: object = None  # (model, epoch) → {tag: uint8 H×W×3 RGB}, for the board
-    scaler: object = None  # in place of the paddle.amp.GradScaler
+    picture: object = None  # model → uint8 H×W×3 RGB, for the board
     workers: int = 0  # processes that load data
+    scaler: object = None  # in place of the paddle.amp.GradScaler
 
     def __post_init__(self):
         recipe, options, process = self.recipe, self.options, self.process
@@ -81,11 +81,12 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, *numbers)
         # without --amp it does nothing
         self.scaler = self.scaler or paddle.amp.GradScaler(enable=options.amp, init_loss_scaling=1024)
-        self.start, self.best_mae, self.elapsed_before = 0, None, 0.0
+        self.start, self.best_mae, self.saved_at = 0, None, time.monotonic()
+        self.began = self.saved_at  # as if the run had never been interrupted
         if self.resume is not None:
             checkpoint.restore(self.resume, self.model, self.optimizer)
             self.start, extra = self.resume["step"], self.resume["extra"]
-            self.best_mae, self.elapsed_before = extra.get("best"), float(extra.get("elapsed", 0.0))
+            self.best_mae, self.began = extra.get("best"), self.began - float(extra.get("elapsed", 0.0))
             self.scaler.load_state_dict(extra.get("scaler", {}))
         numbers = recipe.batch_size, recipe.sizes, recipe.epochs, options.seed, options.accumulate
         share = process.rank, process.world
@@ -94,7 +95,6 @@ class Trainer:
         self.schedule = (*size, recipe.epochs, recipe.warmup_epochs, recipe.max_lr, recipe.min_lr)
         self.done = self.saved_step = self.start  # steps that were taken, and those that the newest checkpoint has
         self.loss_sums, self.finished_turns = None, 0  # of a step whose turns are not all done
-        self.damaged_checkpoints = []
 
     def run(self):
         """Train for all epochs of the recipe; returns the path of the final weights.
@@ -106,7 +106,7 @@ class Trainer:
         forward = self.process.wrap(self.model)
         self.model.train()
         with signals_received() as self.signals, contextlib.ExitStack() as stack:
-            for part in (self.bar, self.board, self.log):
+            for part in filter(None, (self.bar, self.board, self.log)):
                 stack.callback(part.close)
             loader = batches(self.samples, self.plan, self.workers if len(self.plan) else 0)
             stack.callback(loader.close)
@@ -125,25 +125,18 @@ class Trainer:
 
     def open_folder(self):
         """Make the run's folder, and open what is written in it."""
+        self.board = path = None
         if self.first:
             self.folder.create(self.settings)
             self.folder.forget_after(self.start)
-            # they would count among the newest, and the one gone on from be pruned for them
-            self.damaged_checkpoints = checkpoint.list_checkpoints(self.folder.checkpoints, after=self.start)
-        self.board = open_board(self.folder.board, self.start) if self.first else NoBoard()
-        if self.start == 0:
-            shown = {key: v if type(v) in (int, float, str) else str(v) for key, v in self.settings.items()}
-            self.board.add_hparams(shown, [LOSS_TAGS[0]] + (["val/MAE"] if self.validate else []))
-        path, tolerated = self.folder.losses if self.first else None, SKIPPED_AT_MOST if self.options.amp else 0
+            self.board, path = open_board(self.folder.board, self.start), self.folder.losses
+            if self.start == 0:
+                shown = {key: v if type(v) in (int, float, str) else str(v) for key, v in self.settings.items()}
+                self.board.add_hparams(shown, [LOSS_TAGS[0]] + (["val/MAE"] if self.validate else []))
+        tolerated = SKIPPED_AT_MOST if self.options.amp else 0
         self.log = LossLog(path, self.board, self.start, self.plan.steps_per_epoch, tolerated)
-        self.bar = progress(
-            total=self.plan.images_before(self.plan.total_steps),
-            initial=self.plan.images_before(self.start),
-            desc=self.recipe.name,
-            disable=not self.first,
-        )
-        self.saved_at = time.monotonic()
-        self.began = self.saved_at - self.elapsed_before  # as if the run had never been interrupted
+        total, done = self.recipe.epochs * len(self.samples), self.plan.images_before(self.start)
+        self.bar = progress(total=total, initial=done, desc=self.recipe.name, disable=not self.first)
 
     def turn(self, forward, images, targets, step, share):
         """Add the gradient of one batch. share: the part of the step's images that it holds, times the processes."""
@@ -169,13 +162,13 @@ class Trainer:
 
     def step(self, step):
         """Update the weights by the gradients of all turns."""
-        rate = learning_rate(step, *self.schedule)
-        self.optimizer.set_lr(rate)
+        self.rate = learning_rate(step, *self.schedule)
+        self.optimizer.set_lr(self.rate)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.clear_grad()
         epoch = step // self.plan.steps_per_epoch
-        self.log.add(step, epoch, rate, self.process.mean(self.loss_sums))
+        self.log.add(step, epoch, self.rate, self.process.mean(self.loss_sums))
         self.loss_sums, self.finished_turns = None, 0
         self.done = step + 1
         self.bar.update(self.plan.images_before(self.done) - self.plan.images_before(step))
@@ -197,7 +190,7 @@ class Trainer:
         if epoch_ended or stop or due:
             self.save()
         if stop and self.done < self.plan.total_steps:
-            raise self.interrupted("the state is saved in %s" % self.folder.checkpoints)
+            raise self.interrupted()
 
     def end_of_epoch(self, epoch):
         """Measure, keep weights and pictures, and write the epoch's line of log.txt."""
@@ -208,24 +201,22 @@ class Trainer:
             estimate_statistics(self.model, self.samples.images, recipe.precise_bn, recipe.test_size, recipe.batch_size)
         self.check_weights()
         self.model.eval()
-        rate = learning_rate(self.done - 1, *self.schedule)
-        line = "epoch %d/%d  step %d  lr %.6f  loss %.4f" % (epoch + 1, recipe.epochs, self.done, rate, loss)
         last = epoch + 1 == recipe.epochs
         # in every process, though one measures for all: those that wait give up after half a minute (gloo)
         measured = self.validate is not None and ((epoch + 1) % (options.val_every or 1) == 0 or last)
         scores = self.validate(self.model) if measured else {}
-        for name, value in scores.items():
-            self.board.add_scalar("val/" + name, value, self.done)
-            line += "  val %s %.4f" % (name, value)
         if scores and (self.best_mae is None or scores["MAE"] < self.best_mae):
             self.best_mae = scores["MAE"]
             self.save_weights(os.path.join(self.folder.weights, "best.pdparams"))
-        if self.first and self.pictures is not None and (epoch % options.picture_every == 0 or last):
-            for tag, picture in self.pictures(self.model, epoch).items():
-                self.board.add_image(tag, picture, self.done)
         if epoch >= recipe.epochs * 2 // 3:  # as the authors do: every epoch of the last third
             self.save_weights(os.path.join(self.folder.weights, "epoch_%03d.pdparams" % (epoch + 1)))
         if self.first:
+            line = "epoch %d/%d  step %d  lr %.6f  loss %.4f" % (epoch + 1, recipe.epochs, self.done, self.rate, loss)
+            for name, value in scores.items():
+                self.board.add_scalar("val/" + name, value, self.done)
+                line += "  val %s %.4f" % (name, value)
+            if self.picture is not None and (epoch % options.picture_every == 0 or last):
+                self.board.add_image("train/image_target_prediction", self.picture(self.model), self.done)
             line += "  %s" % time.strftime("%H:%M:%S", time.gmtime(time.monotonic() - self.began))
             with open(self.folder.log, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -236,17 +227,17 @@ class Trainer:
 
     def save(self):
         """Save the whole state, to go on from."""
-        self.saved_at, self.saved_step = time.monotonic(), self.done
+        newest_before, self.saved_step, self.saved_at = self.saved_step, self.done, time.monotonic()
         self.log.flush()
-        self.check_weights()
+        if self.done % self.plan.steps_per_epoch:  # the end of an epoch has checked them
+            self.check_weights()
         # a scaler's entries are tensors, arrays or numbers, by Paddle's version
         scaler = {key: np.asarray(value).tolist() for key, value in self.scaler.state_dict().items()}
         extra = {"best": self.best_mae, "elapsed": time.monotonic() - self.began, "scaler": scaler}
         if self.first:
             saved = checkpoint.save_checkpoint(self.folder.checkpoints, self.done, self.model, self.optimizer, extra)
-            while self.damaged_checkpoints:
-                path = self.damaged_checkpoints.pop()
-                if path != saved:
+            for path in checkpoint.list_checkpoints(self.folder.checkpoints, after=newest_before):
+                if path != saved:  # damaged; it would count among the newest, and push out one that is whole
                     os.unlink(path)
             checkpoint.prune(self.folder.checkpoints, self.options.keep)
 
@@ -263,15 +254,13 @@ class Trainer:
 
     def end_early(self):
         """The loader has no more batches, and steps are left: raise Interrupted after a signal, else MachineError."""
-        steps = "step %d of %d" % (self.done, self.plan.total_steps)
         if not self.signals:
-            raise MachineError("the loader ended at %s; %s" % (steps, self.folder.what_resumes()))
+            steps = self.done, self.plan.total_steps, self.folder.what_resumes()
+            raise MachineError("the loader ended at step %d of %d; %s" % steps)
         # turns of a step that was not ended have changed BatchNorm's statistics: that state is nobody's
         if self.saved_step < self.done and self.finished_turns == 0:
             self.save()
-        saved = self.saved_step == self.done > self.start
-        where = "the state is saved in %s" % self.folder.checkpoints
-        raise self.interrupted(where if saved else self.folder.what_resumes())
+        raise self.interrupted()
 
     def finish(self):
         """Write the final weights; returns their path."""
@@ -280,11 +269,17 @@ class Trainer:
         # the exchange lets no process go on before the weights are written
         if self.process.any(bool(self.signals)):
             # after the last step, too: what comes next, as in the demo, must not begin
-            raise self.interrupted("the run is complete: " + self.folder.final)
+            raise self.interrupted()
         return self.folder.final
 
-    def interrupted(self, kept):
-        """The Interrupted to raise. kept: what is left of the work."""
+    def interrupted(self):
+        """The Interrupted to raise: it says what is left of the work."""
+        if self.done == self.plan.total_steps:
+            kept = "the run is complete: " + self.folder.final
+        elif self.saved_step == self.done > self.start:
+            kept = "the state is saved in " + self.folder.checkpoints
+        else:
+            kept = self.folder.what_resumes()
         by = "Ctrl-C" if self.signals[:1] == [signal.SIGINT] else "a signal"
         how = by, self.done, self.plan.total_steps, kept, self.options.how_to_resume
         return Interrupted("stopped by %s after step %d of %d; %s. %s" % how)

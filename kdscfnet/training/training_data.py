@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kdscfnet.data.check import scan, target_levels
-from kdscfnet.data.find import ImageSet, find_image_set, merge_sets
+from kdscfnet.data.find import find_image_set, merge_sets
 from kdscfnet.data.lists import FOR_VALIDATION
 from kdscfnet.data.names import list_images, match_names
 from kdscfnet.errors import UserError
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """Files that can be read whole."""
-
-    images: tuple  # paths
-    targets: tuple  # paths of masks or of a teacher's maps, parallel to `images`; (): a teacher makes them
-    targets_from: str  # "masks", "teacher maps", "masks and teacher maps" or "teacher"
-    validation: ImageSet  # or None
-    sets: list  # [[name, number of images]] of the sets that `images` come from
-    maps: tuple = ()  # paths of a teacher's maps beside masks in `targets`
-    table: object = None  # uint8 [256], what the targets' levels become, or None
-
-
 def find_training_data(recipe, options, say):
-    """Find the data of a training as TrainingData. say: a function for lines of what is found and left out.
+    """Find the data of a training: files that can be read whole. `say` gets lines of what is found and left out.
 
+    Returns (an ImageSet, whose masks and teacher's maps are the targets; what its masks' levels become, uint8 [256] or
+    None; the ImageSet to measure on, or None; [[name, number of images]] of the sets that the first one comes from).
     Raises UserError for what is missing or, without --skip-bad, cannot be read whole.
     """
     masks = "ignored" if recipe.teacher else "required"
@@ -45,13 +34,7 @@ def find_training_data(recipe, options, say):
         image_set, validation = split_off(image_set, recipe.hold_out)[0], split_off(labelled, recipe.hold_out)[1]
     if options.teacher_maps and not options.skip_bad:
         expect_all_maps(options.teacher_maps, image_set.images, image_set.maps)
-    if not recipe.teacher:
-        targets_from = "masks and teacher maps" if options.teacher_maps else "masks"
-    elif options.teacher_maps:
-        targets_from = "teacher maps"
-    elif options.teacher_weights:
-        targets_from = "teacher"
-    else:
+    if recipe.teacher and not options.teacher_maps and not options.teacher_weights:
         raise UserError(
             "distillation needs the teacher's weights: --teacher-weights FILE (an SCFNet with %s; "
             "kdscfnet weights list shows the released ones)" % recipe.teacher
@@ -59,29 +42,28 @@ def find_training_data(recipe, options, say):
 
     def whole(image_set, beside, of="", **how):
         """The part of the set that can be read whole, images and its "masks" or "maps"; says what is left out."""
-        good, _, problems = scan(image_set.images, getattr(image_set, beside), options.skip_bad, **how)
-        for problem in problems[:5]:
+        problems = scan(image_set.images, getattr(image_set, beside), options.skip_bad, **how)
+        good = [index for index in range(len(image_set)) if index not in problems]
+        for problem in list(problems.values())[:5]:
             say("left out: %s" % problem)
         if problems:
             say("left out: %d of %d images%s (--skip-bad); %d remain" % (len(problems), len(image_set), of, len(good)))
-        kept = set(good)
-        return image_set.part([i for i, image in enumerate(image_set.images) if image in kept])
+        return image_set.part(good)
 
-    key = "maps" if recipe.teacher else "masks"
-    image_set = whole(image_set, key, same_size=not recipe.teacher)
+    image_set = whole(image_set, "maps" if recipe.teacher else "masks", same_size=not recipe.teacher)
     if options.teacher_maps:  # of what cannot be read whole, the teacher could make none
         expect_all_maps(options.teacher_maps, image_set.images, image_set.maps)
-    if targets_from == "masks and teacher maps":
+    if image_set.masks and image_set.maps:
         image_set = whole(image_set, "maps", same_size=False)
-    images, targets = image_set.images, getattr(image_set, key)
-    maps = () if recipe.teacher else image_set.maps
     table = None
-    if targets:
-        of_maps = targets_from == "teacher maps"
-        whose = "--teacher-maps %s: the maps" % " ".join(options.teacher_maps) if of_maps else "the masks"
-        table, lines = target_levels(targets, whose, teacher=of_maps)
-        for line in lines:
-            say(line)
+    lines = []
+    if image_set.masks:
+        table, lines = target_levels(image_set.masks)
+    elif image_set.maps:
+        whose = "--teacher-maps %s: the maps" % " ".join(options.teacher_maps)
+        _, lines = target_levels(image_set.maps, whose, teacher=True)
+    for line in lines:
+        say(line)
     if options.val:
         validation = find_image_set(options.val, masks="required", lists=FOR_VALIDATION)
     if validation is not None:
@@ -89,11 +71,10 @@ def find_training_data(recipe, options, say):
         if not validation.images:
             raise UserError("%s: none of its images can be read whole" % validation.root)
         say("validation on " + validation.describe())
-        both = set(map(os.path.realpath, images)).intersection(map(os.path.realpath, validation.images))
+        both = set(map(os.path.realpath, image_set.images)).intersection(map(os.path.realpath, validation.images))
         if both:
             say("%d of the %d images to measure on are trained on, too" % (len(both), len(validation)))
-    counts = [[one.name, len(one)] for one in sets]
-    return TrainingData(images, targets, targets_from, validation, counts, maps, table)
+    return image_set, table, validation, [[one.name, len(one)] for one in sets]
 
 
 def find_training_sets(paths, default_name, masks):

@@ -34,43 +34,40 @@ def validator(image_set, size):
     return validate
 
 
-def picture_maker(data, size, teacher=None):
-    """A function (model, epoch) → {tag: picture}: rows of image, target (mask or teacher's map) and prediction.
+def picture_maker(image_set, size, teacher=None):
+    """A function model → uint8 H×W×3 RGB: rows of image, target (mask or teacher's map) and prediction.
 
-    data: a TrainingData; four of its images are shown, at equal distances. teacher: one of kdscfnet.training.steps,
-    where there are no targets.
+    image_set: the one trained on; four of its images are shown, at equal distances. teacher: one of
+    kdscfnet.training.steps, where there are neither masks nor maps.
     """
-    shown = [i * len(data.images) // 4 for i in range(4)]
+    shown, targets = [i * len(image_set) // 4 for i in range(4)], image_set.masks or image_set.maps
     teachers_size = getattr(teacher, "size", None) or size  # an exported Swin-B runs at the size of training alone
 
-    def target_of(index, image):
-        if data.targets:
-            return read_levels(data.targets[index])[0]
-        logits = teacher(paddle.to_tensor(prepare_image(image, teachers_size)[None]))
-        return to_map(logits.numpy()[0, 0], image.shape[0], image.shape[1])
-
-    def make(model, epoch):
+    def make(model):
         rows = []
         for index in shown:
-            image = read_image(data.images[index])
-            rows.append(grid_row([image, target_of(index, image), predict_map(model, image, size)], 160))
-        return {"train/image_target_prediction": stack_rows(rows)}
+            image = read_image(image_set.images[index])
+            if targets:
+                target, _ = read_levels(targets[index])
+            else:
+                logits = teacher(paddle.to_tensor(prepare_image(image, teachers_size)[None]))
+                target = to_map(logits.numpy()[0, 0], image.shape[0], image.shape[1])
+            rows.append((160, [image, target, predict_map(model, image, size)]))
+        return picture_of(rows)
 
     return make
 
 
-def grid_row(columns, height):
-    """Pictures (uint8 H×W or H×W×3) side by side at one height."""
-    cells = []
-    for column in columns:
-        column = column if column.ndim == 3 else cv2.cvtColor(column, cv2.COLOR_GRAY2RGB)
-        width = max(1, round(column.shape[1] * height / column.shape[0]))
-        cells.append(cv2.resize(column, (width, height), interpolation=cv2.INTER_AREA))
-        cells.append(np.full((height, 4, 3), 255, np.uint8))
-    return np.concatenate(cells[:-1], axis=1)
-
-
-def stack_rows(rows):
-    """Rows of any width, one above the other."""
-    width = max(row.shape[1] for row in rows)
-    return np.concatenate([np.pad(r, ((0, 4), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows])
+def picture_of(rows):
+    """One picture, uint8 H×W×3, of rows: (height, pictures that are shown at it, uint8 H×W or H×W×3)."""
+    lines = []
+    for height, cells in rows:
+        line = []
+        for cell in cells:
+            cell = cell if cell.ndim == 3 else cv2.cvtColor(cell, cv2.COLOR_GRAY2RGB)
+            width = max(1, round(cell.shape[1] * height / cell.shape[0]))
+            line.append(cv2.resize(cell, (width, height), interpolation=cv2.INTER_AREA))
+            line.append(np.full((height, 4, 3), 255, np.uint8))
+        lines.append(np.concatenate(line[:-1], axis=1))
+    width = max(line.shape[1] for line in lines)
+    return np.concatenate([np.pad(x, ((0, 4), (0, width - x.shape[1]), (0, 0)), constant_values=255) for x in lines])
