@@ -222,12 +222,14 @@ def find_weights(folder=None, backbone=None, kind="scfnet"):
 
     Without a `folder` that is named, and where the weights folder has none: those in the user's. The bundled ones,
     which a clone has there, are not among them. `backbone`: only weights with this one. `kind`: or else "backbone"."""
-    found, ours = [], [os.path.splitext(entry.file)[0].lower() for entry in release.release().ours]
+    paths = [release.path_of_ours(entry.file) for entry in release.release().ours]
+    found, ours = [], {os.path.realpath(path) for path in paths if path}
     for each in release.weights_folders(folder):
         if not found:
-            # ours are not even read: it takes a part of the time to the first map
-            paths = [path for path in release.weight_files(each) if path.stem.lower() not in ours]
-            found = [item for item in map(WeightFile, paths) if item.kind == kind and backbone in (None, item.backbone)]
+            # what lies where it came is not even read: it takes a part of the time to the first map
+            others = [path for path in release.weight_files(each) if os.path.realpath(path) not in ours]
+            found = [item for item in map(WeightFile, others) if item.kind == kind and not item.is_bundled]
+            found = [item for item in found if backbone in (None, item.backbone)]
     order = list(release.release())
     return sorted(found, key=lambda item: order.index(item.entry) if item.entry in order else len(order))
 
