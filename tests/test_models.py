@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import golden_inputs
@@ -40,26 +41,32 @@ def test_state_dict_is_the_manifest(kind_and_model, golden):
     assert ours == theirs
 
 
-def with_backbone_maps(model, image):
-    """The network's outputs, and the maps of its backbone in the same pass."""
-    maps = []
-    hook = model.bkbone.register_forward_post_hook(lambda layer, inputs, output: maps.extend(output))
-    outputs = model(image)
-    hook.remove()
-    return outputs, maps
+@pytest.fixture(scope="module")
+def passes(kind_and_model):
+    """A function (n, height, width) → (outputs, maps of the backbone, operations) of the golden image of that shape."""
+    _, model = kind_and_model
+
+    @functools.lru_cache(maxsize=None)  # Swin-B takes seconds
+    def one_pass(n, height, width):
+        maps = []
+        hook = model.bkbone.register_forward_post_hook(lambda layer, inputs, output: maps.extend(output))
+        image = tensor(golden_inputs.image(height * 1000 + width, n, height, width))
+        outputs, counted = counting(model, image)
+        hook.remove()
+        return outputs, maps, counted
+
+    return one_pass
 
 
-def test_outputs_equal_the_recorded(kind_and_model, golden):
-    kind, model = kind_and_model
+def test_outputs_equal_the_recorded(kind_and_model, passes, golden):
+    kind, _ = kind_and_model
     recorded = np.load(golden / "forward.npz")
     tolerance = 1e-4 if kind == "ST" else 1e-5
     sizes = sorted({key.split("|")[1] for key in recorded.files if key.startswith(kind + "|")})
     assert sizes
     for size in sizes:
         n, h, w = map(int, size.split("x"))
-        image = tensor(golden_inputs.image(h * 1000 + w, n, h, w))
-        with paddle.no_grad():
-            outputs, maps = with_backbone_maps(model, image)
+        outputs, maps, _ = passes(n, h, w)
         for number, output in enumerate(outputs, 2):
             expected = recorded["%s|%s|out%d" % (kind, size, number)]
             assert output.shape == [n, 1, h, w]
@@ -72,8 +79,8 @@ def test_outputs_equal_the_recorded(kind_and_model, golden):
             assert np.abs(np.array(stats) - expected[4:]).max() <= tolerance
 
 
-def operations(model, size):
-    """(multiply-adds, parameters of the layers that ran) of one square image, by the rules of paddle.flops.
+def counting(model, image):
+    """(outputs, (multiply-adds, parameters of the layers that ran)) of images, by the rules of paddle.flops.
 
     Layers without sublayers count; attention, activations and normalisation other than BatchNorm count nothing.
     """
@@ -97,22 +104,21 @@ def operations(model, size):
     for layer in model.sublayers():
         if not list(layer.children()):
             handles.append(layer.register_forward_post_hook(count))
-    model.eval()
     with paddle.no_grad():
-        model(paddle.zeros([1, 3, size, size]))
+        outputs = model(image)
     for handle in handles:
         handle.remove()
-    return tuple(sum(column) for column in zip(*ran.values()))
+    return outputs, tuple(sum(column) for column in zip(*ran.values()))
 
 
-def test_parameters_and_flops_are_the_papers(kind_and_model, capsys):
+def test_parameters_and_flops_are_the_papers(kind_and_model, passes, capsys):
     kind, model = kind_and_model
     parameters, total, flops_of = COUNTS[kind]
     buffers = golden_inputs.DERIVED_BUFFERS
     counted = sum(int(np.prod(v.shape)) for k, v in model.state_dict().items() if not k.endswith(buffers))
     assert counted == parameters
     for size, flops in flops_of.items():
-        assert operations(model, size) == (flops, total)
+        assert passes(1, size, size)[2] == (flops, total)
         if np.__version__.startswith("1."):  # paddle.flops fails with the newest numpy
             assert paddle.flops(model, [1, 3, size, size]) == flops
             assert "Total Params: %d" % total in capsys.readouterr().out
