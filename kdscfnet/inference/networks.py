@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from kdscfnet.child import Crashed, in_child
-from kdscfnet.device import import_paddle, paddle_has_gpu, select_device
+from kdscfnet.device import import_paddle, paddle_has_gpu
 from kdscfnet.errors import ExportDiffers, UserError
 from kdscfnet.files import replace, write_error
 from kdscfnet.inference.onnx_file import FORMAT, CannotExport, install_onnx, open_session, require_exporter
@@ -96,6 +96,7 @@ class PaddleNetwork:
             os.environ["FLAGS_paddle_num_threads"] = str(threads)
             os.environ.pop("OMP_NUM_THREADS", None)
         paddle = import_paddle(threads)
+        from kdscfnet.device import select_device
         from kdscfnet.models.scfnet import SCFNet
         from kdscfnet.weights.files import load_weights
 
