@@ -148,7 +148,7 @@ def test_ctrl_c_at_the_end_of_a_part_ends_the_demo(small, tmp_path, monkeypatch,
 
 
 def test_the_distilled_student_beats_the_same_student_on_few_labels(tmp_path, monkeypatch):
-    monkeypatch.setattr(scenes, "PARTS", parts_of(200, few=4, held_out=20))
+    monkeypatch.setattr(scenes, "PARTS", parts_of(200, few=4, held_out=8))
     monkeypatch.setattr(demo, "EPOCHS", 4)  # `small` sets its own for the whole module
     assert train("kd-r50", "--demo", "--output", tmp_path / "run", "--sizes", 64, "--test-size", 64) == 0
     rows = [line.split("|") for line in (tmp_path / "run/table.md").read_text().splitlines()[2:]]
