@@ -6,6 +6,7 @@ A start of Paddle takes more than a second of a core. Programs whose start is wh
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
@@ -78,6 +79,7 @@ def _start_server():
 
 def _become(words, log, settings, folder, namespace):
     """The process that was forked becomes the program."""
+    atexit._clear()
     os.setsid()
     multiprocessing.set_start_method("fork", force=True)  # of its own children, as in a process of its own
     # what a shell starts in the background is deaf to Ctrl-C, and hands that on
@@ -93,12 +95,15 @@ def _become(words, log, settings, folder, namespace):
     os.environ.clear()
     os.environ.update(settings)
     os.chdir(folder)
-    if words[0] == "-m":
-        sys.argv = [words[1]] + words[2:]
-        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = words
-        runpy.run_path(words[0], run_name="__main__")
+    try:
+        if words[0] == "-m":
+            sys.argv = words[1:]
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = words
+            runpy.run_path(words[0], run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # multiprocessing does it from Python 3.13 on; the loader's workers wait for it
 
 
 def of_ranks(addresses=("127.0.0.1", "127.0.0.1")):
