@@ -118,17 +118,14 @@ def _plainly_upright(exif):
     return all(entry == (0x0112, 3, 1, 1) for entry in entries if entry[0] == 0x0112)
 
 
-def has_exif(data):
-    if is_jpeg(data):
-        return bool(_jpeg_exif(data))
-    if is_png(data):
-        return b"eXIf" in data
-    return is_extended_webp(data) and bool(data[20] & 8)
-
-
 def orientation(data):
     """The EXIF orientation (1 to 8) of a JPEG, PNG or WebP file, wherever in it the EXIF data stand."""
-    if not has_exif(data) or is_jpeg(data) and _plainly_upright(_jpeg_exif(data)):  # Pillow is slow to start
+    if is_jpeg(data):
+        exif = _jpeg_exif(data)
+        turned = exif and not _plainly_upright(exif)  # Pillow is slow to start
+    else:
+        turned = b"eXIf" in data if is_png(data) else is_extended_webp(data) and data[20] & 8
+    if not turned:
         return 1
     from PIL import Image
 
