@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import golden_inputs
 import numpy as np
 
-KINDS = {"M3_0.5": "mobilenetv3", "R50": "resnet50", "ST": "swin_b"}
+from kdscfnet.selfcheck import goldens
+
+KINDS = goldens.BACKBONES
 
 
 def golden_model(kind):
     """An SCFNet whose state is golden_inputs.weight of each key, derived buffers as the network builds them."""
-    from kdscfnet.models.scfnet import SCFNet
-
-    model = SCFNet(KINDS[kind])
-    for key, value in model.state_dict().items():
-        if not key.endswith(golden_inputs.DERIVED_BUFFERS):
-            value.set_value(golden_inputs.weight(key, tuple(value.shape)))
-    return model
+    return goldens.Goldens().network(kind)
 
 
 def tensor(array):
