@@ -44,14 +44,22 @@ def golden():
 
 
 def pytest_collection_modifyitems(items):
-    """What takes a minute begins first, or all would wait for it in the end: the demo, and two machines' time-outs."""
+    """What takes a minute begins first, or all would wait for it in the end: the demo, and two machines' time-outs.
 
-    def rank(item):
+    The last worker begins with the tests of pages: workers that shared them would each start a browser.
+    """
+    first, pages, rest = [], [], []
+    for item in items:
         if item.name == "test_the_distilled_student_beats_the_same_student_on_few_labels":
-            return 0
-        return 1 if item.path.name == "test_two_machines.py" else 2
-
-    items.sort(key=rank)
+            first.insert(0, item)
+        elif item.path.name == "test_two_machines.py":
+            first.append(item)
+        else:
+            (pages if item.get_closest_marker("browser") else rest).append(item)
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    shares = len(items) // workers  # each worker's, before the idle ones take from the others' ends
+    before = max(0, shares * (workers - 1) - len(first))
+    items[:] = first + rest[:before] + pages + rest[before:]
 
 
 def pytest_sessionfinish(session):

@@ -362,7 +362,7 @@ def test_weights_are_found_in_the_weights_folder(photos, tmp_path, monkeypatch, 
     for name in ("FS-SCFNet.pdparams", "KD-SCFNet_STB.pdparams", "own.pdparams"):
         (folder / name).write_bytes(weight_file().read_bytes())
     assert predict("photos/a.jpg", "-o", "out", "--engine", "paddle", weights=False) == 0
-    assert "KD-SCFNet_STB.pdparams, mobilenetv3, 384×384" in capsys.readouterr().err  # the best of the card
+    assert "KD-SCFNet_STB.pdparams, mobilenetv3, 384×384" in capsys.readouterr().err  # the best of the paper
     assert predict("photos/a.jpg", "-o", "out2", "--engine", "paddle", "--weights", "fs-m3", weights=False) == 0
     assert "FS-SCFNet.pdparams, mobilenetv3, 352×352" in capsys.readouterr().err
     assert predict("photos/a.jpg", "-o", "out3", "--weights", "kd-r50", weights=False) == 2

@@ -1,6 +1,6 @@
 """Full-size weight files of all three networks, both ways: paddle.save's into our reader, ours into paddle.load.
 
-Run on each row of scripts/matrix.sh, so on the card's stack (Paddle 2.2.0) and on Paddle 3.3.1.
+Run on each row of scripts/matrix.sh, so on the paper's stack (Paddle 2.2.0) and on Paddle 3.3.1.
 tests/weights_exchange.py has the rows read each other's files.
 """
 
