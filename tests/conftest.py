@@ -57,8 +57,8 @@ def pytest_collection_modifyitems(items):
         else:
             (pages if item.get_closest_marker("browser") else rest).append(item)
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    shares = len(items) // workers  # each worker's, before the idle ones take from the others' ends
-    before = max(0, shares * (workers - 1) - len(first))
+    share = -(-len(items) // workers)  # the last worker's, before the idle ones take from the others' ends
+    before = max(0, len(items) - share - len(first))
     items[:] = first + rest[:before] + pages + rest[before:]
 
 
