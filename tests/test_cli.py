@@ -29,12 +29,19 @@ sys.exit(cli.main())
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize(
-    "words", [["weights", "list"], ["doctor"], ["predict", "-", "--engine", "paddle", "--weights", str(weight_file())]]
+    "words", [["weights", "list"], ["doctor"], ["predict", "-", "--weights", "bundled", "--size", "32"]]
 )
 def test_an_output_without_space_is_one_line_and_code_1(words, tmp_path):
     photo = save(tmp_path / "photo.png", picture())
     with open("/dev/full", "wb") as full, open(str(photo), "rb") as file:
-        done = subprocess.run([sys.executable, "-c", PROGRAM, *words], stdin=file, stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *words],
+            stdin=file,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+            check=False,
+        )
     said = done.stderr.decode().splitlines()
     assert [line for line in said if "No space left on device" in line] == [said[-1]], said
     assert said[-1].startswith("kdscfnet ") and "free some space" in said[-1]
