@@ -125,8 +125,7 @@ def fork(folder, count, *words):
     return [process.wait(240) for process in processes]
 
 
-@needs_gloo
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [pytest.param(2, marks=needs_gloo), 4])
 def test_a_launch_makes_the_same_bytes_and_tells_once(images, whole, tmp_path, count):
     words = words_of(images, tmp_path / "out")
     if count == 2:
