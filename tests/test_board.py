@@ -26,9 +26,11 @@ if lacking() and not os.environ.get("KDSCFNET_NO_SKIPS"):
 def run(tmp_path_factory):
     """A whole demo run, on few and small images."""
     output = tmp_path_factory.mktemp("board") / "demo"
-    flags = ["--epochs", "2", "--batch-size", "10", "--sizes", "32", "--test-size", "32", "--device", "cpu"]
+    flags = ["--epochs", "2", "--batch-size", "4", "--sizes", "32", "--test-size", "32", "--device", "cpu"]
+    parts = {"DEMO-TR": 40, "DEMO-UNLABELLED": 4, "DEMO-TE": 8}
+    few = {name: (first, parts.get(name, count), *rest) for name, (first, count, *rest) in scenes.PARTS.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scenes, "PARTS", dict(scenes.PARTS, **{"DEMO-TR": (0, 100, 1, True)}))
+        patch.setattr(scenes, "PARTS", few)
         assert main(["train", "fs-m3", "--demo", "--output", str(output), *flags]) == 0
     return output
 

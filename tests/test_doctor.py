@@ -422,6 +422,25 @@ def test_weights_and_data_sets_are_found(tmp_path):
 # the command, on stub packages that stand before the real ones
 
 
+BETWEEN = "\0between\0"
+# The command twice, as text and for programs, on what one look has found
+TWICE = (
+    """
+import contextlib, functools, io, sys
+from kdscfnet import cli, doctor
+
+doctor.look = functools.lru_cache(maxsize=None)(doctor.look)
+codes, said = [], []
+for more in ([], ["--json"]):
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        codes.append(cli.main(sys.argv[1:] + more))
+    said.append(output.getvalue())
+print(codes, *said, sep=%r)
+"""
+    % BETWEEN
+)
+
+
 @pytest.fixture
 def planted(tmp_path):
     """Runs `kdscfnet doctor` with stub packages, as broken as wanted; returns (exit code, names of faults, text)."""
@@ -452,18 +471,18 @@ def planted(tmp_path):
     module("onnxruntime", "__version__ = '0'\ndef get_available_providers(): return []\n")
 
     def run(weights=str(tmp_path)):
-        command = [sys.executable, "-m", "kdscfnet", "doctor", "--data", str(tmp_path), "--weights", weights]
+        words = ["doctor", "--data", str(tmp_path), "--weights", weights]
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(stubs), str(ROOT)]))
-        text = subprocess.run(command, cwd=str(tmp_path), env=environment, capture_output=True, text=True)
-        parsed = subprocess.run(
-            [*command, "--json"], cwd=str(tmp_path), env=environment, capture_output=True, text=True
+        done = subprocess.run(
+            [sys.executable, "-c", TWICE, *words], cwd=str(tmp_path), env=environment, capture_output=True, text=True
         )
-        assert text.returncode == parsed.returncode and text.stderr == "", text.stderr
-        result = json.loads(parsed.stdout)
-        assert result["ok"] == (text.returncode == 0)
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        codes, text, parsed = done.stdout.split(BETWEEN)
+        result, codes = json.loads(parsed), json.loads(codes)
+        assert codes == [int(not result["ok"])] * 2
         for finding in result["findings"]:
-            assert finding["name"] in text.stdout and finding["mend"] in text.stdout
-        return text.returncode, [one["name"] for one in result["findings"] if one["fault"]], text.stdout
+            assert finding["name"] in text and finding["mend"] in text
+        return codes[0], [one["name"] for one in result["findings"] if one["fault"]], text
 
     run.module, run.package, run.stubs = module, package, stubs
     return run

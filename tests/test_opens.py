@@ -6,11 +6,11 @@ Weights may be of 350 MB and lie on a network drive. Only this process counts, n
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 import pytest
+from forked import Forked
 from kill_training import environment
 from predicting import exported_file, needs_export, picture, save
 
@@ -19,7 +19,7 @@ BUNDLED = Path(__file__).resolve().parent.parent / "weights" / "scfnet_mobilenet
 # What the file is opened for: to see which network it holds, to name it by its digest, to load it
 AT_MOST = 3
 
-# python -c PROGRAM FILE words…: kdscfnet words…, then how often FILE was opened
+# python PROGRAM FILE words…: kdscfnet words…, then how often FILE was opened
 PROGRAM = """
 import builtins, io, os, pathlib, sys  # pathlib keeps the real os.open
 
@@ -61,15 +61,10 @@ def test_a_prediction_opens_the_weight_file_a_few_times(case, tmp_path):
     # a weights folder as a clone's is: with the bundled student, and nothing else
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / BUNDLED.name).symlink_to(BUNDLED)
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(weights), *words],
-        cwd=str(tmp_path),
-        env=dict(environment(), KDSCFNET_WEIGHTS="weights"),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "program.py").write_text(PROGRAM)
+    log, settings = tmp_path / "log", dict(environment(), KDSCFNET_WEIGHTS="weights")
+    process = Forked([tmp_path / "program.py", weights, *words], log, settings, tmp_path)
+    assert process.wait(120) == 0, log.read_text()
     assert os.path.isfile(str(tmp_path / "out" / "photo.png"))
-    count = int(done.stdout.splitlines()[-1].split()[1])
+    (count,) = map(int, re.findall(r"^opened (\d+) times$", log.read_text(), re.M))
     assert 1 <= count <= AT_MOST

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -152,8 +153,17 @@ def _mae_only(results):
     return scores
 
 
-def test_pictures_of_an_earlier_report_go(results, tmp_path):
-    write_report(results, str(tmp_path))
+@pytest.fixture(scope="module")
+def folder(results, tmp_path_factory):
+    """A whole report."""
+    folder = tmp_path_factory.mktemp("written")
+    assert write_report(results, str(folder), ["a warning of this run"]) == str(folder / "report.html")
+    return folder
+
+
+def test_pictures_of_an_earlier_report_go(results, folder, tmp_path):
+    for path in folder.iterdir():
+        shutil.copy(str(path), str(tmp_path))
     for name in ("notes-f.png", "notes.txt"):  # somebody else's
         (tmp_path / name).write_bytes(b"mine")
     write_report([Result("mae", "mae", sets={"ECSSD": _mae_only(results)})], str(tmp_path))
@@ -213,9 +223,8 @@ class _Links(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_report_folder(results, tmp_path):
-    page = write_report(results, str(tmp_path), ["a warning of this run"])
-    names = {path.name for path in tmp_path.iterdir()}
+def test_the_report_folder(folder):
+    names = {path.name for path in folder.iterdir()}
     curves = {
         "%s-%s.%s" % (name, kind, form)
         for name in ("ECSSD", "PASCAL-S")
@@ -232,10 +241,10 @@ def test_the_report_folder(results, tmp_path):
         "tables.tex",
     }
     for name in names:
-        head = (tmp_path / name).read_bytes()[:8]
+        head = (folder / name).read_bytes()[:8]
         assert head.startswith({"png": b"\x89PNG", "pdf": b"%PDF"}.get(name[-3:], head[:1])) and head
 
-    text = open(page, encoding="utf-8").read()
+    text = (folder / "report.html").read_text(encoding="utf-8")
     links = _Links()
     links.feed(text)
     assert not links.open
@@ -245,5 +254,5 @@ def test_the_report_folder(results, tmp_path):
     for said in ("a warning of this run", "11 of 12 images", "missing map: 0007", "Other_50% &lt;&amp;&gt;", "0.039"):
         assert said in text, said
     for name in ("tables.md", "tables.tex"):
-        content = (tmp_path / name).read_text(encoding="utf-8")
+        content = (folder / name).read_text(encoding="utf-8")
         assert "a warning of this run" in content and "11 of 12 images" in content

@@ -21,7 +21,7 @@ from training import SMALL, assert_same_run, losses_of, run_small, said_by_train
 
 from kdscfnet.cli import main
 from kdscfnet.errors import UserError, WeightsError
-from kdscfnet.training import checkpoint, trainer
+from kdscfnet.training import checkpoint, start, trainer
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +44,20 @@ def stop_at(monkeypatch, steps, number):
     monkeypatch.setattr(trainer, "learning_rate", rate)
 
 
-@pytest.mark.parametrize("number,workers", [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGTERM, 2)])
-def test_signals_save_first_and_say_how_to_go_on(number, workers, data, whole, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "number,workers,steps",
+    [(signal.SIGTERM, 0, (0, 1, 4, 6, 7)), (signal.SIGINT, 0, (4,)), (signal.SIGTERM, 2, (1, 4, 6))],
+)
+def test_signals_save_first_and_say_how_to_go_on(number, workers, steps, data, whole, tmp_path, monkeypatch, capsys):
     handler = signal.getsignal(number)
-    stop_at(monkeypatch, (0, 1, 4, 6, 7), number)
+    stop_at(monkeypatch, steps, number)
     codes = [
         run_small(data, tmp_path / "run", "--resume", "auto", "--checkpoint-steps", "2", "--workers", workers)
-        for _ in range(6)
+        for _ in (*steps, "the last")
     ]
-    assert codes == [130] * 5 + [0]
+    assert codes == [130] * len(steps) + [0]
     said = said_by_train(capsys.readouterr().err)
-    assert len(said) == 5 and all("the state is saved in" in line and "--resume auto" in line for line in said)
+    assert len(said) == len(steps) and all("the state is saved in" in one and "--resume auto" in one for one in said)
     assert_same_run(whole, tmp_path / "run")
     assert signal.getsignal(number) == handler
     assert [line.split("  ")[1] for line in (tmp_path / "run" / "log.txt").read_text().splitlines()] == [
@@ -79,15 +82,25 @@ def advised(error):
     return shlex.split(line.split("Go on with: ")[1])
 
 
-@pytest.mark.parametrize("flags", [[], ["--resume"], ["--resume=auto"], ["--res", "auto"], ["--res=no"], ["--resum"]])
 @pytest.mark.parametrize("caller", ["shell", "notebook"])
-def test_the_advice_is_the_command_with_one_flag_to_resume(caller, flags, data, tmp_path, monkeypatch, capsys):
+def test_the_advice_is_the_command_with_one_flag_to_resume(caller, data, tmp_path, monkeypatch, capsys):
     words = ["train", "fs-m3", "--data", str(data), "--output", str(tmp_path / "a run"), *SMALL, "--epochs", "1"]
-    monkeypatch.setattr(sys, "argv", {"shell": ["kdscfnet", *words, *flags], "notebook": ["kernel", "-f", "x"]}[caller])
+
+    def call(*flags):
+        argv = {"shell": ["kdscfnet", *words, *flags], "notebook": ["kernel", "-f", "x"]}[caller]
+        monkeypatch.setattr(sys, "argv", argv)
+        return main(None if caller == "shell" else words + list(flags))
+
+    with monkeypatch.context() as without_training:
+        seen = []
+        without_training.setattr(start, "run_training", lambda recipe, options: seen.append(options.how_to_resume))
+        for flags in ([], ["--resume"], ["--resume=auto"], ["--res", "auto"], ["--res=no"], ["--resum"]):
+            assert call(*flags) == 0
     stop_at(monkeypatch, (1,), signal.SIGTERM)
-    assert main(None if caller == "shell" else words + flags) == 130
+    assert call() == 130
     command = advised(capsys.readouterr().err)
     assert command[command.index("train") :] == words + ["--resume", "auto"]
+    assert seen == ["Go on with: " + " ".join(map(shlex.quote, command))] * 6
     assert main(command[command.index("train") :]) == 0
 
 
@@ -136,26 +149,27 @@ def test_killed_runs_resume_to_the_same_bits(workers, data, tmp_path):
 
 def test_workers_end_with_a_parent_that_is_killed(data, tmp_path):
     for wait in (0.0, 0.3, 0.6):  # while they start, and while they load
-        process = subprocess.Popen(
-            command(data, tmp_path / str(wait), 2, 1000),
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        while b"random numbers" not in process.stdout.readline():
-            assert process.poll() is None
+        process = Forked(command(data, tmp_path / str(wait), 2, 1000)[1:], tmp_path / "log", environment())
         deadline = time.time() + 60
         while len(children_of(process.pid)) < 2:
-            assert time.time() < deadline
+            assert time.time() < deadline and process.poll() is None
             time.sleep(0.01)
         time.sleep(wait)
         process.kill()
+        process.wait(20)
+        deadline = time.time() + 20
         try:
-            process.communicate(timeout=20)  # ends when the last process that holds its output has ended
+            while any(state[:1] != b"Z" for state in states_of(process.pid)):
+                assert time.time() < deadline
+                time.sleep(0.05)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def states_of(session):
+    """The states of its processes, as ps writes them: Z for one that has ended and that nobody has asked about."""
+    return subprocess.run(["ps", "-o", "stat=", "-s", str(session)], stdout=subprocess.PIPE, check=False).stdout.split()
 
 
 def children_of(pid):
