@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-import threading
 
-_LOCK = threading.RLock()  # of bars
 _SAID = set()
 _QUIET = []  # holds something where --quiet was given
 
@@ -19,7 +17,6 @@ def progress(iterable=None, **options):
     """
     from tqdm import tqdm
 
-    tqdm.set_lock(_LOCK)  # its own is one for several processes, too, which takes longer to load
     usual = {"unit": " images", "dynamic_ncols": True}
     if not sys.stderr.isatty():
         usual.update(mininterval=30, maxinterval=60)
