@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import difflib
+import gc
 import importlib
 import os
 import sys
@@ -54,6 +56,10 @@ def _overview():
 def main(argv=None):
     """Run one verb. Returns the exit code: 0 done; 2 wrong use or missing input; 1 anything else; 130 interrupted."""
     _open_missing_streams()
+    if argv is None:  # a process of our own
+        # otherwise the linear algebra of numpy and OpenCV starts threads that do nothing, at full speed, for 0.1 s each
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        atexit.register(gc.freeze)  # then the end of Python does not search all objects for cycles
     if hasattr(sys.stdout, "reconfigure"):  # names of files may hold what its encoding does not: escaped as on stderr
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -40,7 +40,7 @@ def file_sha256(path, algorithm="sha256"):
     """The SHA-256 of a file, or what another algorithm of hashlib says of its bytes, in hexadecimal."""
     digest = hashlib.new(algorithm)
     with open(str(path), "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
+        for block in iter(lambda: file.read(1 << 16), b""):
             digest.update(block)
     return digest.hexdigest()
 
@@ -53,14 +53,23 @@ def atomic_path(path, suffix=None):
     in `suffix`; by default in the suffix of `path`, by which writers choose the format. The folder is made where it is
     missing. A killed process can leave the temporary file, never a part of `path`.
     """
+    with _temporary(path, os.path.splitext(path)[1] if suffix is None else suffix) as (temporary, file):
+        file.close()
+        yield temporary
+
+
+@contextlib.contextmanager
+def _temporary(path, suffix):
+    """`atomic_path` that yields (the temporary path, the open file)."""
     path = os.fspath(path)
     folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    suffix = os.path.splitext(path)[1] if suffix is None else suffix
-    temporary = os.path.join(folder, ".tmp-%s%s" % (os.urandom(16).hex(), suffix))
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # not private, as mkstemp's would be
+    if not os.path.isdir(folder):
+        os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, ".tmp-%s%s" % (os.urandom(8).hex(), suffix))
     try:
-        yield temporary
+        # opened once: to open an empty file for writing anew makes ext4 send it to the disk as soon as it is closed
+        with open(temporary, "xb") as file:  # not private, as mkstemp's would be
+            yield temporary, file
         replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -92,7 +101,7 @@ def atomic_file(path, sync=True):
     `sync=False` leaves it to the system when the data reaches the disk: a killed process still leaves whole files or
     none, a power cut may not. For results by the thousand that can be made again.
     """
-    with atomic_path(path, ".part") as temporary, open(temporary, "wb") as file:
+    with _temporary(path, ".part") as (_, file):
         yield file
         if sync:
             file.flush()

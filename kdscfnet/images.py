@@ -147,7 +147,7 @@ def encode(image, suffix):
 def read_bytes(path):
     """The bytes of an image file. Raises BadImageError where it is missing or empty."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", 0) as file:  # a buffer helps nobody who reads all at once
             data = file.read()
     except OSError as error:
         raise BadImageError(path, NO_FILE if is_address(path) else error.strerror or str(error))

@@ -45,7 +45,6 @@ class WeightFile:
         entry: the release.Entry that it is, by its name and its network or by its SHA-256, or None.
         is_named: whether it has the name of its `entry`.
         title: the entry's, else the file's name without its suffix.
-        parameters: how many numbers the model has, buffers of Swin that follow from its size not counted.
         sidecar: of an exported network, as a dict; {} where there is none.
     """
 
@@ -53,7 +52,7 @@ class WeightFile:
         self.path = os.fspath(path)
         self.name = os.path.splitext(os.path.basename(self.path))[0]
         self.backbone, self.entry, self.title, self.problem = "", None, self.name, ""
-        self.is_named, self.parameters, self.sidecar, self._sha256 = False, 0, {}, None
+        self.is_named, self.sidecar, self._sha256 = False, {}, None
         try:
             self.kind = self._look()
         except (UserError, OSError) as error:
@@ -69,14 +68,19 @@ class WeightFile:
             self.sidecar = self._read_sidecar()
             self.backbone, self.title = self.sidecar.get("backbone", ""), "an exported network"
             return "exported"
-        arrays = files.read_weights(self.path, lazy=True)
-        self.parameters = count_parameters(arrays)
-        kind, self.backbone = networks.identify(arrays)
+        entries = release.release().entries
+        named = [entry for entry in entries if os.path.splitext(entry.file)[0].lower() == self.name.lower()]
+        # one of ours is known by its bytes; to read the keys takes a part of the time to the first map
+        can_be = os.path.isfile(self.path) and os.access(self.path, os.R_OK)
+        ours = [entry for entry in named if can_be and entry.sha256 and entry.sha256 == self.sha256]
+        if ours:
+            kind, self.backbone = ours[0].kind, ours[0].backbone
+        else:
+            kind, self.backbone = networks.identify(files.read_weights(self.path, lazy=True))
         if kind != "scfnet":
             self.title = release.holding(kind, self.backbone)
         same = (kind, self.backbone)
-        entries = [entry for entry in release.release().entries if (entry.kind, entry.backbone) == same]
-        named = [entry for entry in entries if os.path.splitext(entry.file)[0].lower() == self.name.lower()]
+        entries, named = ([one for one in some if (one.kind, one.backbone) == same] for some in (entries, named))
         self.is_named = bool(named)
         # a copy under another name
         for entry in named or [one for one in entries if one.sha256 and one.sha256 == self.sha256]:
@@ -97,6 +101,11 @@ class WeightFile:
             names = self.path, os.path.basename(beside)
             raise UserError("%s is not the file that %s describes: export it anew" % names)
         return sidecar
+
+    @property
+    def parameters(self):
+        """How many numbers the model has, buffers of Swin that follow from its size not counted."""
+        return count_parameters(files.read_weights(self.path, lazy=True))
 
     @property
     def is_bundled(self):
