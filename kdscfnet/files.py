@@ -46,21 +46,15 @@ def file_sha256(path, algorithm="sha256"):
 
 
 @contextlib.contextmanager
-def atomic_path(path, suffix=None):
-    """Yield a temporary path beside `path`; when the block ends well it becomes `path`, otherwise it is removed.
+def atomic_file(path, sync=True, suffix=".part"):
+    """Yield a binary file to write; when the block ends well it becomes `path`, whole and on the disk; else it goes.
 
-    The temporary name starts with `.tmp-`, so that no search for maps or weights takes it for a finished file, and ends
-    in `suffix`; by default in the suffix of `path`, by which writers choose the format. The folder is made where it is
-    missing. A killed process can leave the temporary file, never a part of `path`.
+    Its temporary name (`.name`, for writers that want a path) starts with `.tmp-`, so that no search for maps or
+    weights takes it for a finished file, and ends in `suffix`, by which such writers choose the format. The folder is
+    made where it is missing. A killed process can leave the temporary file, never a part of `path`.
+    `sync=False` leaves it to the system when the data reaches the disk: a killed process still leaves whole files or
+    none, a power cut may not. For results by the thousand that can be made again.
     """
-    with _temporary(path, os.path.splitext(path)[1] if suffix is None else suffix) as (temporary, file):
-        file.close()
-        yield temporary
-
-
-@contextlib.contextmanager
-def _temporary(path, suffix):
-    """`atomic_path` that yields (the temporary path, the open file)."""
     path = os.fspath(path)
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
@@ -69,7 +63,14 @@ def _temporary(path, suffix):
     try:
         # opened once: to open an empty file for writing anew makes ext4 send it to the disk as soon as it is closed
         with open(temporary, "xb") as file:  # not private, as mkstemp's would be
-            yield temporary, file
+            yield file
+            if sync:
+                file.flush()
+                try:
+                    os.fsync(file.fileno())
+                except OSError as error:  # a file system that has none
+                    if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EPERM):
+                        raise
         replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -92,24 +93,6 @@ def replace(temporary, path):
             os.rename(aside, path)
             raise
         os.unlink(aside)
-
-
-@contextlib.contextmanager
-def atomic_file(path, sync=True):
-    """Yield a binary file to write; when the block ends well it becomes `path`, whole and on the disk.
-
-    `sync=False` leaves it to the system when the data reaches the disk: a killed process still leaves whole files or
-    none, a power cut may not. For results by the thousand that can be made again.
-    """
-    with _temporary(path, ".part") as (_, file):
-        yield file
-        if sync:
-            file.flush()
-            try:
-                os.fsync(file.fileno())
-            except OSError as error:  # a file system that has none
-                if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EPERM):
-                    raise
 
 
 def write_bytes(path, data, sync=True):

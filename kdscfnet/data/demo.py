@@ -12,7 +12,7 @@ import os
 import cv2
 import numpy as np
 
-from kdscfnet.files import atomic_path, write_text
+from kdscfnet.files import write_bytes, write_text
 from kdscfnet.images import write_png
 from kdscfnet.text import progress
 
@@ -140,10 +140,11 @@ def make_demo_set(root, seed=0):
         names = []
         for number in progress(range(count), desc=name, leave=False):
             image, mask = scene(seed, first + number)
+            bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+            _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
             for _ in range(copies):
                 names.append("%04d" % (len(names) + 1))
-                with atomic_path(os.path.join(folder, "image", names[-1] + ".jpg")) as temporary:
-                    cv2.imwrite(temporary, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+                write_bytes(os.path.join(folder, "image", names[-1] + ".jpg"), data.tobytes(), sync=False)
                 if with_masks:
                     write_png(os.path.join(folder, "mask", names[-1] + ".png"), mask, sync=False)
         write_text(listing, "".join(name + "\n" for name in names))

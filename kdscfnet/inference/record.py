@@ -95,14 +95,9 @@ class Record:
                 self._made[name] = [key, source]
                 lines.append([name, key, source])
             os.makedirs(self.folder, exist_ok=True)
-            # the line break comes first: it ends what a kill cut short
-            data = "".join("\n" + json.dumps(line) for line in lines).encode()
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)  # `open` takes twice as long
-            try:
-                while data:
-                    data = data[os.write(handle, data) :]
-            finally:
-                os.close(handle)
+            with open(self.path, "ab") as file:
+                # the line break comes first: it ends what a kill cut short
+                file.write("".join("\n" + json.dumps(line) for line in lines).encode())
 
     def _name(self, result):
         return os.path.relpath(os.path.abspath(result), self.folder).replace(os.sep, "/")

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from kdscfnet.errors import BadImageError, UserError
-from kdscfnet.files import atomic_path
+from kdscfnet.files import atomic_file
 from kdscfnet.inference import outputs, pipeline
 from kdscfnet.text import progress, say_once
 
@@ -99,9 +99,10 @@ def predict_video(predictor, job, overwrite=False, settings=outputs.USUAL, frame
         expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         rate, note = (0.0, None) if frames else frame_rate(job.input)
         for kind, path in job.outputs.items() if not frames else ():
-            by_ffmpeg = ffmpeg() and os.path.splitext(path)[1].lower() in _CODECS
-            sink = _FFmpegSink if by_ffmpeg else _OpenCVSink
-            sinks[kind] = sink(stack.enter_context(atomic_path(path)), rate, _pixel_shape(capture), job.input)
+            suffix = os.path.splitext(path)[1]
+            sink = _FFmpegSink if ffmpeg() and suffix.lower() in _CODECS else _OpenCVSink
+            temporary = stack.enter_context(atomic_file(path, False, suffix)).name
+            sinks[kind] = sink(temporary, rate, _pixel_shape(capture), job.input)
         notes = [note, *{sink.note for sink in sinks.values()}]
         total = expected if expected > 0 else None
         try:

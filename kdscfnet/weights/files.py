@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kdscfnet.errors import WeightsError
-from kdscfnet.files import atomic_path, open_regular
+from kdscfnet.files import atomic_file, open_regular
 from kdscfnet.text import say_once, shown, shown_path
 from kdscfnet.weights.networks import compare, identify, prefix_of
 from kdscfnet.weights.pickles import DTYPES, INLINE, MAX_SIDE, Array, Refused, bare, read_pickle, write_arrays
@@ -292,8 +292,8 @@ def write_weights(path, arrays):
         return
     from safetensors.numpy import save_file
 
-    with atomic_path(path) as temporary:
-        save_file(arrays, temporary)
+    with atomic_file(path) as file:
+        save_file(arrays, file.name)
 
 
 def _unwritable(key, array, suffix):

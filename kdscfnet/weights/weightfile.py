@@ -103,11 +103,6 @@ class WeightFile:
         return sidecar
 
     @property
-    def parameters(self):
-        """How many numbers the model has, buffers of Swin that follow from its size not counted."""
-        return count_parameters(files.read_weights(self.path, lazy=True))
-
-    @property
     def is_bundled(self):
         return self.is_named and self.entry in release.release().ours
 
