@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import difflib
 import gc
 import importlib
 import os
@@ -114,6 +113,8 @@ def _main(argv):
         return 0
     verb = argv[0]
     if verb not in VERBS:
+        import difflib
+
         likely = difflib.get_close_matches(verb.lower(), VERBS, 1)
         advice = "did you mean %s?" % likely[0] if likely else "one of " + ", ".join(VERBS)
         print("kdscfnet: there is no verb '%s': %s" % (verb, advice), file=sys.stderr)
