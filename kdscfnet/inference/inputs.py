@@ -14,7 +14,6 @@ from kdscfnet.errors import BadImageError, UserError
 from kdscfnet.images import HEIF_SUFFIXES, IMAGE_SUFFIXES, NO_FILE
 from kdscfnet.inference import outputs
 from kdscfnet.inference.pipeline import Job
-from kdscfnet.inference.video import result_suffix
 from kdscfnet.text import is_address
 
 # taken from folders; a file that is named itself may have any suffix
@@ -52,6 +51,8 @@ def plan_results(inputs, output, kinds, frames=False, left_out=None, background=
     else:
         if os.path.exists(output) and not os.path.isdir(output):
             raise UserError("%s is a file, and results go to a folder: choose another name for -o" % output)
+        if videos:
+            from kdscfnet.inference.video import result_suffix
         jobs = (
             [_job(item, output, {kind: outputs.SUFFIXES[kind] for kind in kinds}) for item in images],
             [_job(item, output, dict.fromkeys(kinds, "" if frames else result_suffix(item.path))) for item in videos],
