@@ -17,31 +17,15 @@ ENVIRONMENT = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
 ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # most people have none: what is printed waits in a buffer
 
 
-# python -m kdscfnet, but the doctor tries to import no package
-PROGRAM = """
-import sys
-from kdscfnet import cli, doctor
-
-doctor.PROBED = ()
-sys.exit(cli.main())
-"""
-
-
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize(
-    "words", [["weights", "list"], ["doctor"], ["predict", "-", "--weights", "bundled", "--size", "32"]]
+    "words", [["weights", "list"], ["doctor"], ["predict", "-", "--engine", "paddle", "--weights", str(weight_file())]]
 )
 def test_an_output_without_space_is_one_line_and_code_1(words, tmp_path):
     photo = save(tmp_path / "photo.png", picture())
     with open("/dev/full", "wb") as full, open(str(photo), "rb") as file:
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, *words],
-            stdin=file,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            env=ENVIRONMENT,
-            check=False,
-        )
+        command = [sys.executable, "-m", "kdscfnet", *words]
+        done = subprocess.run(command, stdin=file, stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False)
     said = done.stderr.decode().splitlines()
     assert [line for line in said if "No space left on device" in line] == [said[-1]], said
     assert said[-1].startswith("kdscfnet ") and "free some space" in said[-1]

@@ -397,7 +397,11 @@ def test_weights_of_a_run_are_used_at_the_size_they_were_measured_at(photos, tmp
 
 def test_a_reader_that_has_seen_enough_is_no_error(photos, tmp_path):
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
-    for words in (["--help"], ["weights", "list"], ["predict", "-", "--weights", "bundled", "--size", "32"]):
+    for words in (
+        ["--help"],
+        ["weights", "list"],
+        ["predict", "-", "--engine", "paddle", "--weights", str(weight_file())],
+    ):
         read, write = os.pipe()
         os.close(read)
         with open("photos/a.jpg", "rb") as picture_file:

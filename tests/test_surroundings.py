@@ -60,7 +60,7 @@ STREAMS = ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"]
 
 @pytest.mark.parametrize("closed", STREAMS)
 @pytest.mark.parametrize(
-    "verb", ["predict photo.png -o out.png --size 32", "weights list", "evaluate --maps m --data s --scores mae"]
+    "verb", ["predict photo.png -o out.png --size 32", "weights list", "evaluate --maps m --data s"]
 )
 def test_without_standard_streams(tmp_path, closed, verb):
     save(tmp_path / "photo.png", picture(40, 50))
