@@ -10,7 +10,7 @@ from kdscfnet.errors import UserError, WeightsError
 from kdscfnet.text import amount, columns, shown_path
 from kdscfnet.weights import files, networks, release
 from kdscfnet.weights.backbone import find_backbone
-from kdscfnet.weights.weightfile import WeightFile, count_parameters
+from kdscfnet.weights.weightfile import WeightFile
 
 
 def add_arguments(parser):
@@ -139,8 +139,7 @@ def print_verified(args):
             print("BAD   %s" % error)
             continue
         print("good  %s" % shown_path(path))
-        parameters = count_parameters(files.read_weights(path, lazy=True))
-        numbers = f"{parameters:,}", report.loaded, report.format, amount(os.path.getsize(path))
+        numbers = f"{report.parameters:,}", report.loaded, report.format, amount(os.path.getsize(path))
         print("      %s, %s parameters, %d entries, %s, %s" % (_what(found), *numbers))
         if found.entry is not None:
             mae = ", published MAE on ECSSD %.3f" % found.entry.mae["ECSSD"] if found.entry.mae else ""

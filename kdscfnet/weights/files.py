@@ -33,7 +33,7 @@ class LoadReport:
 
     loaded: number of entries the model has taken. ignored: key → why it was not used. converted: key → the dtype that
     was brought to float32. format: "pdparams" or "safetensors", from the content of the file. said: sentences on what
-    was taken off or left out before.
+    was taken off or left out before. parameters: numbers in the model, where WeightFile.verify has counted them.
     """
 
     path: str
@@ -42,6 +42,7 @@ class LoadReport:
     ignored: dict = field(default_factory=dict)
     converted: dict = field(default_factory=dict)
     said: list = field(default_factory=list)
+    parameters: int = 0
 
     @property
     def remarks(self):

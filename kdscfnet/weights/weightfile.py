@@ -72,14 +72,11 @@ class WeightFile:
         named = [entry for entry in entries if os.path.splitext(entry.file)[0].lower() == self.name.lower()]
         # one of ours is known by its bytes; to read the keys takes a part of the time to the first map
         can_be = os.path.isfile(self.path) and os.access(self.path, os.R_OK)
-        ours = [entry for entry in named if can_be and entry.sha256 and entry.sha256 == self.sha256]
-        if ours:
-            kind, self.backbone = ours[0].kind, ours[0].backbone
-        else:
-            kind, self.backbone = networks.identify(files.read_weights(self.path, lazy=True))
+        ours = [(one.kind, one.backbone) for one in named if can_be and one.sha256 and one.sha256 == self.sha256]
+        same = ours[0] if ours else networks.identify(files.read_weights(self.path, lazy=True))
+        kind, self.backbone = same
         if kind != "scfnet":
             self.title = release.holding(kind, self.backbone)
-        same = (kind, self.backbone)
         entries, named = ([one for one in some if (one.kind, one.backbone) == same] for some in (entries, named))
         self.is_named = bool(named)
         # a copy under another name
@@ -140,6 +137,7 @@ class WeightFile:
         """
         name = shown_path(self.path)
         arrays, report = files.read_file(self.path)
+        report.parameters = count_parameters(arrays)
         kind, backbone = networks.identify(arrays)
         if entry is not None and (kind, backbone) != (entry.kind, entry.backbone):
             holds = release.holding(kind, backbone), release.holding(entry.kind, entry.backbone)
