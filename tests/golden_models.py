@@ -7,11 +7,12 @@ import numpy as np
 from kdscfnet.selfcheck import goldens
 
 KINDS = goldens.BACKBONES
+_MADE = goldens.Goldens()
 
 
 def golden_model(kind):
     """An SCFNet whose state is golden_inputs.weight of each key, derived buffers as the network builds them."""
-    return goldens.Goldens().network(kind)
+    return _MADE.network(kind)
 
 
 def tensor(array):
