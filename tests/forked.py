@@ -106,7 +106,7 @@ def _become(words, log, settings, folder, namespace):
         atexit._run_exitfuncs()  # multiprocessing does it from Python 3.13 on; the loader's workers wait for it
 
 
-def of_ranks(addresses=("127.0.0.1", "127.0.0.1")):
+def of_ranks(addresses):
     """What paddle.distributed.launch tells the processes that it starts, one on each address: their environments."""
     endpoints = []
     with contextlib.ExitStack() as stack:
@@ -120,3 +120,16 @@ def of_ranks(addresses=("127.0.0.1", "127.0.0.1")):
         dict(common, PADDLE_TRAINER_ID=str(rank), PADDLE_CURRENT_ENDPOINT=endpoint, PADDLE_DISTRI_BACKEND="gloo")
         for rank, endpoint in enumerate(endpoints)
     ]
+
+
+def start_ranks(words, folder, environment, count=2):
+    """`count` processes of one program, as paddle.distributed.launch starts them on one machine.
+
+    Returns (Forked processes, their logs in folder/logs).
+    """
+    (folder / "logs").mkdir(exist_ok=True)
+    logs = [folder / "logs" / ("workerlog.%d" % rank) for rank in range(count)]
+    for log in logs:
+        log.write_text("")
+    settings = [dict(environment, **more) for more in of_ranks(["127.0.0.1"] * count)]
+    return [Forked(words, log, own, folder) for log, own in zip(logs, settings)], logs

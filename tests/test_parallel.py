@@ -15,7 +15,7 @@ import golden_inputs
 import numpy as np
 import paddle
 import pytest
-from forked import Forked, of_ranks
+from forked import start_ranks
 from golden_models import golden_model, tensor
 from kill_training import environment
 from training import SMALL, assert_same_run, losses_of, make_set
@@ -40,14 +40,7 @@ class Two:
     """Two processes of parallel_program.py, as paddle.distributed.launch starts them; their logs are in folder/logs."""
 
     def __init__(self, folder, *words):
-        (folder / "logs").mkdir(exist_ok=True)
-        self.logs = [folder / "logs" / ("workerlog.%d" % rank) for rank in (0, 1)]
-        for log in self.logs:
-            log.write_text("")
-        self.processes = [
-            Forked([PROGRAM, *words], log, dict(environment(), **more), folder)
-            for log, more in zip(self.logs, of_ranks())
-        ]
+        self.processes, self.logs = start_ranks([PROGRAM, *words], folder, environment())
 
     def said(self):
         return "".join(log.read_text() for log in self.logs)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import paddle
 import pytest
-from forked import Forked, of_ranks
+from forked import start_ranks
 from kill_training import environment
 from predicting import picture, save, weight_file
 
@@ -116,12 +116,7 @@ def said(folder):
 
 def fork(folder, count, *words):
     """What `launch` starts, without the launcher; returns the exit codes."""
-    (folder / "logs").mkdir()
-    logs = [folder / "logs" / ("workerlog.%d" % rank) for rank in range(count)]
-    processes = [
-        Forked([PROGRAM, *words], log, dict(environment(), **more), folder)
-        for log, more in zip(logs, of_ranks(["127.0.0.1"] * count))
-    ]
+    processes, _ = start_ranks([PROGRAM, *words], folder, environment(), count)
     return [process.wait(240) for process in processes]
 
 
